@@ -110,24 +110,27 @@ def skeleton_from_file(
     if not isinstance(d, dict): raise SkeletonError(path, f'holds a {type(d).__name__}', 'a mapping with name, joints and bones')
     return skeleton_from_dict(d)
 
-# %% ../nbs/00_skeleton.ipynb #56f91ea2
+# %% ../nbs/00_skeleton.ipynb #189324ec
 _fingers = ('thumb','index','middle','ring','pinky')
+_deg = lambda *pairs: tuple((-p,p) if np.isscalar(p) else tuple(p) for p in pairs)
+def _finger_rig(name, fan, palm, bones, r):
+    "Metacarpal at `fan` degrees, then three phalanges that curl towards the camera"
+    thumb = name=='thumb'; roll = (38,58) if thumb else (0,0)
+    lims = [_deg((-14,10),roll,(fan-4,fan+4)), _deg((-12,34),0,(-18,20)), _deg((-6,62),0,0)] if thumb else \
+           [_deg((-3,3),0,(fan-1.5,fan+1.5)), _deg((-14,84),3,(-11,11)), _deg((0,98),0,0), _deg((-4,64),0,0)]
+    if thumb: lims.append(_deg((-14,74),0,0))
+    rad = [(19 if thumb else 13.5, r*(1.22 if thumb else 1.3)), (r*(1.2 if thumb else 1.14), r*1.02), (r, r*.92), (r*.9, r*.74)]
+    return [dict(name=f'{name}{i+1}', parent='wrist' if i==0 else f'{name}{i}', offset=(0,-L,-4. if thumb and i==0 else 0),
+                 radius=rad[i], limits=lims[i]) for i,L in enumerate((palm,)+bones)]
+
 def _hand_rig():
     "A right hand seen from the palm: metacarpals fan out from the wrist, fingers curl about x and spread about z"
-    fan,palm,bone = (-52,-17,-2,12,27),(46,90,88,80,73),((36,32,27),(43,27,22),(48,30,24),(44,28,23),(34,21,20))
-    rad = (11,9.2,9.2,8.6,7.6)
     rig = [dict(name='wrist', parent=None, offset=(0,0,0)),
-           dict(name='forearm', parent='wrist', offset=(0,95,0), radius=(24,29), limits=((-12,12),(0,0),(-12,12)))]
-    for f,name in enumerate(_fingers):
-        a = np.deg2rad(fan[f]); tip = bone[f]; r = rad[f]
-        for i in range(4):
-            prev = 'wrist' if i==0 else f'{name}{i}'
-            L = palm[f] if i==0 else tip[i-1]
-            off = (L*np.sin(a), -L*np.cos(a), -6. if (i==0 and f==0) else 0.)
-            if   i==0: lim,R = ((-12,12),(0,0),(-8,8)) if f==0 else ((-2,3),(0,0),(-2,2)), (17 if f==0 else 15, r*1.25)
-            elif i==1: lim,R = ((-10,45),(-15,15),(-22,22)) if f==0 else ((-15,85),(0,0),(-13,13)), (r*1.2, r)
-            else:      lim,R = ((-5,65),(0,0),(0,0)) if f==0 else ((0,95 if i==2 else 65),(0,0),(0,0)), (r*(1.06-.06*i), r*(1-.06*i))
-            rig.append(dict(name=f'{name}{i+1}', parent=prev, offset=off, radius=R, limits=lim, part='skin'))
+           dict(name='forearm', parent='wrist', offset=(0,110,0), radius=(24,31), limits=_deg(22,0,22), part='sleeve'),
+           dict(name='carpus', parent='wrist', offset=(0,-22,0), radius=(24.5,25)),
+           dict(name='thenar', parent='wrist', offset=(16,-34,-3), radius=(17,18)), dict(name='hypothenar', parent='wrist', offset=(-20,-48,-1), radius=(18,17))]
+    for f in zip(_fingers, (46,15,1,-13,-27), (32,88,86,79,73), ((44,33,26),(44,26,21),(49,31,22),(45,29,22),(35,21,19)), (10.2,9.3,9.4,8.8,7.7)): rig += _finger_rig(*f)
+    rig.append(dict(name='knuckles', parent='index1', offset=(-52,14,2), radius=(11.5,10), limits=_deg(0,0,(-15,-15))))
     return [_node(**n) for n in rig]
 
 _hand_joints = ('wrist',)+tuple(f'{f}{i}' for f in _fingers for i in range(1,5))
@@ -158,11 +161,15 @@ BODY16 = Skeleton('body', _body_joints, ((6,2),(2,1),(1,0),(6,3),(3,4),(4,5),(6,
 # %% ../nbs/00_skeleton.ipynb #8506879c
 def _mouse_rig():
     "A mouse seen from above, heading up the image (-y); x is its right-hand side; mm"
-    n = lambda name,parent,offset,radius=(0,0),yaw=0,part='fur',pitch=0: dict(name=name,parent=parent,offset=offset,radius=radius,limits=((-pitch,pitch),(0,0),(-yaw,yaw)),part=part)
-    rig = [n('middle',None,(0,0,0)), n('shoulders','middle',(0,-18,0),(13.5,10.5),22), n('neck','shoulders',(0,-9,0),(10.5,8.5),18),
-           n('crown','neck',(0,-8,-2),(8.5,7.5),20), n('snout','crown',(0,-15,3),(7.2,2.0),10), n('leftear','crown',(-8,0.5,-5),(0,0),12), n('rightear','crown',(8,0.5,-5),(0,0),12),
-           n('leftflap','leftear',(0.1,-1,0),(4.6,4.4),0,'ear'), n('rightflap','rightear',(-0.1,-1,0),(4.6,4.4),0,'ear'), n('hips','middle',(0,17,0),(14,13),22), n('tailbase','hips',(0,14,2),(12,3.4),12)]
-    for i in range(5): rig.append(n(f'tail{i+1}','tailbase' if i==0 else f'tail{i}',(0,15,1 if i<2 else 0),(2.0-.3*i,1.7-.3*i),28,'tail'))
+    n = lambda name,parent,offset,radius=(0,0),yaw=0,part='fur',pitch=(0,0),roll=0: \
+        dict(name=name,parent=parent,offset=offset,radius=radius,limits=(pitch,(-roll,roll),(-yaw,yaw)),part=part)
+    sides = lambda name,parent,off,radius,part,yaw=0: [n(f'{s}{name}', parent, (off[0]*k,)+off[1:], radius, yaw, part) for s,k in (('left',-1),('right',1))]
+    rig = [n('middle',None,(0,0,0)), n('shoulders','middle',(0,-19,0),(14.5,11),20,pitch=(-8,26)), n('neck','shoulders',(0,-10,0),(11,9.2),17,pitch=(-10,14)),
+           n('crown','neck',(0,-8.5,-1),(9.2,8),18,pitch=(-22,8),roll=22), n('snout','crown',(0,-14.5,2),(7.4,2.1),6,pitch=(-36,8)),
+           *sides('ear','crown',(8.6,2.5,-3.5),(0,0),'ear',14), n('leftflap','leftear',(-1.6,.2,-.4),(4.4,4.6),part='ear'), n('rightflap','rightear',(1.6,.2,-.4),(4.4,4.6),part='ear'),
+           n('hips','middle',(0,18,0),(14.5,14.5),20,pitch=(-14,8)), n('tailbase','hips',(0,16,3),(12.5,3.4),12,pitch=(-12,12)),
+           *sides('haunch','hips',(7,1,2),(9,10.5),'fur'), *sides('paw','shoulders',(11,-6,6),(2.2,2.2),'paw',35), *sides('foot','hips',(16,6,7),(3.,2.2),'paw',25)]
+    for i in range(6): rig.append(n(f'tail{i+1}','tailbase' if i==0 else f'tail{i}',(0,13.5,0),(2.5-.3*i,2.2-.3*i),24,'tail'))
     return tuple(_node(**x) for x in rig)
 
 MOUSE4 = Skeleton('mouse', ('snout','leftear','rightear','tailbase'), ((3,0),(0,1),(0,2)), flip_pairs=((1,2),), root=3,
