@@ -603,5 +603,5 @@ def fig_to_png(
     if close: plt.close(fig)
     im = Image.open(raw).convert('RGB'); out = io.BytesIO()
     if n_colours: im = im.quantize(n_colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG)
-    im.save(out, 'PNG', optimize=True)
+    im.save(out, 'PNG', optimize=True, dpi=(dpi,dpi))
     return out.getvalue()

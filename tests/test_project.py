@@ -58,7 +58,8 @@ def test_exported_cells_are_short(nb):
 @each_nb
 def test_notebook_is_committed_executed(nb):
     code = cells(nb, 'code')
-    assert any(c['outputs'] for c in code) or len(code)<=3, 'no cell has an output: execute the notebook before committing it'
+    executed = len(code)<=3 or any(c['outputs'] for c in code)
+    assert executed, 'no cell has an output: execute the notebook before committing it'
     bad = [o.get('ename') for c in code for o in c['outputs'] if o['output_type']=='error' and 'raises' not in src(c)]
     assert not bad, f'committed with an error in its outputs: {bad}'
     empty = [i for i,c in enumerate(cells(nb)) if c['cell_type']=='code' and not c['outputs'] and re.search(r'^(print|plt\.show|show_\w+)\(', src(c), re.M)

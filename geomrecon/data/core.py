@@ -113,7 +113,7 @@ class PoseAugment(ItemTransform):
 
     def encodes(self, b):
         *imgs,kp,vis = b
-        imgs = [x.float()/255 if x.dtype==torch.uint8 else x for x in imgs]
+        imgs = [x.float()/255 if x is not None and x.dtype==torch.uint8 else x for x in imgs]
         if not self.train: return (*imgs,kp,vis)
         src,kp,vis = self.source(imgs[0],kp,vis)
         return (src,*self.target(*imgs[1:]),kp,vis) if len(imgs)==3 else (src,kp,vis)

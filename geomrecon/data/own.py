@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['atomic_path', 'write_video', 'read_video', 'VideoInfo', 'video_info', 'read_image', 'list_images', 'Media',
            'median_background', 'foreground', 'Blob', 'find_blob', 'MotionBoxes', 'motion_boxes', 'read_boxes',
-           'check_boxes', 'crop_frame', 'VideoFrames']
+           'check_boxes', 'crop_frame', 'VideoFrames', 'check_stride', 'Labels', 'read_dlc_csv', 'write_dlc_csv',
+           'write_coco', 'read_coco', 'find_images', 'LabelledFrames']
 
 # %% ../../nbs/14_own_data.ipynb #5a744da5
 import csv, hashlib, json, os, re, warnings
@@ -35,6 +36,12 @@ def atomic_path(
         os.replace(t, path)
     finally: t.unlink(missing_ok=True)
 
+# %% ../../nbs/14_own_data.ipynb #ffec4fdd
+def _h264(c, size, fps, crf):
+    s = c.add_stream('libx264', rate=Fraction(fps).limit_denominator(1001), options=dict(crf=str(crf), preset='veryfast'))
+    s.height,s.width,s.pix_fmt = size[0]+size[0]%2, size[1]+size[1]%2, 'yuv420p'
+    return s
+
 # %% ../../nbs/14_own_data.ipynb #0456bc2c
 def write_video(
     path, # Target, `.mp4`
@@ -56,11 +63,6 @@ def write_video(
         c.mux(s.encode())
     return Path(path)
 
-def _h264(c, size, fps, crf):
-    s = c.add_stream('libx264', rate=Fraction(fps).limit_denominator(1001), options=dict(crf=str(crf), preset='veryfast'))
-    s.height,s.width,s.pix_fmt = size[0]+size[0]%2, size[1]+size[1]%2, 'yuv420p'
-    return s
-
 # %% ../../nbs/14_own_data.ipynb #2c9fad6f
 def _open(path):
     "Container and video stream of `path`; raises `MediaError`"
@@ -71,6 +73,7 @@ def _open(path):
     c.streams.video[0].thread_type = 'AUTO'
     return c,c.streams.video[0]
 
+# %% ../../nbs/14_own_data.ipynb #63f18edc
 def _decode(c, s, tally):
     "Every frame that decodes; `tally` counts packets that do not"
     packets = c.demux(s)
@@ -78,7 +81,7 @@ def _decode(c, s, tally):
         try: frames = next(packets).decode()
         except StopIteration: return
         except av.error.EOFError: return
-        except av.error.FFmpegError: 
+        except av.error.FFmpegError:
             tally['bad'] = tally.get('bad',0)+1
             if tally['bad']>1000: return
             continue
@@ -100,6 +103,7 @@ def read_video(
     c,s = _open(path)
     return _read(path, c, s, start, stop, step, quiet)
 
+# %% ../../nbs/14_own_data.ipynb #84c1a64a
 def _read(path, c, s, start, stop, step, quiet):
     n,shape,tally = 0,None,{}
     with c:
@@ -113,7 +117,8 @@ def _read(path, c, s, start, stop, step, quiet):
         stated = s.frames
     if not n: raise MediaError(path, 'no frame decodes', 'a video')
     bad = tally.get('bad',0)
-    if not quiet and (bad or n<stated): warnings.warn(f'{path}: damaged; {n} of {stated or "?"} frames decode and are used, {bad} packets skipped', stacklevel=2)
+    if not quiet and (bad or n<stated):
+        warnings.warn(f'{path}: damaged; {n} of {stated or "?"} frames decode and are used, {bad} packets skipped', stacklevel=2)
 
 # %% ../../nbs/14_own_data.ipynb #2991a28b
 class VideoInfo(NamedTuple):
@@ -123,6 +128,7 @@ class VideoInfo(NamedTuple):
     fps: float # Frames per second
     stated: int # Frames according to the header, 0 if it does not say
 
+# %% ../../nbs/14_own_data.ipynb #c17960c8
 def video_info(
     path, # Video file
 )->VideoInfo:
@@ -149,6 +155,7 @@ def read_image(
             return np.array(ImageOps.exif_transpose(im).convert('RGB'))
     except Exception as e: raise MediaError(path, f'cannot be read ({type(e).__name__})', 'an image') from None
 
+# %% ../../nbs/14_own_data.ipynb #a968e350
 def list_images(
     folder, # Folder with image files
 )->list: # Paths; frame2 stands before frame10
@@ -174,8 +181,15 @@ class Media:
         self.stated = min(-(-self.stated//step), max_frames or self.stated)
     @property
     def name(self): return self.path.name
-    def stamp(self): return [(str(p.resolve()), (st:=p.stat()).st_mtime_ns, st.st_size) for p in self.files or [self.path] if p.exists()]
-    def frame_name(self, i): return self.files[i].name if self.files else str(i)
+
+# %% ../../nbs/14_own_data.ipynb #73156ed4
+@patch
+def stamp(self:Media):
+    "What changes when the files do"
+    return [(str(p.resolve()), (st:=p.stat()).st_mtime_ns, st.st_size) for p in self.files or [self.path] if p.exists()]
+
+@patch
+def frame_name(self:Media, i): return self.files[i].name if self.files else str(i)
 
 @patch
 def __iter__(self:Media):
@@ -185,6 +199,7 @@ def __iter__(self:Media):
         for i,x in enumerate(read_video(self.path, 0, stop, self.step, quiet=self.warned)): yield i*self.step,x
     self.warned = True
 
+# %% ../../nbs/14_own_data.ipynb #86137e48
 @patch
 def _images(self:Media, stop):
     n,skip = 0,[]
@@ -216,6 +231,7 @@ def median_background(
     if isinstance(frames,(str,Path)): frames = (x for _,x in Media(frames))
     return _median(_spread(frames, n)[0], 'background')
 
+# %% ../../nbs/14_own_data.ipynb #d9475621
 def _median(kept, where):
     if len(kept)<3: raise DataError(where, f'{len(kept)} frames for the median background', 'at least 3, or a background of your own')
     if len({x.shape for x in kept})>1: raise DataError(where, 'frames of different sizes', 'one size, or crop boxes of your own')
@@ -244,6 +260,7 @@ class Blob(NamedTuple):
 
 def _disc(k): return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k,k))
 
+# %% ../../nbs/14_own_data.ipynb #df00e72c
 def find_blob(
     fg, # (H,W) relative change, from `foreground`
     level:float=.55, # Threshold, as a share of the strongest change
@@ -270,6 +287,7 @@ def _largest(mask):
     i = 1+st[1:,cv2.CC_STAT_AREA].argmax()
     return (lab==i).astype(np.uint8), st[i,:4]
 
+# %% ../../nbs/14_own_data.ipynb #6edb4cf3
 def _body(mask, fg, thin):
     "Largest part of `mask` opened at a share of its own half-thickness, with the parts close to it"
     x,y,w,h = _largest(mask)[1]; m = max(w,h)//2
@@ -301,6 +319,7 @@ def _work_size(shape, longest=360):
     s = min(1, longest/max(shape[:2]))
     return max(1,round(shape[1]*s)), max(1,round(shape[0]*s))
 
+# %% ../../nbs/14_own_data.ipynb #585c5d3d
 def motion_boxes(
     frames, # Iterable of (H,W,3) uint8 frames
     background, # (H,W,3) uint8, from `median_background`
@@ -319,7 +338,8 @@ def motion_boxes(
         if x.shape[:2]!=(h,w): raise DataError(where, f'frame {i} is {x.shape[:2]}, the background {(h,w)}', 'one size')
         blobs.append(find_blob(foreground(small(x), bg), level, thin=thin))
     found = _plausible(blobs)
-    if not found.any(): raise DataError(where, f'no motion against the background in {len(blobs)} frames', "a fixed camera and a moving animal, or crop='whole', or boxes")
+    if not found.any():
+        raise DataError(where, f'no motion against the background in {len(blobs)} frames', "a fixed camera and a moving animal, or crop='whole', or boxes")
     box = np.array([b.box if b else (np.nan,)*4 for b in blobs], float)
     mid = _fill_and_smooth((box[:,:2]+box[:,2:])/2*scale, found, smooth)
     extent = np.where(found, [b.extent if b else np.nan for b in blobs], np.nan)*scale.mean()
@@ -336,6 +356,7 @@ def _plausible(blobs):
     ref = np.median(area[strong])
     return strong & (area>ref/4) & (area<ref*3)
 
+# %% ../../nbs/14_own_data.ipynb #c5561249
 def _fill_and_smooth(mid, found, k):
     "Interpolate the rows that were not found, then a running median over `k` rows"
     i = np.arange(len(mid)); k = min(int(k)|1, (len(mid)-1)|1)
@@ -356,6 +377,7 @@ def read_boxes(
     try: return np.array([[float(r[k] or 'nan') for k in need] for r in rows], np.float32)
     except (ValueError, TypeError) as e: raise DataError(path, f'a box is not a number: {e}') from None
 
+# %% ../../nbs/14_own_data.ipynb #c5205f5f
 def check_boxes(
     boxes, # (N,4) x, y, width, height
     size, # (height, width) of the frame
@@ -410,8 +432,10 @@ class VideoFrames:
         self._join([self._part(m, c, background, side) for m,c in zip(self.media,crops)])
 
     def __len__(self): return len(self.data)
-    def __repr__(self): return f'VideoFrames: {len(self)} crops of {self.size} px from {len(self.paths)} video(s) or folder(s), {int((~self.found).sum())} interpolated'
+    def __repr__(self):
+        return f'VideoFrames: {len(self)} crops of {self.size} px from {len(self.paths)} video(s) or folder(s), {int((~self.found).sum())} interpolated'
 
+# %% ../../nbs/14_own_data.ipynb #92385790
 def _per_path(crop, n):
     "One crop option for each of `n` paths"
     if not isinstance(crop,(list,tuple)) or np.isscalar(crop[0]) and not isinstance(crop[0],str): return [crop]*n
@@ -419,7 +443,7 @@ def _per_path(crop, n):
     if isinstance(crop[0],(str,Path)): raise DataError('crop', f'{len(crop)} options for {n} paths', 'one, or one per path')
     return [crop]*n
 
-# %% ../../nbs/14_own_data.ipynb #73156ed4
+# %% ../../nbs/14_own_data.ipynb #3444bda0
 @patch
 def _join(self:VideoFrames, parts):
     cat = lambda k: np.concatenate([p[k] for p in parts]) if len(parts)>1 else parts[0][k]
@@ -430,13 +454,15 @@ def _join(self:VideoFrames, parts):
     self.fps = [m.fps for m in self.media]
     self.matrix = crop_matrix(torch.as_tensor(self.boxes))
 
+# %% ../../nbs/14_own_data.ipynb #c2a94786
 @patch
 def images(self:VideoFrames,
-    idxs, # Indices
+    idxs, # Indices, or a slice
 )->torch.Tensor: # (n,3,S,S) uint8
     "Crops of the frames `idxs`"
-    return torch.from_numpy(self.data[np.asarray(idxs)])
+    return torch.from_numpy(self.data[idxs if isinstance(idxs,slice) else np.atleast_1d(np.asarray(idxs))])
 
+# %% ../../nbs/14_own_data.ipynb #65076551
 @patch
 def to_frame(self:VideoFrames,
     kp, # (n,K,2) positions in the crops, [-1,1]
@@ -453,6 +479,7 @@ def to_crop(self:VideoFrames,
     "Positions in the crops, [-1,1]; the inverse of `to_frame`"
     return apply_affine(invert(self.matrix[idxs]), torch.as_tensor(px, dtype=torch.float32))
 
+# %% ../../nbs/14_own_data.ipynb #209a8287
 @patch
 def name(self:VideoFrames,
     i:int, # Index
@@ -471,6 +498,7 @@ def _bar(gen, total, text, on):
         if n<total: bar.update(n)
     bar.update(total)
 
+# %% ../../nbs/14_own_data.ipynb #8823dfc2
 @patch
 def _part(self:VideoFrames, m, crop, background, side):
     "Crops of one video, from the cache if it is there"
@@ -484,12 +512,14 @@ def _part(self:VideoFrames, m, crop, background, side):
         with atomic_path(f) as t: np.savez(t, **p)
     return p
 
+# %% ../../nbs/14_own_data.ipynb #676c7775
 @patch
 def _key(self:VideoFrames, m, crop, background, side):
-    h = hashlib.sha256(json.dumps([1, m.stamp(), m.step, m.max_frames, self.size, self.fill, self.pad, side]).encode())
-    for a in (_boxes_arg(crop), background): h.update(b'-' if a is None else str(a).encode() if isinstance(a,str) else np.ascontiguousarray(a).tobytes())
+    h = hashlib.sha256(json.dumps([1, m.stamp(), m.step, m.max_frames, self.size, self.fill, self.pad, side and float(side)]).encode())
+    for a in (_boxes_arg(crop), background): h.update(str(a).encode() if a is None or isinstance(a,str) else np.ascontiguousarray(a).tobytes())
     return h.hexdigest()[:20]
 
+# %% ../../nbs/14_own_data.ipynb #1a3926fd
 def _boxes_arg(crop):
     "'motion' or 'whole' as they are; else boxes as an array"
     if isinstance(crop,str) and crop in ('motion','whole'): return crop
@@ -498,7 +528,7 @@ def _boxes_arg(crop):
         return read_boxes(crop)
     return np.atleast_2d(np.asarray(crop, np.float32))
 
-# %% ../../nbs/14_own_data.ipynb #86137e48
+# %% ../../nbs/14_own_data.ipynb #33569435
 @patch
 def _make(self:VideoFrames, m, crop, background, side):
     "Read `m` through and cut"
@@ -510,19 +540,304 @@ def _make(self:VideoFrames, m, crop, background, side):
         kept,n = _spread((x for _,x in _bar(m, n, f'{m.name}: background', self.progress)), 51)
         background = _median(kept, m.path)
     mb = motion_boxes((x for _,x in _bar(m, n, f'{m.name}: boxes', self.progress)), background, self.fill, side, 1 if m.files else 5, where=m.path)
-    if mb.found.mean()<.9: warnings.warn(f'{m.path}: nothing plausible moves in {int((~mb.found).sum())} of {len(mb.found)} frames; their boxes are interpolated')
+    lost = int((~mb.found).sum())
+    if lost>.1*len(mb.found): warnings.warn(f'{m.path}: nothing plausible moves in {lost} of {len(mb.found)} frames; their boxes are interpolated')
     return self._cut(m, mb.boxes, len(mb.found), background, mb.found)
+
+# %% ../../nbs/14_own_data.ipynb #f7ea2ac7
+def _picker(m, boxes, moving, size):
+    "Function of (count, frame number, frame size) that gives the box"
+    if boxes is None: return lambda j,i,hw: square_box(torch.tensor([0.,0,hw[1],hw[0]])).numpy()
+    if moving: return lambda j,i,hw: boxes[j]
+    boxes = check_boxes(boxes, size, m.path)
+    return lambda j,i,hw: boxes[min(i//m.step, len(boxes)-1)]
 
 @patch
 def _cut(self:VideoFrames, m, boxes, n, background, found=None):
     data,used,frame,size = [],[],[],[]
     for j,(i,x) in enumerate(_bar(m, n, f'{m.name}: crops', self.progress)):
         hw = x.shape[:2]
-        if boxes is not None and found is None and not j: boxes = check_boxes(boxes, hw, m.path)
-        b = square_box(torch.tensor([0.,0,hw[1],hw[0]])).numpy() if boxes is None else boxes[min(j if found is not None else i//m.step, len(boxes)-1)]
-        used.append(b); frame.append(i); size.append(hw)
-        data.append(crop_frame(x, b, self.size, self.pad).transpose(2,0,1))
+        if not j: pick = _picker(m, boxes, found is not None, hw)
+        used.append(pick(j,i,hw)); frame.append(i); size.append(hw)
+        data.append(crop_frame(x, used[-1], self.size, self.pad).transpose(2,0,1))
     asked = m.stated if m.files else len(data)
-    if boxes is not None and found is None and len(boxes) not in (1,asked): raise DataError(m.path, f'{len(boxes)} boxes for {asked} frames', 'one per frame, or one for all')
-    return dict(data=np.stack(data), boxes=np.stack(used).astype(np.float32), frame=np.array(frame), found=np.ones(len(data),bool) if found is None else found,
+    if boxes is not None and found is None and len(boxes) not in (1,asked):
+        raise DataError(m.path, f'{len(boxes)} boxes for {asked} frames', 'one per frame, or one for all')
+    if found is None: found = np.ones(len(data),bool)
+    return dict(data=np.stack(data), boxes=np.stack(used).astype(np.float32), frame=np.array(frame), found=found,
                 frame_size=np.array(size), side=np.median([b[2] for b in used]), background=background)
+
+# %% ../../nbs/14_own_data.ipynb #c8979fa8
+def check_stride(
+    video_id, # (N,) video of each frame
+    stride:int, # Frames between the two of a pair
+    names=None, # Names of the videos, for the message
+):
+    "Raise `DataError` naming the first video or folder that has fewer than 2 frames, or too few for `stride`"
+    for v,n in zip(*np.unique(np.asarray(video_id), return_counts=True)):
+        name = names[v] if names is not None else f'video {v}'
+        if n<2: raise DataError(name, f'{n} frame', 'at least 2 frames to train on')
+        if n<=stride: raise DataError(name, f'{n} frames', f'more than the stride of {stride}')
+
+# %% ../../nbs/14_own_data.ipynb #dd35a07c
+@patch
+def originals(self:VideoFrames,
+    idxs=None, # Crops wanted; None: all
+):
+    "Iterate over (index, original (H,W,3) frame) in the order of the source, reading each video once"
+    want = set(range(len(self)) if idxs is None else map(int, np.atleast_1d(idxs)))
+    for v,m in enumerate(self.media):
+        index = {int(self.frame[i]):int(i) for i in np.flatnonzero(self.video_id==v) if int(i) in want}
+        if not index: continue
+        last = max(index)
+        for f,x in m:
+            if f in index: yield index[f],x
+            if f>=last: break
+
+# %% ../../nbs/14_own_data.ipynb #94c4a1ff
+@patch
+def show_boxes(self:VideoFrames,
+    idxs=None, # Frames to show; None: a spread
+    n:int=4, # How many, without `idxs`
+    figsize=(7,1.8), # Inches
+):
+    "The backgrounds and some original frames with their boxes; a dashed box was interpolated"
+    idxs = np.linspace(0,len(self)-1,n).astype(int) if idxs is None else np.atleast_1d(idxs)
+    bgs = [b for b in self.backgrounds if b is not None][:1]
+    fig,axs = plt.subplots(1, len(idxs)+len(bgs), figsize=figsize, squeeze=False)
+    for ax,b in zip(axs[0],bgs): ax.imshow(b); ax.set_title('background', fontsize=8)
+    for ax,(i,x) in zip(axs[0,len(bgs):], self.originals(idxs)):
+        ax.imshow(x); ax.set_title(f'frame {self.frame[i]}', fontsize=8); bx = self.boxes[i]
+        ax.add_patch(plt.Rectangle(bx[:2]-.5, *bx[2:], fill=False, color='tab:red', ls='-' if self.found[i] else '--'))
+    for ax in axs[0]: ax.axis('off')
+    return fig
+
+# %% ../../nbs/14_own_data.ipynb #728d8982
+@patch
+def contact_sheet(self:VideoFrames,
+    n:int=32, # How many crops, spread evenly
+    cols:int=16, # Per row
+)->np.ndarray: # (H,W,3) uint8
+    "Crops side by side in one picture"
+    idxs = np.unique(np.linspace(0,len(self)-1,n).astype(int))
+    x = self.data[idxs].transpose(0,2,3,1)
+    x = np.concatenate([x, np.full((-len(x)%cols,*x.shape[1:]), 255, np.uint8)])
+    s = self.size
+    return x.reshape(-1,cols,s,s,3).transpose(0,2,1,3,4).reshape(-1,cols*s,3)
+
+# %% ../../nbs/14_own_data.ipynb #0eb2e674
+@patch
+def show_crops(self:VideoFrames,
+    n:int=32, # How many crops, spread evenly
+    cols:int=16, # Per row
+    figsize=(7,1), # Inches
+):
+    "A contact sheet"
+    fig,ax = plt.subplots(figsize=figsize); ax.imshow(self.contact_sheet(n,cols)); ax.axis('off')
+    return fig
+
+# %% ../../nbs/14_own_data.ipynb #f4d88399
+class Labels(NamedTuple):
+    "Joints of N images, in pixels of the original images"
+    names: list # Image file or frame number of each row, as text
+    keypoints: np.ndarray # (N,K,2) float32, NaN where not labelled
+    visible: np.ndarray # (N,K) bool: labelled
+    likelihood: np.ndarray|None # (N,K) float32, if the file has it
+    skeleton: Skeleton
+    size: np.ndarray|None = None # (N,2) height and width of the images, if the file says so
+
+# %% ../../nbs/14_own_data.ipynb #09108984
+def _match(path, have, skeleton):
+    "Column of each joint of `skeleton`; raises `LabelError` with the missing and the unknown names"
+    if len(set(have))<len(have): raise LabelError(path, f'joints named twice: {sorted({n for n in have if have.count(n)>1})}', 'each joint once')
+    missing,extra = [n for n in skeleton.joints if n not in have],[n for n in have if n not in skeleton.joints]
+    says = f'lacks the joints {missing}' + (f' and has the unknown {extra}' if extra else '')
+    if missing: raise LabelError(path, says, f'those of skeleton {skeleton.name!r}: {list(skeleton.joints)}')
+    if extra: warnings.warn(f'{path}: joints {extra} are not in skeleton {skeleton.name!r} and are left out', stacklevel=4)
+    return [have.index(n) for n in skeleton.joints]
+
+# %% ../../nbs/14_own_data.ipynb #04e5d70a
+def read_dlc_csv(
+    path, # CSV with the header rows scorer, bodyparts, coords
+    skeleton, # `Skeleton` or name; joints are matched by name, in any order
+    limit:float=1e5, # Larger coordinates are refused
+)->Labels:
+    "Labels or predictions in DeepLabCut's layout; raises `LabelError` that names row and joint"
+    skeleton = get_skeleton(skeleton)
+    if not Path(path).is_file(): raise LabelError(path, 'no such file', "DeepLabCut's CSV")
+    try:
+        with open(path, newline='', encoding='utf-8-sig') as f: rows = [r for r in csv.reader(f) if any(r)]
+    except (UnicodeDecodeError, csv.Error) as e: raise LabelError(path, f'not a CSV ({e})', "DeepLabCut's CSV") from None
+    head = [r[0] for r in rows[:3]]
+    want = ['scorer','bodyparts','coords']
+    if head!=want: raise LabelError(path, f'header rows {head}', f'{want}; files with several animals are not read')
+    if len(rows)<4: raise LabelError(path, 'no rows below the header', 'at least one labelled frame')
+    cols = {(b,c):i for i,(b,c) in enumerate(zip(*rows[1:3])) if i and c in ('x','y','likelihood')}
+    first = min(cols.values(), default=0)
+    _match(path, list(dict.fromkeys(b for b,c in cols)), skeleton)
+    names = ['/'.join(t for t in r[:first] if t) for r in rows[3:]]
+    if len(set(names))<len(names): raise LabelError(path, f'row {next(n for n in names if names.count(n)>1)!r} stands twice', 'each image once')
+    kp = np.stack([_column(path, rows[3:], names, j, c, cols, limit) for j in skeleton.joints for c in 'xy'], -1).reshape(len(names), -1, 2)
+    lik = all((j,'likelihood') in cols for j in skeleton.joints) or None
+    if lik: lik = np.stack([_column(path, rows[3:], names, j, 'likelihood', cols, 1.) for j in skeleton.joints], -1)
+    return _labels(path, names, kp, lik, skeleton)
+
+# %% ../../nbs/14_own_data.ipynb #4c350b6d
+def _column(path, rows, names, joint, c, cols, limit):
+    "One column as floats, empty cells as NaN"
+    if (joint,c) not in cols: raise LabelError(path, f'joint {joint!r} has no column {c!r}', 'x and y for every joint')
+    out = np.full(len(rows), np.nan, np.float32)
+    for i,r in enumerate(rows):
+        t = r[cols[joint,c]].strip() if len(r)>cols[joint,c] else ''
+        try: out[i] = float(t or 'nan')
+        except ValueError: raise LabelError(path, f'row {names[i]!r}, joint {joint!r}: {c} is {t!r}', 'a number or nothing') from None
+        if abs(out[i])>limit: raise LabelError(path, f'row {names[i]!r}, joint {joint!r}: {c} is {t}', f'at most {limit:g}')
+    return out
+
+# %% ../../nbs/14_own_data.ipynb #1d387e25
+def _labels(path, names, kp, lik, skeleton, size=None):
+    "`Labels`, after a check that no joint has only one coordinate"
+    nan = np.isnan(kp)
+    for i,j in np.argwhere(nan[...,0]!=nan[...,1])[:1]:
+        raise LabelError(path, f'row {names[i]!r}, joint {skeleton.joints[j]!r}: one coordinate only', 'x and y, or neither')
+    return Labels(list(names), kp.astype(np.float32), ~nan.any(-1), lik, skeleton, size)
+
+# %% ../../nbs/14_own_data.ipynb #dbbb23e7
+def write_dlc_csv(
+    path, # Target
+    kp, # (N,K,2) pixels of the original frames; NaN is written as nothing
+    likelihood, # (N,K) in [0,1], or None
+    skeleton, # `Skeleton` or name
+    scorer:str='geomrecon', # First header row
+    index=None, # (N,) image names or frame numbers; 0..N-1 if None
+)->Path:
+    "Predictions in DeepLabCut's layout, to a thousandth of a pixel"
+    skeleton,kp = get_skeleton(skeleton),np.asarray(kp)
+    if kp.shape[1:]!=(skeleton.n_joints,2): raise LabelError(path, f'keypoints {kp.shape}', f'(N, {skeleton.n_joints}, 2)')
+    x = kp if likelihood is None else np.concatenate([kp, np.asarray(likelihood)[...,None]], -1)
+    index,c = range(len(kp)) if index is None else index, ['x','y','likelihood'][:x.shape[-1]]
+    with atomic_path(path) as t, open(t, 'w', newline='') as f:
+        w = csv.writer(f, lineterminator='\n')
+        w.writerow(['scorer']+[scorer]*len(c)*skeleton.n_joints)
+        w.writerow(['bodyparts']+[j for j in skeleton.joints for _ in c])
+        w.writerow(['coords']+c*skeleton.n_joints)
+        for n,r in zip(index, x.reshape(len(x),-1)): w.writerow([n]+['' if np.isnan(v) else f'{v:.3f}' for v in r])
+    return Path(path)
+
+# %% ../../nbs/14_own_data.ipynb #5604ba89
+def write_coco(
+    path, # Target
+    names, # (N,) image file names
+    kp, # (N,K,2) pixels of the original images, NaN where there is none
+    skeleton, # `Skeleton` or name
+    size, # (height, width) of the images, or (N,2)
+    likelihood=None, # (N,K) in [0,1]; its mean becomes the score of the annotation
+    boxes=None, # (N,4) x, y, width, height; the keypoints' bounding box if None
+)->Path:
+    "Labels or predictions as COCO keypoints JSON"
+    skeleton,kp = get_skeleton(skeleton),np.asarray(kp, np.float64)
+    if kp.shape[1:]!=(skeleton.n_joints,2): raise LabelError(path, f'keypoints {kp.shape}', f'(N, {skeleton.n_joints}, 2)')
+    size = np.broadcast_to(size, (len(kp),2))
+    images = [dict(id=i, file_name=str(n), height=int(h), width=int(w)) for i,(n,(h,w)) in enumerate(zip(names,size),1)]
+    each = lambda a: [None]*len(kp) if a is None else np.asarray(a,np.float64)
+    anns = [_annotation(*a) for a in zip(range(1,len(kp)+1), kp, each(likelihood), each(boxes))]
+    cat = dict(id=1, name=skeleton.name, supercategory='', keypoints=list(skeleton.joints), skeleton=[[a+1,b+1] for a,b in skeleton.bones])
+    with atomic_path(path) as t: t.write_text(json.dumps(dict(images=images, annotations=anns, categories=[cat]), indent=1))
+    return Path(path)
+
+# %% ../../nbs/14_own_data.ipynb #3d0d14ca
+def _annotation(i, kp, lik, box):
+    ok = np.isfinite(kp).all(-1); r = lambda v: [round(float(a),3) for a in v]
+    if box is None: box = [*kp[ok].min(0), *np.ptp(kp[ok],axis=0)] if ok.any() else [0.]*4
+    flat = np.concatenate([np.where(ok[:,None], kp, 0), 2.*ok[:,None]], -1)
+    d = dict(id=i, image_id=i, category_id=1, keypoints=[v for x,y,k in flat for v in (*r((x,y)),int(k))],
+             num_keypoints=int(ok.sum()), bbox=r(box), area=r([box[2]*box[3]])[0], iscrowd=0)
+    if lik is None: return d
+    lik = np.nan_to_num(lik)
+    return dict(d, score=r([lik[ok].mean() if ok.any() else 0])[0], keypoint_scores=r(lik))
+
+# %% ../../nbs/14_own_data.ipynb #11620ad5
+def read_coco(
+    path, # COCO keypoints JSON
+    skeleton, # `Skeleton` or name; joints are matched by name
+    limit:float=1e5, # Larger coordinates are refused
+)->Labels:
+    "One row per annotation that has keypoints; raises `LabelError`"
+    skeleton = get_skeleton(skeleton)
+    if not Path(path).is_file(): raise LabelError(path, 'no such file', 'a COCO JSON')
+    try: d = json.loads(Path(path).read_text()); cats,ims,anns = d['categories'],{m['id']:m for m in d['images']},d['annotations']
+    except (ValueError, KeyError, TypeError) as e:
+        raise LabelError(path, f'not a COCO file ({type(e).__name__}: {e})', 'images, annotations and categories') from None
+    cats = [c for c in cats if c.get('keypoints')]
+    fit = [c for c in cats if set(skeleton.joints)<=set(c['keypoints'])] or cats
+    if not fit: raise LabelError(path, 'no category has keypoints', f'one with {list(skeleton.joints)}')
+    cols,cid,K = _match(path, list(fit[0]['keypoints']), skeleton), fit[0]['id'], len(fit[0]['keypoints'])
+    anns = [a for a in anns if a.get('category_id')==cid and a.get('keypoints')]
+    if not anns: raise LabelError(path, f'no annotation of category {fit[0].get("name")!r} has keypoints')
+    rows = np.stack([_coco_row(path, a, K, ims, limit) for a in anns])[:,cols]
+    kp = np.where(rows[...,2:]>0, rows[...,:2], np.nan)
+    lik = [a.get('keypoint_scores',()) for a in anns]
+    lik = np.array(lik,np.float32)[:,cols] if all(len(l)==K for l in lik) else None
+    im = [ims[a['image_id']] for a in anns]
+    size = np.array([(m['height'],m['width']) for m in im]) if all('height' in m and 'width' in m for m in im) else None
+    return _labels(path, [m['file_name'] for m in im], kp, lik, skeleton, size)
+
+# %% ../../nbs/14_own_data.ipynb #eaaae239
+def _coco_row(path, a, K, ims, limit):
+    where = f'annotation {a.get("id")}'
+    try: r = np.array(a['keypoints'], float)
+    except (ValueError, TypeError): raise LabelError(path, f'{where}: a keypoint is not a number') from None
+    if a.get('image_id') not in ims: raise LabelError(path, f'{where}: image {a.get("image_id")} is not listed')
+    if r.size!=3*K: raise LabelError(path, f'{where}: {r.size} numbers', f'{3*K} for {K} joints')
+    r = r.reshape(K,3)
+    if not (np.isfinite(r).all() and (np.abs(r)<=limit).all()): raise LabelError(path, f'{where}: a coordinate is not finite or beyond {limit:g}')
+    return r
+
+# %% ../../nbs/14_own_data.ipynb #e336fbf4
+def find_images(
+    names, # Image names of a label file
+    root, # Folder that holds them, at any depth of the names' paths
+)->list:
+    "The file of each name: `root/name`, or with leading folders of the name left out; raises `MediaError` with the count of missing ones"
+    def one(n):
+        parts = [t for t in re.split(r'[/\\]', str(n)) if t not in ('','.','..')]
+        return next((p for i in range(len(parts)) if (p := Path(root).joinpath(*parts[i:])).is_file()), None)
+    out = [one(n) for n in names]; miss = [str(n) for n,p in zip(names,out) if p is None]
+    if miss: raise MediaError(root, f'{len(miss)} of {len(out)} labelled images are missing; first: {miss[0]}', 'the images that the labels name')
+    return out
+
+# %% ../../nbs/14_own_data.ipynb #8aa0a47d
+class LabelledFrames:
+    "Crops of labelled images, for evaluation only; unreadable images are skipped, counted and reported"
+    def __init__(self,
+        labels, # `Labels`
+        root, # Folder with the images
+        **kwargs, # As `VideoFrames`: size, crop, background, side, ...
+    ):
+        self.skeleton = labels.skeleton
+        self.frames = VideoFrames([find_images(labels.names, root)], **kwargs)
+        pick = self.frames.frame
+        self.names = [labels.names[i] for i in pick]
+        self.pixels,self.visible = torch.tensor(labels.keypoints[pick]),torch.tensor(labels.visible[pick])
+        self.keypoints = self.frames.to_crop(torch.nan_to_num(self.pixels))
+    def __len__(self): return len(self.frames)
+    def to_frame(self, kp, idxs=slice(None)): return self.frames.to_frame(kp, idxs)
+    def batch(self, idxs):
+        "dict of image (n,3,S,S) uint8, keypoints (n,K,2) in [-1,1], visible (n,K)"
+        return dict(image=self.frames.images(idxs), keypoints=self.keypoints[idxs].clone(), visible=self.visible[idxs].clone())
+
+# %% ../../nbs/14_own_data.ipynb #4bc60110
+@patch
+def show(self:LabelledFrames,
+    idxs=(0,1,2,3), # Which images
+    figsize=(7,1.9), # Inches
+):
+    "Crops with their labels and bones"
+    b,s = self.batch(list(idxs)),self.frames.size
+    fig,axs = plt.subplots(1, len(idxs), figsize=figsize, squeeze=False)
+    for ax,x,k,v in zip(axs[0],b['image'],(b['keypoints']+1)*s/2-.5,b['visible']):
+        ax.imshow(x.permute(1,2,0)); ax.axis('off')
+        for p,c in self.skeleton.bones:
+            if v[p] and v[c]: ax.plot(*k[[p,c]].T, color='w', lw=1)
+        ax.scatter(*k[v].T, c=np.arange(len(v))[v], cmap='tab10', vmin=0, vmax=9, s=12, zorder=2)
+    return fig

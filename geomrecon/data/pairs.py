@@ -54,9 +54,9 @@ def sample(self:FramePairs,
 # %% ../../nbs/15_pairs.ipynb #73386b87
 class TwoDomainDL(TfmdDL):
     "Batches of labelled source images, with target pairs beside them where `pairs` is given"
-    def __init__(self, source, pairs=None, steps=100, bs=32, bs_target=None, tfm=None, seed=0, num_workers=0, shuffle=True, device=None, **kwargs):
+    def __init__(self, source, pairs=None, steps=100, bs=32, bs_target=None, tfm=None, seed=0, num_workers=0, shuffle=True, device=None, n_inp=1, **kwargs):
         self.source,self.pairs,self.steps,self.bs_target,self.seed,self.num_passes = source,pairs,steps,bs_target or bs,seed,0
-        self._n_inp = 6 if pairs is not None and tfm is not None and tfm.train else 3 if pairs is not None else 1
+        self._n_inp = n_inp if pairs is None else 6 if tfm is not None and tfm.train else 3
         super().__init__(list(range(steps)), bs=1, shuffle=False, num_workers=num_workers, after_batch=Pipeline([tfm] if tfm else []), do_setup=False, device=device)
         self.tfm,self.shuffled,self.batch_size = tfm,shuffle,bs
         self.rng = random.Random(seed)
@@ -84,7 +84,7 @@ def get_idxs(self:TwoDomainDL):
 def create_batches(self:TwoDomainDL, samps):
     for s in samps:
         b = self.source.batch(s[0])
-        imgs = [b['image']] + [self.pairs.frames.images(i) for i in s[1:]]
+        imgs = [b['image']] + [self.pairs.frames.images(i) for i in s[1:]] + [None]*(self._n_inp-1 if self.pairs is None else 0)
         yield (*imgs, b['keypoints'], b['visible'])
 
 # %% ../../nbs/15_pairs.ipynb #2bffbffe
@@ -105,7 +105,7 @@ def pose_dls(
     sk = source.skeleton
     pairs = None if frames is None else FramePairs(frames,stride)
     train = TwoDomainDL(source, pairs, steps, bs, bs_target, PoseAugment(sk,**(aug or {})), seed, num_workers)
-    val = TwoDomainDL(valid, None, -(-len(valid)//(2*bs)), 2*bs, tfm=PoseAugment(sk,train=False), seed=seed, num_workers=num_workers, shuffle=False)
+    val = TwoDomainDL(valid, None, -(-len(valid)//(2*bs)), 2*bs, tfm=PoseAugment(sk,train=False), seed=seed, num_workers=num_workers, shuffle=False, n_inp=train.n_inp)
     dls = DataLoaders(train, val, device=device); dls.skeleton = sk
     return dls
 

@@ -297,12 +297,12 @@ def palette(
 
 # %% ../../nbs/11_puppet.ipynb #2d057c30
 _TILE, _BLOCK, _FAR = 16, 128, 1e6
-_COLS = ('ux','uy','u0','v0','L','iL','r0','dr','z0','dz','k','le','lp','part','s','phi','tex')
+_COLS = ('ux','uy','u0','v0','L','iL','r0','dr','z0','dz','k','le','lp','s','phi','tex','red','green','blue')
 _C = {c:i for i,c in enumerate(_COLS)}
 
 def limb_table(
     rig, pos, rot, girth, K, ss, light, draw,
-    radius=None, # (n,L,2) mm; the rig's times the girth if None
+    colours=None, # (n,P,3)
 )->torch.Tensor: # (n, L+1, C) float32; the last row is a limb that covers nothing
     "What the rasteriser needs to know of each limb, in pixels of an image `ss` times as large"
     j = rig.limbs; i = torch.tensor(rig.parent)[j]
@@ -310,15 +310,16 @@ def limb_table(
     f = K[:,None,0,0]*ss; c = (K[:,None,:2,2]+.5)*ss-.5
     za,zb = a[...,2].clamp_min(1.),b[...,2].clamp_min(1.)
     A,B = a[...,:2]*(f/za)[...,None]+c, b[...,:2]*(f/zb)[...,None]+c
-    R = rig.radius[j]*girth[:,j,None] if radius is None else radius
+    R = rig.radius[j]*girth[:,j,None]
+    rgb = torch.zeros(len(pos),len(j),3) if colours is None else colours[:,rig.part[j]]
     e = B-A; L = e.norm(dim=-1).clamp_min(1e-3); e = e/L[...,None]
     ra,rb = R[...,0]*f/za, R[...,1]*f/zb
     axis = F.normalize(b-a, dim=-1); q1 = torch.stack([-e[...,1],e[...,0],torch.zeros_like(L)],-1)
     q2 = F.normalize(torch.linalg.cross(axis,q1),dim=-1); q2 = q2*torch.where(q2[...,2:]>0,-1.,1.); ref = rot[:,j,:,0]
     phi = torch.atan2((ref*q2).sum(-1),(ref*q1).sum(-1))/(2*math.pi)
     turn = R.mean(-1).clamp_min(1e-3)*2*math.pi
-    cols = dict(ux=e[...,0], uy=e[...,1], u0=-(A*e).sum(-1), v0=A[...,0]*e[...,1]-A[...,1]*e[...,0], L=L, iL=1/L, r0=ra, dr=rb-ra, z0=za, dz=zb-za, k=(za+zb)/2/f,
-        le=(e*light[:,None,:2]).sum(-1), lp=e[...,0]*light[:,None,1]-e[...,1]*light[:,None,0], part=rig.part[j].expand_as(L), s=(b-a).norm(dim=-1)/turn*256, phi=phi,
+    cols = dict(ux=e[...,0], uy=e[...,1], u0=-(A*e).sum(-1), v0=A[...,0]*e[...,1]-A[...,1]*e[...,0], L=L, iL=1/L, r0=ra, dr=rb-ra, z0=za, dz=zb-za, k=(za+zb)/2/f/torch.maximum(ra,rb).clamp_min(1e-3),
+        le=(e*light[:,None,:2]).sum(-1), lp=e[...,0]*light[:,None,1]-e[...,1]*light[:,None,0], red=rgb[...,0], green=rgb[...,1], blue=rgb[...,2], s=(b-a).norm(dim=-1)/turn*256, phi=phi,
         tex=draw.u('tex',rig.n_side)[:,rig.side[j]])
     t = torch.stack([cols[n].expand_as(L) for n in _COLS],-1)
     none = t.new_zeros(len(t),1,len(_COLS)); none[...,_C['u0']] = 1e5
@@ -351,7 +352,7 @@ def _depth_test(T, img, x0, y0, ids, X, Y):
     u.addcmul_(t,L,value=-1)
     d2 = v.mul_(v).addcmul_(u,u)
     q = (t*dr).add_(r0); q.mul_(q).sub_(d2)
-    z = t.mul_(dz).add_(z0).addcmul_(q.clamp(min=0).sqrt_(),k,value=-1).clamp_(min=1.)
+    z = t.mul_(dz).add_(z0).addcmul_(q,k,value=-1).clamp_(min=1.)
     z.add_(q.clamp_(max=0).mul_(-1e10)).clamp_(max=1e9)
     key = z.view(torch.int32).bitwise_and_(-256).bitwise_or_(torch.arange(M,dtype=torch.int32)[:,None]).amin(1)
     return (key & -256).view(torch.float32), ids.gather(1,(key & 255).long())
@@ -369,19 +370,19 @@ def noise_bank(
     return torch.tensor(np.stack(out), dtype=torch.float32)
 
 @lru_cache(maxsize=1)
-def _grain(n=1<<19):
-    "Gaussian numbers of the sensor noise"
-    u = hash_uniform(11, np.arange(n//2), 'grain', 2)
-    r,a = np.sqrt(-2*np.log1p(-u[:,0])), 2*np.pi*u[:,1]
-    return torch.tensor(np.concatenate([r*np.cos(a),r*np.sin(a)]), dtype=torch.float32)
+def _grain(n=1<<18):
+    "Gaussian numbers of the sensor noise (3,n): partly the same in the three channels"
+    u = hash_uniform(11, np.arange(n), 'grain', 4)
+    x = np.sqrt(-2*np.log1p(-u[:,:2])); x = np.concatenate([x*np.cos(2*np.pi*u[:,2:]), x*np.sin(2*np.pi*u[:,2:])],1)
+    return torch.tensor((.75*x[:,:3]+.66*x[:,3:]).T.copy(), dtype=torch.float32)
 
 def _lookup(kind, ix, iy):
     "Pattern `kind` (...,1) at whole coordinates, wrapping around"
     i = ((iy.int() & 255) << 8).add_(ix.int() & 255).add_((kind.int()*65536))
     return noise_bank().view(-1).index_select(0, i.view(-1)).view(i.shape)
 
-# %% ../../nbs/11_puppet.ipynb #a0b07aa0
-def _shade(T, look, img, x0, y0, lid, X, Y):
+# %% ../../nbs/11_puppet.ipynb #1f917cf7
+def _shade(T, look, img, x0, y0, lid, inside, X, Y):
     "Colours of the pixels of some tiles, from the limb that each one shows"
     g = lambda c: T[:,:,_C[c]].index_select(0,img).gather(1,lid)
     at = lambda k: look[k].index_select(0,img)
@@ -398,36 +399,34 @@ def _shade(T, look, img, x0, y0, lid, X, Y):
         turn = torch.acos(n_p.clamp(-1,1)).mul_(1/(2*math.pi)).sub_(g('phi'))
         o = g('tex'); iy = (turn+o)*256; ix = t*g('s')*at('tex_scale')+o*1999
         shade = shade*(1+at('texture')*_lookup(at('tex_kind'), ix, iy))
-    part = g('part').long()
-    rgb = torch.stack([look['colour'][:,:,c].index_select(0,img).gather(1,part)*shade for c in range(3)],1)
-    if look['any_gloss']: rgb += (at('gloss')*lam.pow(2).pow_(2).pow_(2))[:,None]
-    return rgb
+    shade = shade*inside
+    rgba = torch.empty(len(img),4,_TILE**2); rgba[:,3] = inside
+    for i,c in enumerate(('red','green','blue')): torch.mul(g(c), shade, out=rgba[:,i])
+    if look['any_gloss']: rgba[:,:3] += (at('gloss')*lam.pow(2).pow_(2).pow_(2)*inside)[:,None]
+    return rgba
 
 def rasterise(
     T, # (n,L+1,C) limb table at `ss` times the image's size
     look, # Colours and light
     W:int, # Side of the image, a multiple of 16
     ss:int, # Samples per pixel and axis
-)->tuple: # colour times coverage and coverage (n,4,W,W), depth (n,tiles,256)
+)->tuple: # colour times coverage and coverage (n,4,W,W); depth of tiles and each image's tiles in it
     "Draw the limbs: depth test tile by tile, then the colours of what is seen"
     n = len(T); per = W*ss//_TILE; q = _TILE//ss
-    k = torch.arange(_TILE*_TILE); X,Y = (k%_TILE).float(),(k//_TILE).float()
+    sub,k = torch.arange(_TILE**2)//(q*q), torch.arange(_TILE**2)%(q*q); X,Y = (k%q*ss+sub%ss).float(),(k//q*ss+sub//ss).float()
     img,tile,ids,count = _tiles_of_limbs(T, W*ss)
     x0,y0 = (tile%per*_TILE).float(),(tile//per*_TILE).float()
-    z,lid = torch.empty(len(img),_TILE*_TILE), torch.empty(len(img),_TILE*_TILE,dtype=torch.long)
+    z,lid = torch.full((len(img)+1,_TILE**2),1e9), torch.empty(len(img),_TILE**2,dtype=torch.long)
     i,count = 0,count.tolist()
     while i<len(img):
-        M = count[i]; s = slice(i, i+max(1,_BLOCK//M)); i = s.stop
+        M = count[i]; s = slice(i, min(len(img),i+max(1,_BLOCK//M))); i = s.stop
         z[s],lid[s] = _depth_test(T, img[s], x0[s], y0[s], ids[s,:M].contiguous(), X, Y)
-    out = torch.zeros(n*per*per,4,q,q)
+    out = torch.zeros(n*per*per,4,q*q)
     for i in range(0,len(img),_BLOCK):
-        s = slice(i,i+_BLOCK); inside = (z[s]<_FAR).float()
-        rgba = torch.cat([_shade(T, look, img[s], x0[s], y0[s], lid[s], X, Y)*inside[:,None], inside[:,None]],1)
-        rgba = rgba.view(-1,4,_TILE,_TILE)
-        out[img[s]*per*per+tile[s]] = sum(rgba[...,a::ss,b::ss] for a in range(ss) for b in range(ss))/ss**2
-    depth = torch.full((n*per*per,_TILE*_TILE),1e9); depth[img*per*per+tile] = z
-    out = out.view(n,per,per,4,q,q).permute(0,3,1,4,2,5).reshape(n,4,W,W)
-    return out, depth.view(n,per*per,-1)
+        s = slice(i,min(len(img),i+_BLOCK)); rgba = _shade(T, look, img[s], x0[s], y0[s], lid[s], (z[s]<_FAR).float(), X, Y).view(-1,4,ss*ss,q*q)
+        out[img[s]*per*per+tile[s]] = sum(rgba[:,:,i] for i in range(ss*ss)).mul_(1/ss**2)
+    at = torch.full((n*per*per,),len(img)); at[img*per*per+tile] = torch.arange(len(img))
+    return out.view(n,per,per,4,q,q).permute(0,3,1,4,2,5).reshape(n,4,W,W), (z, at.view(n,-1))
 
 # %% ../../nbs/11_puppet.ipynb #b07a08fc
 def _grid(W, S): # positions of a W x W working image whose first S x S pixels are kept
@@ -437,11 +436,11 @@ def _grid(W, S): # positions of a W x W working image whose first S x S pixels a
 def _object(X, Y, p, pixels):
     "Coverage of an ellipse (boxy=0) or a rectangle (boxy=1): p holds cx, cy, hx, hy, cos, sin, boxy, soft"
     cx,cy,hx,hy,c,s,boxy,soft = (p[:,i:i+1] for i in range(8))
-    dx,dy = X-cx,Y-cy
-    a,b = (dx*c+dy*s)/hx,(dy*c-dx*s)/hy
-    round_ = (a*a+b*b).sqrt_(); a.abs_(); b.abs_()
-    d = round_ + boxy*(torch.maximum(a,b)-round_)
-    return ((1-d)*(torch.minimum(hx,hy)*pixels/2/soft)+.5).clamp_(0,1)
+    a = (X*(c/hx)).addcmul_(Y,s/hx).sub_((cx*c+cy*s)/hx); b = (Y*(c/hy)).addcmul_(X,s/hy,value=-1).sub_((cy*c-cx*s)/hy)
+    a.mul_(a); b.mul_(b)
+    d = torch.lerp(a+b, torch.maximum(a,b), boxy)
+    sharp = torch.minimum(hx,hy)*pixels/4/soft
+    return d.mul_(-sharp).add_(sharp+.5).clamp_(0,1)
 
 def object_params(
     draw, name, count, # (low, high) number
@@ -482,7 +481,19 @@ def scene(
     s['grey'] = (draw.u('grey')<style.grey).float(); s['tint'] = (1+style.tint*(2*draw.u('tint',3)-1)).float()
     return s
 
-def _lay(img, m, rgb): return img.add_(m[:,None]*(rgb[:,:,None]-img))
+def _lay(img, m, rgb): return img.add_((rgb[:,:,None]-img).mul_(m[:,None]))
+
+def _lay_objects(img, X, Y, objects, rgb, alpha, grain=None):
+    "Lay a list of objects (n,m) over `img`, in place; each picture has its own number of them"
+    p,here = objects
+    for j in range(p.shape[1]):
+        r = here[:,j].nonzero()[:,0]
+        if not len(r): continue
+        every = len(r)==len(img); a = img if every else img[r]; c = rgb[r,j]
+        m = _object(X, Y, p[r,j], 64).mul_(alpha[r,j,None])
+        if grain is None: _lay(a, m, c)
+        else: a.add_((c[:,:,None]*(1+(.6-1.2*(j%2))*grain[r])[:,None]).sub_(a).mul_(m[:,None]))
+        if not every: img[r] = a
 
 def background(
     s:dict, # Scene parameters
@@ -496,15 +507,10 @@ def background(
     textured = bool((s['ground_texture']>0).any())
     grain = s['ground_texture']*tex(0,0) if textured else None
     img = s['ground'][:,:,None]*(level+grain if textured else level)[:,None]
-    p,here = s['clutter']
-    for j in range(p.shape[1]):
-        rgb = s['clutter_rgb'][:,j,:,None]*((1+.6*grain*(1-2*(j%2)))[:,None] if textured else 1.)
-        img += (_object(X,Y,p[:,j],px)*here[:,j:j+1])[:,None]*(rgb-img)
+    _lay_objects(img, X, Y, s['clutter'], s['clutter_rgb'], torch.ones_like(s['clutter_alpha']), grain)
     w,here = s['walls']
     for j in range(w.shape[1]): _wall(img, X, Y, w[:,j], here[:,j:j+1], px, along)
-    for k,strength in (('stains',.7),('lines',.6)):
-        p,here = s[k]
-        for j in range(p.shape[1]): _lay(img, _object(X,Y,p[:,j],px)*(here[:,j:j+1]*strength*s[k+'_alpha'][:,j:j+1]), s[k+'_rgb'][:,j]*.7)
+    for k,strength in (('stains',.7),('lines',.6)): _lay_objects(img, X, Y, s[k], s[k+'_rgb']*.7, s[k+'_alpha']*strength)
     return img
 
 def _wall(img, X, Y, w, here, px, along):
@@ -554,15 +560,14 @@ def blur(
     sigma, # (n,1) standard deviation, px
     most:float, # Largest sigma that may occur, px
 )->torch.Tensor:
-    "Gaussian blur, each image its own, by repeated three-tap kernels"
+    "Gaussian blur in place, each image its own, by repeated three-tap kernels"
     passes = math.ceil(2*most*most)
     if not passes: return img
     w = (sigma*sigma/(2*passes))[:,:,None,None]
     for _ in range(passes):
         for dim in (2,3):
             n = img.shape[dim]; a,b = img.narrow(dim,0,n-1), img.narrow(dim,1,n-1)
-            d = (b-a)*w
-            img = img.clone(); img.narrow(dim,0,n-1).add_(d); img.narrow(dim,1,n-1).sub_(d)
+            d = (b-a).mul_(w); a.add_(d); b.sub_(d)
     return img
 
 def photograph(
@@ -576,15 +581,13 @@ def photograph(
         img = img*(1+s['uneven']*.6*(wave(3)+wave(4)))[:,None]
     if style.vignette[1]>0: img = img*(1-s['vignette']*.5*(X*X+Y*Y).clamp_max(2.))[:,None]
     img = blur(img.view(n,3,W,W), s['blur']*S, style.blur[1]*S).view(n,3,-1)
-    if style.grey>0: img = torch.lerp(img, (.3*img[:,:1]+.59*img[:,1:2]+.11*img[:,2:]).expand_as(img), s['grey'][:,:,None])
     gain = s['exposure']*s['contrast']
-    img = img*(gain*(s['tint'] if style.tint else torch.ones(1,3)))[:,:,None] + (.5*(1-s['contrast']))[:,:,None]
+    img = img.mul_((gain*s['tint'])[:,:,None]).add_((.5*(1-s['contrast']))[:,:,None])
     if style.noise[1]>0:
-        at = (draw.frame('noise')[:,0]*(len(_grain())-3*W*W)).long()
-        noise = torch.stack([_grain()[i:i+3*W*W] for i in at.tolist()]).view(n,3,-1)
-        noise = torch.lerp(noise, noise[:,:1].expand_as(noise), .4+.6*s['grey'][:,:,None])
-        img = img + noise*s['noise'][:,:,None]
-    return (img.clamp_(0,1)*255+.5).to(torch.uint8).view(n,3,W,W)[:,:,:S,:S].contiguous()
+        at = (draw.frame('noise')[:,0]*(_grain().shape[1]-W*W)).long().tolist()
+        img.add_(torch.stack([_grain()[:,i:i+W*W] for i in at]).mul_(s['noise'][:,:,None]))
+    if style.grey>0: img = torch.lerp(img, (.3*img[:,:1]+.59*img[:,1:2]+.11*img[:,2:]).expand_as(img), s['grey'][:,:,None])
+    return img.clamp_(0,1).mul_(255).add_(.5).to(torch.uint8).view(n,3,W,W)[:,:,:S,:S].contiguous()
 
 # %% ../../nbs/11_puppet.ipynb #c7d4342c
 def light_and_look(
@@ -635,14 +638,14 @@ def seen(
     px, # (n,K,2) pixel-index coordinates of the labels
     z, # (n,K) their depth, mm
     reach, # (n,K) thickness of the limb around each joint, mm
-    depth, # (n,tiles,256) depth of the drawn surface
+    depth, # Depth of the drawn surface, from `rasterise`
     S:int, W:int, ss:int,
 )->tuple: # inside the image (n,K), not hidden by another limb (n,K)
     "Which joints are inside the image, and which of them the depth test leaves in sight"
     inside = ((px>-.5)&(px<S-.5)).all(-1)
-    q = ((px+.5)*ss).floor().clamp(0,W*ss-1).long(); per = W*ss//_TILE
-    i = (q[...,1]//_TILE*per+q[...,0]//_TILE)*_TILE**2 + q[...,1]%_TILE*_TILE+q[...,0]%_TILE
-    surface = depth.flatten(1).gather(1,i)
+    x,y = ((px+.5)*ss).floor().clamp(0,W*ss-1).long().unbind(-1); z_tiles,tiles = depth; w = _TILE//ss
+    tile = tiles.gather(1, y//_TILE*(W*ss//_TILE) + x//_TILE); x,y = x%_TILE,y%_TILE
+    surface = z_tiles[tile, (y%ss*ss+x%ss)*w*w + y//ss*w + x//ss]
     return inside, surface >= z-1.35*reach-.5
 
 # %% ../../nbs/11_puppet.ipynb #b1380804
@@ -660,8 +663,7 @@ def _compose(rgba, tables, s, style, draw, W, S):
     if tables: img = img*shadows(tables, s, W, S)
     fg = rgba.flatten(2)
     img = img*(1-fg[:,3:]) + fg[:,:3]
-    X,Y = _grid(W,S); p,here = s['occluders']
-    for j in range(p.shape[1]): _lay(img, _object(X,Y,p[:,j],64)*here[:,j:j+1], s['occluders_rgb'][:,j])
+    X,Y = _grid(W,S); _lay_objects(img, X, Y, s['occluders'], s['occluders_rgb'], torch.ones_like(s['occluders_alpha']))
     return photograph(img, s, style, draw, W, S)
 
 def render(
@@ -680,7 +682,7 @@ def render(
         for d in (-.5,.5):
             then = geometry(rig, style, Draw(draw.seed, draw.index, draw.time+d*draw.span('shutter',style.shutter)[:,0].numpy()), S, like=geo)
             then.light = geo.light; moments.append(then)
-    T = [limb_table(rig, g.pos, g.rot, g.girth, g.K, ss, g.light, draw) for g in moments]
+    T = [limb_table(rig, g.pos, g.rot, g.girth, g.K, ss, g.light, draw, look['colour']) for g in moments]
     pts = label_points(rig, geo, convention); px = project(pts, geo.K); reach = (rig.reach*geo.girth[:,rig.joints].clamp_min(.5))
     images,masks = [],[]
     n,few = len(draw),max(1,32768//(W*W)); many = 4*few

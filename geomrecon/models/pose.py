@@ -123,7 +123,9 @@ class PoseNet(nn.Module):
         if weights is not None: self._load(arch, weights)
     def normalise(self, x): return (x-self.mean)/self.std
     def features(self, x): return self.encoder.features(self.normalise(x))
-    def forward(self, x): return self.head(self.decoder(self.encoder(self.normalise(x))))
+    def forward(self, x):
+        y = self.decoder(self.encoder(self.normalise(x)))
+        with torch.autocast(y.device.type, enabled=False): return self.head(y.float())
 
 # %% ../../nbs/20_pose_net.ipynb #73156ed4
 from fastcore.basics import patch
@@ -141,17 +143,6 @@ def heatmap_size(self:PoseNet,
     n = image_size
     for _ in range(self.encoder.halvings): n = (n+1)//2
     return n * 2**self.config['n_deconv']
-
-# %% ../../nbs/20_pose_net.ipynb #e1859f01
-def _bars(n, size, seed=0): # Soft bright bars on dark ground and their two ends, for the notebooks' examples
-    g = torch.Generator().manual_seed(seed); c = torch.rand(n,1,2,generator=g)*.8-.4; a = torch.rand(n,generator=g)*6.283
-    half = .45*torch.stack([a.cos(),a.sin()],-1)[:,None]
-    kp = torch.cat([c-half,c+half],1); ax = (2*torch.arange(size)+1)/size-1
-    p = torch.stack(torch.meshgrid(ax,ax,indexing='xy'),-1).view(1,-1,2)
-    t = (((p-kp[:,:1])*(2*half)).sum(-1)/(4*half.square().sum(-1))).clamp(0,1)
-    d = (p-kp[:,:1]-t[...,None]*2*half).norm(dim=-1)
-    shade = torch.stack([t,1-t,.5+0*t],1)*.8+.2
-    return (shade*((.16-d)*12).sigmoid()[:,None]).view(n,3,size,size), kp
 
 # %% ../../nbs/20_pose_net.ipynb #d3f6ee9f
 class DomainBatchNorm2d(nn.BatchNorm2d):
