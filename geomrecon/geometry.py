@@ -47,7 +47,7 @@ def sample(
     mode:str='bilinear',
 )->torch.Tensor: # (B,C,h,w)
     "Read `img` at the positions of `flow`"
-    return F.grid_sample(img, flow.to(img.dtype), mode=mode, padding_mode=pad, align_corners=False)
+    return F.grid_sample(img.float(), flow.float(), mode=mode, padding_mode=pad, align_corners=False).to(img.dtype)
 
 def resize_flow(
     flow, # (B,h,w,2)
@@ -67,15 +67,15 @@ def apply_affine(
     pts, # (...,N,2)
 )->torch.Tensor:
     "Points `pts` moved by `M`"
-    return pts @ M[...,:2].transpose(-1,-2) + M[...,None,:,2]
+    return (M[...,None,:,:2]*pts[...,None,:]).sum(-1) + M[...,None,:,2]
 
 def compose(
     M2, # (...,2,3) applied second
     M1, # (...,2,3) applied first
 )->torch.Tensor:
     "The matrix of `M1` followed by `M2`"
-    A = M2[...,:2] @ M1[...,:2]
-    return torch.cat([A, M2[...,:2] @ M1[...,2:] + M2[...,2:]], -1)
+    AB = (M2[...,:,:2,None]*M1[...,None,:,:]).sum(-2)
+    return torch.cat([AB[...,:2], AB[...,2:]+M2[...,2:]], -1)
 
 def invert(
     M, # (...,2,3)
@@ -83,7 +83,7 @@ def invert(
     "The inverse affine matrix, in closed form (no LAPACK, no host sync)"
     a,b,c,d = M[...,0,0],M[...,0,1],M[...,1,0],M[...,1,1]
     A = torch.stack([torch.stack([d,-b],-1), torch.stack([-c,a],-1)],-2)/(a*d-b*c)[...,None,None]
-    return torch.cat([A, -A @ M[...,2:]], -1)
+    return torch.cat([A, -(A*M[...,None,:,2]).sum(-1,keepdim=True)], -1)
 
 # %% ../nbs/01_geometry.ipynb #8683f981
 def affine(

@@ -31,13 +31,23 @@ def _finite(x, where, at):
     elif isinstance(x, list):
         for i,v in enumerate(x): _finite(v, where, f'{at}[{i}]')
     elif isinstance(x, float) and not math.isfinite(x): raise DataError(where, f'{at} is {x}', 'a finite number, or null where there is none')
-    elif not isinstance(x, (str,int,float,bool,type(None))): raise DataError(where, f'{at} is a {type(x).__name__}', 'numbers, text, lists and mappings')
+    elif not isinstance(x, (str,int,float,bool,type(None))):
+        raise DataError(where, f'{at} is a {type(x).__name__}', 'numbers, text, lists and mappings')
 
 # %% ../nbs/54_report.ipynb #c7cd3461
 def _isnum(v): return isinstance(v, numbers.Real) and not isinstance(v, bool)
 def _ismetric(v): return isinstance(v, dict) and len(v)>0 and all(u is None or _isnum(u) for u in v.values())
 def _key(r): return (r.get('case',''), r['method'], r.get('seed'))
 
+# %% ../nbs/54_report.ipynb #6f66ff72
+def _check_row(row, i, where):
+    def need(ok, lacks, expected):
+        if not ok: raise DataError(where, f'rows[{i}] has no {lacks}', expected)
+    need(isinstance(row, dict) and isinstance(row.get('method'), str), "'method'", 'a name such as source, pseudo or full')
+    need(_isnum(row.get('seconds')), "'seconds'", 'a number')
+    need(any(_ismetric(v) for v in row.values()), 'metric', "a mapping from group to number, such as 'pck'")
+
+# %% ../nbs/54_report.ipynb #44e6e03f
 def check_results(
     results:dict, # As for results.json
     where='results', # File or name, for the message
@@ -48,9 +58,7 @@ def check_results(
     if not isinstance(rows, list) or not rows: raise DataError(where, "no 'rows'", 'one row per method')
     seen = set()
     for i,row in enumerate(rows):
-        if not isinstance(row, dict) or not isinstance(row.get('method'), str): raise DataError(where, f"rows[{i}] has no 'method'", 'a name such as source, pseudo or full')
-        if not _isnum(row.get('seconds')): raise DataError(where, f"rows[{i}] ({row['method']}) has no 'seconds'", 'a number')
-        if not any(_ismetric(v) for v in row.values()): raise DataError(where, f"rows[{i}] ({row['method']}) has no metric", "a mapping from group to number, such as 'pck'")
+        _check_row(row, i, where)
         if _key(row) in seen: raise DataError(where, f"two rows of method {row['method']!r}", "one, or a 'case' or 'seed' that tells them apart")
         seen.add(_key(row))
     _finite(r, where, '')
@@ -90,8 +98,8 @@ def read_results(
     return check_results(d, path)
 
 # %% ../nbs/54_report.ipynb #6d470ecf
-_titles = dict(pck='PCK@0.05, %', pck_legacy='PCK@0.05, rule of the earlier papers, %', median_px='median error, px', mean_px='mean error, px', flips='front-back flips',
-               offset_removed_px='median px without mean offsets (diagnostic)', seconds='time')
+_titles = dict(pck='PCK@0.05, %', pck_legacy='PCK@0.05, rule of the earlier papers, %', median_px='median error, px', mean_px='mean error, px',
+               flips='front-back flips', offset_removed_px='median px without mean offsets (diagnostic)')
 def metric_title(
     m:str, # Key of a row
 )->str:
@@ -101,6 +109,7 @@ def metric_title(
     if m.startswith('swaps'): return ('swaps '+m[6:].replace('_','/')).strip()
     return m.replace('_px',', px').replace('_',' ')
 
+# %% ../nbs/54_report.ipynb #f8437a97
 def lower_is_better(
     m:str, # Key of a row
 )->bool:
@@ -127,10 +136,12 @@ def _base(rows, row):
     if row['method']=='source': return None
     return next((r for r in rows if r['method']=='source' and r.get('case','')==row.get('case','') and r.get('seed')==row.get('seed')), None)
 
-def _label(row): return (f"{row['case']}: " if row.get('case') else '') + method_name(row['method']) + (f" (seed {row['seed']})" if row.get('seed') is not None else '')
+def _case(d): return f"{d['case']}: " if d.get('case') else ''
+def _label(row): return _case(row) + method_name(row['method']) + (f" (seed {row['seed']})" if row.get('seed') is not None else '')
 
 def _time(s): return f'{int(s)//3600}:{int(s)//60%60:02d}:{int(s)%60:02d}' if s>=3600 else f'{int(s)//60}:{int(s)%60:02d}'
 
+# %% ../nbs/54_report.ipynb #1e0efd33
 def _cells(rows, metric, groups):
     "Per row and group: value, deviation, gain over source, whether best of its case"
     out = []
@@ -160,6 +171,7 @@ def _lay(head, body):
     return '\n'.join([line(head), '-'*(sum(w)+2*len(w)-2)] + [line(r) for r in body])
 
 def _digits(rows, k): return 0 if all(float(r[k]).is_integer() for r in rows if r.get(k) is not None) else 1
+def _single(rows, r, ks): return [_num(r.get(k), r.get(k+'_sd'), _digits(rows,k)) for k in ks]
 
 # %% ../nbs/54_report.ipynb #0f85bb45
 def format_table(
@@ -172,23 +184,30 @@ def format_table(
     for i,m in enumerate(metrics or metrics_of(rows)):
         gs = _groups(rows, m, groups); cells = _cells(rows, m, gs); top = gs.index(_overall(gs)); gain = any(l[top][2] is not None for l in cells)
         head = [metric_title(m)] + gs + ['gain']*gain + ['time']*(i==0)
-        body = [[_label(r)] + [_num(*c[:2]) for c in l] + (['' if l[top][2] is None else f'{l[top][2]:+.1f}'] if gain else []) + ([_time(r['seconds'])] if i==0 else []) for r,l in zip(rows,cells)]
-        out.append(_lay(head, body))
+        more = lambda d: '' if d is None else f'{d:+.1f}'
+        out.append(_lay(head, [[_label(r)] + [_num(*c[:2]) for c in l] + [more(l[top][2])]*gain + [_time(r['seconds'])]*(i==0) for r,l in zip(rows,cells)]))
     ks = [] if metrics else _scalars(rows)
-    if ks: out.append(_lay(['single figures']+[metric_title(k) for k in ks], [[_label(r)]+[_num(r.get(k), r.get(k+'_sd'), _digits(rows,k)) for k in ks] for r in rows]))
+    if ks: out.append(_lay(['single figures']+[metric_title(k) for k in ks], [[_label(r)]+_single(rows,r,ks) for r in rows]))
     return '\n\n'.join(out)
 
-# %% ../nbs/54_report.ipynb #0dceeeee
+# %% ../nbs/54_report.ipynb #cde97939
 _e = html.escape
+def _delta(d, metric, below=''):
+    cls = 'same' if abs(d)<.05 else 'up' if (d<0)==lower_is_better(metric) else 'down'
+    return f'<span class="d {cls}{below}">{d:+.1f}</span>'.replace('-','−')
+
 def _td(c, metric):
     x,sd,delta,best = c
     if x is None: return '<td>–</td>'
     s = f'{x:.1f}' + ('' if sd is None else f'<small> ± {sd:.1f}</small>'); s = f'<b>{s}</b>' if best else s
-    if delta is not None:
-        cls = 'same' if abs(delta)<.05 else 'up' if (delta<0)==lower_is_better(metric) else 'down'
-        s += f'<span class="d {cls}{"" if sd is None else " below"}">{delta:+.1f}</span>'.replace('-','−')
-    return f'<td>{s}</td>'
+    return f"<td>{s}{'' if delta is None else _delta(delta, metric, '' if sd is None else ' below')}</td>"
 
+# %% ../nbs/54_report.ipynb #5d8e3ae5
+def _table(head, lines):
+    body = ''.join(f'<tr><th>{_e(name)}</th>{cells}</tr>' for name,cells in lines)
+    return f'<div class="scroll"><table><thead><tr>{"".join(f"<th>{_e(h)}</th>" for h in head)}</tr></thead><tbody>{body}</tbody></table></div>'
+
+# %% ../nbs/54_report.ipynb #2c962b62
 def html_table(
     rows, # Rows of results
     metric:str, # Which metric
@@ -196,17 +215,13 @@ def html_table(
     time:bool=True, # Add the seconds
 )->str:
     "One metric as an HTML table"
-    gs = _groups(rows, metric, groups)
-    head = ''.join(f'<th>{_e(h)}</th>' for h in [metric_title(metric)]+gs+['time']*time)
-    body = ''.join(f'<tr><th>{_e(_label(r))}</th>' + ''.join(_td(c,metric) for c in l) + (f"<td>{_time(r['seconds'])}</td>" if time else '') + '</tr>' for r,l in zip(rows,_cells(rows,metric,gs)))
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    gs = _groups(rows, metric, groups); cells = _cells(rows, metric, gs)
+    line = lambda r,l: ''.join(_td(c,metric) for c in l) + (f"<td>{_time(r['seconds'])}</td>" if time else '')
+    return _table([metric_title(metric)]+gs+['time']*time, [(_label(r),line(r,l)) for r,l in zip(rows,cells)])
 
 def _scalar_table(rows):
     ks = _scalars(rows)
-    if not ks: return ''
-    head = ''.join(f'<th>{_e(h)}</th>' for h in ['single figures']+[metric_title(k) for k in ks])
-    body = ''.join(f'<tr><th>{_e(_label(r))}</th>' + ''.join(f'<td>{_num(r.get(k), r.get(k+"_sd"), _digits(rows,k))}</td>' for k in ks) + '</tr>' for r in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return _table(['single figures']+[metric_title(k) for k in ks], [(_label(r),''.join(f'<td>{v}</td>' for v in _single(rows,r,ks))) for r in rows]) if ks else ''
 
 # %% ../nbs/54_report.ipynb #51e21eda
 def _stats(xs):
@@ -215,6 +230,7 @@ def _stats(xs):
     if not xs: return None,None
     return float(np.mean(xs)), (float(np.std(xs,ddof=1)) if len(xs)>1 else None)
 
+# %% ../nbs/54_report.ipynb #408306d8
 def seed_gain(
     results, # List of results, one per seed
     better:str='full', # Method
@@ -226,8 +242,9 @@ def seed_gain(
     "Differences between two methods, paired by seed; raises `DataError` where one is missing"
     def val(i,res,m):
         r = next((r for r in res['rows'] if r['method']==m and r.get('case','')==case), None)
-        if r is None or (r.get(metric) or {}).get(group) is None: raise DataError(f'results {i}', f'no {metric}.{group} of method {m!r}', 'the same methods for every seed')
-        return r[metric][group]
+        v = ((r or {}).get(metric) or {}).get(group)
+        if v is None: raise DataError(f'results {i}', f'no {metric}.{group} of method {m!r}', 'the same methods for every seed')
+        return v
     each = [val(i,res,better)-val(i,res,than) for i,res in enumerate(results)]; mean,sd = _stats(each)
     return dict(case=case, better=better, than=than, metric=metric, group=group, each=each, mean=mean, sd=sd)
 
@@ -244,6 +261,15 @@ def _merge_row(rows):
             out[k],out[k+'_sd'] = {g:s[0] for g,s in st.items()},{g:s[1] for g,s in st.items()}
     return out
 
+# %% ../nbs/54_report.ipynb #5f68b6d4
+_steps = (('pseudo','source'),('full','source'),('full','control'),('full','pseudo'))
+def _gains(results, by, keys):
+    "What each step adds to the first metric, wherever every seed has both methods"
+    m = metrics_of(results[0]['rows'])[0]
+    has = lambda c,x: all(((b.get((c,x)) or {}).get(m) or {}).get('all') is not None for b in by)
+    return [seed_gain(results,a,b,m,'all',c) for c in dict.fromkeys(c for c,_ in keys) for a,b in _steps if has(c,a) and has(c,b)]
+
+# %% ../nbs/54_report.ipynb #b3fdace3
 def merge_seeds(
     results, # List of results, one per seed, with the same methods
 )->dict: # Results whose rows hold means, and `NAME_sd` beside each metric; `seeds`; paired `gains`
@@ -251,29 +277,29 @@ def merge_seeds(
     results = [check_results(r, f'results {i}') for i,r in enumerate(results)]
     if not results: raise DataError('results', 'none', 'one per seed')
     ids = lambda r: [(q.get('case',''),q['method']) for q in r['rows']]
+    keys = ids(results[0]); names = lambda ks: [m for _,m in ks]
     for i,r in enumerate(results):
-        if sorted(ids(r))!=sorted(ids(results[0])): raise DataError(f'results {i}', f'methods {[m for _,m in ids(r)]}', f'{[m for _,m in ids(results[0])]}, as for the first seed')
-    keys = ids(results[0]); by = [{(q.get('case',''),q['method']):q for q in r['rows']} for r in results]
-    rows = [_merge_row([b[k] for b in by]) for k in keys]; m = metrics_of(results[0]['rows'])[0]
-    has = lambda c,x: all(b.get((c,x)) and (b[c,x].get(m) or {}).get('all') is not None for b in by)
-    gains = [seed_gain(results,a,b,m,'all',c) for c in dict.fromkeys(c for c,_ in keys) for a,b in (('pseudo','source'),('full','source'),('full','control'),('full','pseudo')) if has(c,a) and has(c,b)]
+        if sorted(ids(r))!=sorted(keys): raise DataError(f'results {i}', f'methods {names(ids(r))}', f'{names(keys)}, as for the first seed')
+    by = [{(q.get('case',''),q['method']):q for q in r['rows']} for r in results]; rows = [_merge_row([b[k] for b in by]) for k in keys]
     out = {k:v for k,v in results[0].items() if all(r.get(k)==v for r in results) and k not in ('rows','seed')}
     peak = [r['peak_rss_mb'] for r in results if _isnum(r.get('peak_rss_mb'))]
-    return {**out, **(dict(peak_rss_mb=max(peak)) if peak else {}), 'seeds':[r.get('seed') for r in results], 'rows':rows, 'gains':gains}
+    return {**out, **(dict(peak_rss_mb=max(peak)) if peak else {}), 'seeds':[r.get('seed') for r in results], 'rows':rows, 'gains':_gains(results,by,keys)}
 
 # %% ../nbs/54_report.ipynb #9184b342
 def _gain_lines(results):
     "What each step adds, paired by seed, as sentences"
     for g in results.get('gains',[]):
-        each = ', '.join(f'{x:+.1f}' for x in g['each']); case = f"{g['case']}: " if g['case'] else ''
-        yield f"{case}{method_name(g['better'])} against {method_name(g['than'])}, {metric_title(g['metric'])}, {g['group']}: {g['mean']:+.1f}" + ('' if g['sd'] is None else f" ± {g['sd']:.1f}") + f' (by seed: {each})'
+        each = ', '.join(f'{x:+.1f}' for x in g['each']); sd = '' if g['sd'] is None else f" ± {g['sd']:.1f}"
+        yield (f"{_case(g)}{method_name(g['better'])} against {method_name(g['than'])}, {metric_title(g['metric'])}, {g['group']}: "
+               f"{g['mean']:+.1f}{sd} (by seed: {each})")
 
 def format_seed_table(
     merged:dict, # From `merge_seeds`
     groups=None, # Groups to show, in order; all if None
 )->str:
     "Means ± sample standard deviation over seeds, and what each step adds, paired by seed"
-    n = len(merged['seeds']); out = [f'mean ± sample standard deviation over {n} seeds' if n>1 else 'one seed', format_table(merged['rows'], groups), '', *_gain_lines(merged)]
+    n = len(merged['seeds']); head = f'mean ± sample standard deviation over {n} seeds' if n>1 else 'one seed'
+    out = [head, format_table(merged['rows'], groups), '', *_gain_lines(merged)]
     return '\n'.join(out)
 
 # %% ../nbs/54_report.ipynb #ced4ce72
@@ -285,7 +311,8 @@ class Section:
     figures:list = field(default_factory=list) # Figures, axes from any `show_*`, or PNG bytes
     captions:list = field(default_factory=list) # A text per figure, may be shorter
     def __post_init__(self):
-        if len(self.captions)>len(self.figures): raise DataError(f'section {self.title!r}', f'{len(self.captions)} captions', f'at most {len(self.figures)}, one per figure')
+        n,m = len(self.captions),len(self.figures)
+        if n>m: raise DataError(f'section {self.title!r}', f'{n} captions', f'at most {m}, one per figure')
 
 # %% ../nbs/54_report.ipynb #867e463b
 def _img(fig, alt='', zoom=1.38):
@@ -294,13 +321,16 @@ def _img(fig, alt='', zoom=1.38):
     try: im = Image.open(io.BytesIO(png)); w,h = im.size; dpi = im.info.get('dpi',(96,96))[0]
     except OSError: raise MediaError('picture of a report', 'bytes that are no image', 'PNG bytes, a figure or axes') from None
     w,h = round(w*96*zoom/dpi),round(h*96*zoom/dpi)
-    return f'<img src="data:image/{(im.format or "png").lower()};base64,{base64.b64encode(png).decode()}" width="{w}" height="{h}" alt="{_e(alt,True)}">'
+    src = f'data:image/{(im.format or "png").lower()};base64,{base64.b64encode(png).decode()}'
+    return f'<img src="{src}" width="{w}" height="{h}" alt="{_e(alt,True)}">'
 
 def _paras(text): return ''.join(f'<p>{_e(" ".join(p.split()))}</p>' for p in text.split('\n\n') if p.strip())
 
+def _figure_html(inner, caption=''): return f'<figure>{inner}{f"<figcaption>{_e(caption)}</figcaption>" if caption else ""}</figure>'
+
 def _section(s):
     caps = list(s.captions)+['']*(len(s.figures)-len(s.captions))
-    figs = ''.join(f'<figure>{_img(f, c or s.title)}' + (f'<figcaption>{_e(c)}</figcaption>' if c else '') + '</figure>' for f,c in zip(s.figures,caps))
+    figs = ''.join(_figure_html(_img(f, c or s.title), c) for f,c in zip(s.figures,caps))
     return f'<section id="{_slug(s.title)}"><h2>{_e(s.title)}</h2>{_paras(s.text)}{figs}</section>'
 
 def _slug(t): return ''.join(c if c.isalnum() else '-' for c in t.lower())
@@ -313,45 +343,65 @@ def _video(path, title, out_dir, limit=8e6):
     kind = dict(webm='video/webm', ogv='video/ogg').get(path.suffix[1:].lower(), 'video/mp4')
     if path.stat().st_size<limit: src = f'data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}'
     else: src = _e(Path(os.path.relpath(path.resolve(), Path(out_dir).resolve())).as_posix(), True)
-    return f'<figure><video controls loop muted playsinline preload="metadata" src="{src}"></video><figcaption>{_e(title)}</figcaption></figure>'
+    return _figure_html(f'<video controls loop muted playsinline preload="metadata" src="{src}"></video>', title)
 
-# %% ../nbs/54_report.ipynb #a160dacc
-def _tiles(results):
-    "The overall figure of each method as large numbers, and what the run was"
-    rows = results['rows']; m = metrics_of(rows)[0]; g = _overall(_groups(rows,m))
-    big = ''
-    for r,(c,) in zip(rows,_cells(rows,m,[g])):
-        if c[0] is None: continue
-        cls = '' if c[2] is None else 'up' if (c[2]<0)==lower_is_better(m) else 'down'
-        d = '' if c[2] is None else f'<span class="d {cls}">{c[2]:+.1f}</span>'.replace('-','−')
-        big += f'<div class="tile{" best" if c[3] else ""}"><div class="k">{_e(_label(r))}</div><div class="v">{c[0]:.1f}{d}</div></div>'
-    facts = [(k.replace('_',' '),v) for k,v in results.items() if k not in ('rows','peak_rss_mb','gains') and isinstance(v,(str,int,float)) and not isinstance(v,bool)]
-    if _isnum(results.get('peak_rss_mb')): facts.append(('peak memory', f"{results['peak_rss_mb']/1024:.1f} GiB" if results['peak_rss_mb']>=1024 else f"{results['peak_rss_mb']:.0f} MiB"))
+# %% ../nbs/54_report.ipynb #ea955294
+def _facts(results):
+    "What the run was, in a line"
+    shown = lambda k,v: k not in ('rows','peak_rss_mb','gains') and isinstance(v,(str,int,float)) and not isinstance(v,bool)
+    facts = [(k.replace('_',' '),v) for k,v in results.items() if shown(k,v)]
+    mb = results.get('peak_rss_mb')
+    if _isnum(mb): facts.append(('peak memory', f'{mb/1000:.1f} GB' if mb>=1000 else f'{mb:.0f} MB'))
     if isinstance(results.get('seeds'),list): facts.append(('seeds', ', '.join(map(str,results['seeds']))))
-    facts.append(('time', _time(sum(r['seconds'] for r in rows))))
-    dl = ''.join(f'<span><i>{_e(str(k))}</i> {_e(f"{v:g}" if isinstance(v,float) else str(v))}</span>' for k,v in facts)
-    return f'<p class="facts">{dl}</p><p class="what">{_e(metric_title(m))}, {_e(g)}</p><div class="tiles">{big}</div>'
+    facts.append(('time', _time(sum(r['seconds'] for r in results['rows']))))
+    spans = ''.join(f'<span><i>{_e(str(k))}</i> {_e(f"{v:g}" if isinstance(v,float) else str(v))}</span>' for k,v in facts)
+    return f'<p class="facts">{spans}</p>'
+
+def _tiles(results):
+    "The overall figure of each method as large numbers"
+    rows = results['rows']; m = metrics_of(rows)[0]; g = _overall(_groups(rows,m)); big = ''
+    for r,((x,_,delta,best),) in zip(rows,_cells(rows,m,[g])):
+        if x is None: continue
+        v = f'{x:.1f}' + ('' if delta is None else _delta(delta,m))
+        big += f'<div class="tile{" best" if best else ""}"><div class="k">{_e(_label(r))}</div><div class="v">{v}</div></div>'
+    return f'<p class="what">{_e(metric_title(m))}, {_e(g)}</p><div class="tiles">{big}</div>'
 
 # %% ../nbs/54_report.ipynb #89c14ac2
 _css = '''
 :root{--bg:#f6f7f9;--card:#fff;--ink:#1d2530;--soft:#667180;--line:#e1e5ea;--up:#16803c;--down:#c0392b;--hi:#2f6fd0}
-@media(prefers-color-scheme:dark){:root{--bg:#12161c;--card:#1b2129;--ink:#e6eaf0;--soft:#97a3b2;--line:#2c3541;--up:#5fd38a;--down:#ff8f80;--hi:#7fb0ff}figure img{filter:brightness(.92)}}
-*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-main{max-width:980px;margin:0 auto;padding:32px 20px 48px}h1{font-size:1.9rem;line-height:1.2;margin:0 0 .3rem;letter-spacing:-.01em}h2{font-size:1.2rem;margin:0 0 .5rem}
-section,.card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:20px 22px;margin:18px 0}p{margin:.3rem 0 .8rem;max-width:46rem}
-.facts{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;color:var(--ink);margin:0 0 1rem;max-width:none;font-size:.9rem}.facts i{font-style:normal;color:var(--soft)}
-.what{color:var(--soft);font-size:.9rem;margin:0 0 .4rem}.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}
-.tile{display:flex;flex-direction:column;justify-content:space-between;background:var(--card);border:1px solid var(--line);border-radius:12px;padding:12px 16px}.tile.best{border-color:var(--hi);box-shadow:inset 0 0 0 1px var(--hi)}
-.k{color:var(--soft);font-size:.85rem}.v{font-size:1.9rem;font-weight:650;font-variant-numeric:tabular-nums;line-height:1.25}.v .d{font-size:.95rem}
-.d{font-size:.78em;margin-left:.4em;font-weight:500;color:var(--soft)}.below{display:block;margin:-.15rem 0 0}.up{color:var(--up)}.down{color:var(--down)}
-nav{display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:1.1rem 0 0;font-size:.9rem}a{color:var(--hi);text-decoration:none}a:hover{text-decoration:underline}
+@media(prefers-color-scheme:dark){:root{--bg:#12161c;--card:#1b2129;--ink:#e6eaf0;--soft:#97a3b2;--line:#2c3541;--up:#5fd38a;--down:#ff8f80;--hi:#7fb0ff}
+figure img{filter:brightness(.92)}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
+main{max-width:980px;margin:0 auto;padding:32px 20px 48px}h1{font-size:1.9rem;line-height:1.2;margin:0 0 .3rem;letter-spacing:-.01em}
+h2{font-size:1.2rem;margin:0 0 .5rem}
+section,.card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:20px 22px;margin:18px 0}
+p{margin:.3rem 0 .8rem;max-width:46rem}
+.facts{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;color:var(--ink);margin:0 0 1rem;max-width:none;font-size:.9rem}
+.facts i{font-style:normal;color:var(--soft)}
+.what{color:var(--soft);font-size:.9rem;margin:0 0 .4rem}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}
+.tile{display:flex;flex-direction:column;justify-content:space-between;background:var(--card);border:1px solid var(--line);border-radius:12px;padding:12px 16px}
+.tile.best{border-color:var(--hi);box-shadow:inset 0 0 0 1px var(--hi)}
+.k{color:var(--soft);font-size:.85rem}.v{font-size:1.9rem;font-weight:650;font-variant-numeric:tabular-nums;line-height:1.25}
+.v .d{font-size:.95rem}
+.d{font-size:.78em;margin-left:.4em;font-weight:500;color:var(--soft)}.below{display:block;margin:-.15rem 0 0}.up{color:var(--up)}
+.down{color:var(--down)}
+nav{display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:1.1rem 0 0;font-size:.9rem}a{color:var(--hi);text-decoration:none}
+a:hover{text-decoration:underline}
 .scroll{overflow-x:auto;margin:.4rem 0 1rem}table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
-th,td{padding:.42rem .55rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}thead th{color:var(--soft);font-weight:500;font-size:.85rem}
-th:first-child{text-align:left;position:sticky;left:0;background:var(--card)}td{vertical-align:top}tbody th{font-weight:500}tbody tr:last-child>*{border-bottom:0}small{color:var(--soft)}
-figure{margin:1rem 0 .4rem}figure img{display:block;max-width:100%;height:auto;background:#fff;border-radius:8px;padding:6px}video{display:block;width:min(100%,760px);border-radius:8px;background:#000}
-figcaption{color:var(--soft);font-size:.88rem;margin-top:.4rem;max-width:46rem}details{margin-top:1.2rem;color:var(--soft);font-size:.9rem}summary{cursor:pointer}
+th,td{padding:.42rem .55rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+thead th{color:var(--soft);font-weight:500;font-size:.85rem}
+th:first-child{text-align:left;position:sticky;left:0;background:var(--card)}tbody th,td{vertical-align:top}
+ul{margin:.2rem 0 1.1rem;padding-left:1.1rem;font-size:.92rem}tbody th{font-weight:500}tbody tr:last-child>*{border-bottom:0}
+small{color:var(--soft)}
+figure{margin:1rem 0 .4rem}figure img{display:block;max-width:100%;height:auto;background:#fff;border-radius:8px;padding:6px}
+video{display:block;width:min(100%,760px);border-radius:8px;background:#000}
+figcaption{color:var(--soft);font-size:.88rem;margin-top:.4rem;max-width:46rem}details{margin-top:1.2rem;color:var(--soft);font-size:.9rem}
+summary{cursor:pointer}
 pre{overflow-x:auto;font-size:.78rem;line-height:1.4}footer{color:var(--soft);font-size:.85rem;margin-top:1.5rem}
-@media(max-width:600px){main{padding:18px 10px}section,.card{padding:14px 12px}h1{font-size:1.5rem}.v{font-size:1.5rem}td .d{display:block;margin:-.15rem 0 0}}
+@media(max-width:600px){main{padding:18px 10px}section,.card{padding:14px 12px}h1{font-size:1.5rem}.v{font-size:1.5rem}
+td .d{display:block;margin:-.15rem 0 0}}
 '''
 
 # %% ../nbs/54_report.ipynb #85e94eba
@@ -360,17 +410,27 @@ def _bars(rows, metric, groups):
     gs = _groups(rows, metric, groups); out = ''
     for case in dict.fromkeys(r.get('case','') for r in rows):
         full = [r for r in rows if r.get('case','')==case and all((r.get(metric) or {}).get(g) is not None for g in gs)]
-        if len(full)>1 or len(gs)>1 and full: out += f'<figure>{_img(show_bars(full, gs, metric, ylabel=metric_title(metric)), metric_title(metric))}' + (f'<figcaption>{_e(case)}</figcaption>' if case else '') + '</figure>'
+        if len(full)>1 or len(gs)>1 and full:
+            out += _figure_html(_img(show_bars(full, gs, metric, ylabel=metric_title(metric)), metric_title(metric)), case)
     return out
 
 # %% ../nbs/54_report.ipynb #aa011ee5
 def _results_section(results, groups):
     rows = results['rows']; ms = metrics_of(rows)
     note = 'Small figures: difference from source only. Bold: best of the column.' if any(r['method']=='source' for r in rows) and len(rows)>1 else ''
-    if 'gains' in results: note += ' ±: sample standard deviation over seeds.\n\n' + '\n\n'.join(_gain_lines(results))
+    if 'seeds' in results: note += ' ±: sample standard deviation over seeds.'
     parts = [html_table(rows, m, groups, time=i==0) for i,m in enumerate(ms)] + [_scalar_table(rows), _bars(rows, ms[0], groups)]
+    parts.insert(1, ''.join(f'<li>{_e(t)}</li>' for t in _gain_lines(results)).join(('<ul>','</ul>') if results.get('gains') else ('','')))
     return f'<section id="results"><h2>Results</h2>{_paras(note)}{"".join(parts)}</section>'
 
+# %% ../nbs/54_report.ipynb #98247c13
+_page = '''<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>{title}</title><style>{css}</style></head>
+<body><main>{body}<footer>geomrecon {version}</footer></main></body></html>
+'''
+
+# %% ../nbs/54_report.ipynb #8fe8ea83
 def report_html(
     title:str, # Heading of the page
     results:dict, # Content of results.json
@@ -383,13 +443,17 @@ def report_html(
 )->str:
     "The whole page as text"
     results = check_results(results); body = [_results_section(results, groups)]; toc = ['Results']
-    if videos: body.append('<section id="videos"><h2>Videos</h2>' + ''.join(_video(p,t,out_dir) for t,p in dict(videos).items()) + '</section>'); toc.append('Videos')
+    if videos:
+        shown = ''.join(_video(p,t,out_dir) for t,p in dict(videos).items())
+        body.append(f'<section id="videos"><h2>Videos</h2>{shown}</section>'); toc.append('Videos')
     body += [_section(s) for s in sections]; toc += [s.title for s in sections]
-    if curves: body.append(_section(Section('Curves', 'Every loss term over training; the thin line holds the raw values.', [show_curves(curves)]))); toc.append('Curves')
+    if curves:
+        words = 'Every loss term over training; the thin line holds the raw values.'
+        body.append(_section(Section('Curves', words, [show_curves(curves)]))); toc.append('Curves')
     nav = '<nav>' + ''.join(f'<a href="#{_slug(t)}">{_e(t)}</a>' for t in toc) + '</nav>' if len(toc)>2 else ''
     raw = f'<details><summary>All figures as JSON</summary><pre>{_e(json.dumps(results,indent=1))}</pre></details>'
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
-            f'<title>{_e(title)}</title><style>{_css}</style></head><body><main><header><h1>{_e(title)}</h1>{_paras(intro)}{_tiles(results)}{nav}</header>{"".join(body)}{raw}<footer>geomrecon {_e(__version__)}</footer></main></body></html>\n')
+    head = f'<header><h1>{_e(title)}</h1>{_paras(intro)}{_facts(results)}{_tiles(results)}{nav}</header>'
+    return _page.format(title=_e(title), css=_css, body=head+''.join(body)+raw, version=_e(__version__))
 
 # %% ../nbs/54_report.ipynb #1fbbc250
 def write_report(

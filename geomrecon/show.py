@@ -19,8 +19,10 @@ from PIL import Image
 from .errors import DataError
 from .geometry import pixel_grid, to_pixels
 
-# %% ../nbs/03_show.ipynb #e464e9f3
-def _np(x): return x.detach().cpu().float().numpy() if isinstance(x, torch.Tensor) and x.is_floating_point() else np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x)
+# %% ../nbs/03_show.ipynb #3eba0f0d
+def _np(x):
+    if not isinstance(x, torch.Tensor): return np.asarray(x)
+    return (x.detach().cpu().float() if x.is_floating_point() else x.detach().cpu()).numpy()
 
 def to_image(
     x, # (3,H,W), (H,W,3), (1,H,W), (H,W,1) or (H,W); float in [0,1], bool or uint8
@@ -92,6 +94,7 @@ def bone_colours(
         pal.update(zip(ids, _ramp(lo,hi,len(ids)) if skeleton.flip_pairs else colours(len(ids))))
     return np.stack([pal[c]+(1-pal[c])*min(.12*i,.4) for c,i in chains]) if chains else np.zeros((0,3))
 
+# %% ../nbs/03_show.ipynb #54832425
 def joint_colours(
     skeleton, # Any skeleton
 )->np.ndarray: # (K,3) RGB in [0,1]
@@ -107,6 +110,7 @@ def _bare(ax, title=None, fs=7):
     if title: ax.set_title(title, fontsize=fs, pad=2.5)
     return ax
 
+# %% ../nbs/03_show.ipynb #668e6cb5
 def grid(
     n:int, # Number of panels
     ncols:int=8, # Panels in a row
@@ -160,6 +164,7 @@ def _axis(ax, size, img, title=None):
     ax.set_xlim(-.5,img.shape[1]-.5); ax.set_ylim(img.shape[0]-.5,-.5)
     return _bare(ax, title)
 
+# %% ../nbs/03_show.ipynb #1adda8ba
 def show_pose(
     img, # Image
     kp, # (K,2) in [-1,1]; NaN is not drawn
@@ -236,6 +241,7 @@ def show_heatmaps(
     cols,names = (joint_colours(skeleton),list(skeleton.joints)) if skeleton else (colours(len(hm)),None)
     return _panels(img, hm, cols, ax, title, size or (.95 if each else 2.), each, names, ncols, .5)
 
+# %% ../nbs/03_show.ipynb #9c61b351
 def show_bone_maps(
     img, # Image
     maps, # (J,h,w) bone maps in [0,1]
@@ -303,6 +309,7 @@ def show_flow(
     _net(ax, f, img.shape[:2], every or max(1,round(max(f.shape[:2])/20)), .55*_auto_lw(ax))
     return ax
 
+# %% ../nbs/03_show.ipynb #ee215dc3
 def show_inpaint(
     c, # (h,w) or (1,h,w): 1 copies the warped base image, 0 paints anew
     ax=None, # Axes; made if None
@@ -327,6 +334,7 @@ def _error(ax, a, b, title=None):
     e = np.abs(a-b).mean(-1); _axis(ax, 1, plt.get_cmap('inferno')((e/.4).clip(0,1))[...,:3], title)
     ax.text(.97, .03, f'{e.mean():.3f}', transform=ax.transAxes, ha='right', va='bottom', fontsize=5.5, color='w')
 
+# %% ../nbs/03_show.ipynb #ab6a6cc7
 def _cell(ax, kind, i, d, sk, title):
     "Draw one column of `show_reconstruction` for pair `i`"
     im = lambda k: to_image(d[k][i])
@@ -339,8 +347,11 @@ def _cell(ax, kind, i, d, sk, title):
     if kind=='error': return _error(ax, im('recon'), im('driving'), title)
     _axis(ax, 1, im(kind), title)
 
+# %% ../nbs/03_show.ipynb #89c14ac2
+_columns = dict(base='base', driving='driving', warped='warped base', recon='reconstruction', masks='masks', flow='flow',
+                inpaint='painted anew', error='error')
+
 # %% ../nbs/03_show.ipynb #999373d0
-_columns = dict(base='base', driving='driving', warped='warped base', recon='reconstruction', masks='masks', flow='flow', inpaint='painted anew', error='error')
 def show_reconstruction(
     base, # (B,3,H,W) the frames whose pixels are used
     driving, # (B,3,H,W) the frames to reconstruct
@@ -357,7 +368,8 @@ def show_reconstruction(
     background:int=0, # Channel of `masks` that is the background
 )->np.ndarray: # (rows, columns) of axes
     "One strip per pair, from base and driving frame to the reconstruction and its error"
-    d = dict(base=base, driving=driving, warped=warped, recon=recon, masks=masks, inpaint=inpaint, flow=flow, kp_base=kp_base, kp_driving=kp_driving, background=background)
+    d = dict(base=base, driving=driving, warped=warped, recon=recon, masks=masks, inpaint=inpaint, flow=flow,
+             kp_base=kp_base, kp_driving=kp_driving, background=background)
     if skeleton is None and (kp_base is not None or kp_driving is not None): raise DataError('skeleton', 'None', 'a skeleton for the keypoints')
     cols = [k for k in _columns if (recon is not None if k=='error' else d[k] is not None)]; n = min(n,len(base))
     for k in cols:
@@ -384,6 +396,7 @@ def show_pairs(
     rows = [('base',base,kp_base),('driving',driving,kp_driving)]
     return _rows(rows, n, size, skeleton, titles)
 
+# %% ../nbs/03_show.ipynb #019d17cd
 def _rows(rows, n, size, skeleton, titles=None, truth=None):
     "One strip per (name, images, keypoints)"
     axs = _strip(len(rows), n, size, .03 if titles is None else .17)
@@ -428,7 +441,8 @@ _ink,_faint = '#222831','#d7dce2'
 def _chart(ax, title=None, fs=7):
     for s in ('top','right'): ax.spines[s].set_visible(False)
     for s in ('left','bottom'): ax.spines[s].set_color('#9aa3ad')
-    ax.tick_params(labelsize=fs-1, length=2, color='#9aa3ad', labelcolor=_ink, pad=1.5); ax.grid(axis='y', color=_faint, lw=.5); ax.set_axisbelow(True)
+    ax.tick_params(labelsize=fs-1, length=2, color='#9aa3ad', labelcolor=_ink, pad=1.5)
+    ax.grid(axis='y', color=_faint, lw=.5); ax.set_axisbelow(True)
     if title: ax.set_title(title, fontsize=fs, loc='left', pad=3, color=_ink)
     return ax
 
@@ -455,6 +469,7 @@ def _curve(ax, name, v, smooth, log, colour):
     pos = s[ok]
     if log or (log is None and ok.any() and pos.min()>0 and pos.max()/pos.min()>30): ax.set_yscale('log')
 
+# %% ../nbs/03_show.ipynb #906bf549
 def show_curves(
     history, # Name -> values per step or epoch, or name -> (steps, values); NaN or None where there is none
     smooth:float|None=None, # Values that the average reaches back; a fortieth of the curve if None, 1 for none
@@ -477,6 +492,17 @@ def show_curves(
     for ax in axs.flat[n:]: ax.axis('off')
     return axs.flat[:n]
 
+# %% ../nbs/03_show.ipynb #f433a274
+def _bar_set(ax, r, i, n, groups, metric, fine):
+    "The bars of row `i` of `n`, with their deviations and, where there is room, their values"
+    w = .82/n; at = np.arange(len(groups))+(i-(n-1)/2)*w; sd = r.get(metric+'_sd')
+    v = [np.nan if r[metric][g] is None else r[metric][g] for g in groups]; e = [(sd or {}).get(g) or 0 for g in groups]
+    ax.bar(at, v, .92*w, color=method_colour(r['method'],i), label=method_name(r['method']), yerr=e if sd else None,
+           error_kw=dict(lw=.8,capsize=1.5,ecolor=_ink))
+    if n*len(groups)>28: return
+    for x,y,d in zip(at,v,e):
+        ax.annotate(f'{y:.1f}' if fine else f'{y:.0f}', (x,y+d), (0,1), textcoords='offset points', ha='center', va='bottom', fontsize=5.5, color=_ink)
+
 # %% ../nbs/03_show.ipynb #6381bf58
 def show_bars(
     rows, # Dicts with `method` and a dict of values per group, as in results.json
@@ -489,17 +515,15 @@ def show_bars(
     "Grouped bars: one group per joint group, one bar per method; raises `DataError` where a value is missing"
     rows = [r for r in rows if metric in r]
     if not rows: raise DataError('rows', f'none has {metric!r}', 'rows as in results.json')
-    groups = list(groups or rows[0][metric]); w = .82/len(rows); x = np.arange(len(groups))
+    groups = list(groups or rows[0][metric])
     for r in rows:
         if miss := [g for g in groups if g not in r[metric]]: raise DataError(f"method {r['method']!r}", f'no {metric} of {miss}', f'{groups}')
     ax = ax or plt.subplots(figsize=(width,1.9), layout='constrained')[1]
-    for i,r in enumerate(rows):
-        at = x+(i-(len(rows)-1)/2)*w; v = [np.nan if r[metric][g] is None else r[metric][g] for g in groups]; sd = r.get(metric+'_sd')
-        ax.bar(at, v, .92*w, color=method_colour(r['method'],i), label=method_name(r['method']), yerr=[sd.get(g) or 0 for g in groups] if sd else None, error_kw=dict(lw=.8,capsize=1.5,ecolor=_ink))
-        if len(rows)*len(groups)<=28:
-            for a,b,e in zip(at,v,[sd.get(g) or 0 for g in groups] if sd else [0]*len(v)): ax.annotate(f'{b:.0f}', (a,b+e), (0,1), textcoords='offset points', ha='center', va='bottom', fontsize=5.5, color=_ink)
-    _chart(ax); ax.set_xticks(x, groups, fontsize=7); ax.tick_params(axis='x', length=0); ax.set_ylabel(ylabel, fontsize=7, color=_ink); ax.margins(x=.01,y=.1)
-    ax.legend(fontsize=6.5, frameon=False, ncols=len(rows), loc='lower left', bbox_to_anchor=(-.01,1), borderaxespad=0, handlelength=1, handleheight=.8, columnspacing=1.2)
+    for i,r in enumerate(rows): _bar_set(ax, r, i, len(rows), groups, metric, max(u or 0 for q in rows for u in q[metric].values())<20)
+    _chart(ax); ax.set_xticks(range(len(groups)), groups, fontsize=7); ax.tick_params(axis='x', length=0)
+    ax.set_ylabel(ylabel, fontsize=7, color=_ink); ax.margins(x=.01,y=.1)
+    ax.legend(fontsize=6.5, frameon=False, ncols=len(rows), loc='lower left', bbox_to_anchor=(-.01,1), borderaxespad=0,
+              handlelength=1, handleheight=.8, columnspacing=1.2)
     return ax
 
 # %% ../nbs/03_show.ipynb #5b2d45ab
@@ -531,6 +555,12 @@ def _frame(f):
 
 def _fix(p): return tuple(int(v) for v in np.round(np.clip(p,-1e5,1e5)*(1<<_SHIFT)))
 
+def _disc(img, p, r, c):
+    "A round dot, also at a radius of two pixels, where OpenCV's own circle is a diamond"
+    t = np.linspace(0,2*np.pi,24,endpoint=False); xy = np.array(p)/(1<<_SHIFT) + r*np.stack([np.cos(t),np.sin(t)],1)
+    cv2.fillConvexPoly(img, np.round(xy*(1<<_SHIFT)).astype(np.int32), c, cv2.LINE_AA, _SHIFT)
+
+# %% ../nbs/03_show.ipynb #1682fb24
 def draw_pose(
     frame, # (H,W,3) uint8, RGB; not changed
     kp, # (K,2) pixel-index coordinates, the centre of the first pixel is (0,0); NaN is left out
@@ -549,10 +579,10 @@ def draw_pose(
     dots = [(_fix(p),rgb(c)) for p,c,o in zip(kp,joint_colours(skeleton),ok) if o]
     under,dark = out.copy(),(10.,10.,10.)
     for a,b,_ in bones: cv2.line(under, a, b, dark, lw+2, cv2.LINE_AA, _SHIFT)
-    for p,_ in dots: cv2.circle(under, p, round((r+.35*th+.5)*(1<<_SHIFT)), dark, -1, cv2.LINE_AA, _SHIFT)
+    for p,_ in dots: _disc(under, p, r+.35*th+.5, dark)
     out = cv2.addWeighted(out, .5, under, .5, 0)
     for a,b,c in bones: cv2.line(out, a, b, c, lw, cv2.LINE_AA, _SHIFT)
-    for p,c in dots: cv2.circle(out, p, round(r*(1<<_SHIFT)), c, -1, cv2.LINE_AA, _SHIFT)
+    for p,c in dots: _disc(out, p, r, c)
     return out
 
 # %% ../nbs/03_show.ipynb #45d227e6
@@ -572,6 +602,7 @@ def draw_label(
     cv2.putText(out, text, (pad,y0+pad+tt), font, fs, (245.,245.,245.), th, cv2.LINE_AA)
     return out
 
+# %% ../nbs/03_show.ipynb #a8f13be2
 def side_by_side(
     frames, # (H,W,3) uint8 frames; all are brought to the height of the first
     titles=None, # A text for each
@@ -581,7 +612,8 @@ def side_by_side(
     fs = [_frame(f) for f in frames]
     if not fs: raise DataError('frames', 'none', 'at least one')
     h = fs[0].shape[0]
-    fs = [f if f.shape[0]==h else cv2.resize(f, (round(f.shape[1]*h/f.shape[0]),h), interpolation=cv2.INTER_AREA if f.shape[0]>h else cv2.INTER_LINEAR) for f in fs]
+    how = lambda f: cv2.INTER_AREA if f.shape[0]>h else cv2.INTER_LINEAR
+    fs = [f if f.shape[0]==h else cv2.resize(f, (round(f.shape[1]*h/f.shape[0]),h), interpolation=how(f)) for f in fs]
     if titles is not None: fs = [draw_label(f, str(t)) for f,t in zip(fs,titles)]
     bar = np.full((h,gap,3),18,np.uint8); out = np.concatenate([x for f in fs for x in (bar,f)][1:],1)
     return np.pad(out, ((0,h%2),(0,out.shape[1]%2),(0,0)), mode='edge')

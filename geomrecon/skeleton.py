@@ -140,18 +140,20 @@ HAND21 = Skeleton('hand', _hand_joints, tuple((0 if i%4==1 else i-1, i) for i in
 # %% ../nbs/00_skeleton.ipynb #cdad056d
 def _body_rig():
     "An upright person facing the camera; mm, y down"
-    S = lambda side,*n: [dict(x, name=f'{side}_{x["name"]}', parent=(x['parent'] if x['parent'] in ('pelvis','thorax') else f'{side}_{x["parent"]}'),
+    S = lambda side,*n: [dict(x, name=f'{side}_{x["name"]}', parent=(x['parent'] if x['parent'] in ('pelvis','belly','thorax') else f'{side}_{x["parent"]}'),
              offset=(x['offset'][0]*(-1 if side=='r' else 1),)+x['offset'][1:],
              limits=tuple(x['limits'][:1])+tuple(tuple(sorted((-a,-b))) if side=='r' else (a,b) for a,b in x['limits'][1:])) for x in n]
     n = lambda name,parent,offset,radius,limits,part: dict(name=name,parent=parent,offset=offset,radius=radius,limits=limits,part=part)
-    leg = [n('hip','pelvis',(95,20,0),(100,85),((0,0),)*3,'legs'), n('knee','hip',(5,420,0),(82,55),((-80,25),(-15,15),(-35,8)),'legs'),
-           n('ankle','knee',(0,420,0),(55,38),((0,110),(0,0),(0,0)),'legs'), n('toe','ankle',(10,45,-140),(42,30),((-20,20),(0,0),(0,0)),'shoes')]
-    arm = [n('shoulder','thorax',(165,25,0),(70,58),((0,0),(-8,8),(-10,10)),'shirt'), n('elbow','shoulder',(40,275,0),(52,42),((-110,35),(-30,30),(-125,10)),'shirt'),
-           n('wrist','elbow',(0,250,0),(41,30),((-120,0),(-20,20),(-30,30)),'skin'), n('hand','wrist',(0,110,0),(34,28),((-20,20),(0,0),(-20,20)),'skin')]
-    core = [n('pelvis',None,(0,0,0),(0,0),((0,0),)*3,'shirt'), n('belly','pelvis',(0,-190,0),(118,112),((-15,15),(-12,12),(-10,10)),'shirt'),
-            n('thorax','belly',(0,-240,0),(118,120),((-12,12),(-12,12),(-8,8)),'shirt'), n('neck','thorax',(0,-85,0),(62,52),((-8,8),(0,0),(-5,5)),'skin'),
-            n('skull','neck',(0,-95,-15),(52,88),((-25,25),(-25,25),(-18,18)),'skin'), n('head','skull',(0,-100,5),(92,70),((0,0),)*3,'hair')]
-    return tuple(_node(**x) for x in core+S('r',*leg)+S('l',*leg)+S('r',*arm)+S('l',*arm))
+    leg = [n('hip','pelvis',(90,18,0),(108,94),((0,0),)*3,'legs'), n('knee','hip',(5,420,0),(88,58),((-80,25),(-15,15),(-35,8)),'legs'),
+           n('ankle','knee',(0,420,0),(60,40),((0,110),(0,0),(0,0)),'legs'), n('toe','ankle',(10,45,-140),(42,30),((-20,20),(0,0),(0,0)),'shoes')]
+    arm = [n('shoulder','thorax',(165,18,0),(84,66),((0,0),(-8,8),(-10,10)),'shirt'), n('elbow','shoulder',(40,275,0),(58,46),((-110,35),(-30,30),(-125,10)),'shirt'),
+           n('wrist','elbow',(0,250,0),(44,32),((-120,0),(-20,20),(-30,30)),'skin'), n('hand','wrist',(0,105,0),(38,34),((-20,20),(0,0),(-20,20)),'skin')]
+    core = [n('pelvis',None,(0,0,0),(0,0),((0,0),)*3,'shirt'), n('belly','pelvis',(0,-190,0),(70,104),((-15,15),(-12,12),(-10,10)),'shirt'),
+            n('thorax','belly',(0,-240,0),(106,100),((-12,12),(-12,12),(-8,8)),'shirt'), n('neck','thorax',(0,-80,-5),(64,54),((-8,8),(0,0),(-5,5)),'skin'),
+            n('skull','neck',(0,-92,-18),(54,84),((-22,22),(-25,25),(-16,16)),'skin'), n('head','skull',(0,-112,12),(0,0),((0,0),)*3,'hair'), n('crop','skull',(0,-36,24),(60,85),((0,0),)*3,'hair'),
+            n('nose','skull',(0,12,-84),(20,13),((0,0),)*3,'skin')]
+    side = [n('flank','pelvis',(46,-130,0),(60,92),((0,0),)*3,'shirt'), n('lat','belly',(68,-185,4),(84,96),((0,0),)*3,'shirt')]
+    return tuple(_node(**x) for x in core+S('r',*side)+S('l',*side)+S('r',*leg)+S('l',*leg)+S('r',*arm)+S('l',*arm))
 
 _body_joints = ('r_ankle','r_knee','r_hip','l_hip','l_knee','l_ankle','pelvis','thorax','neck','head','r_wrist','r_elbow','r_shoulder','l_shoulder','l_elbow','l_wrist')
 BODY16 = Skeleton('body', _body_joints, ((6,2),(2,1),(1,0),(6,3),(3,4),(4,5),(6,7),(7,8),(8,9),(8,12),(12,11),(11,10),(8,13),(13,14),(14,15)),
@@ -164,12 +166,12 @@ def _mouse_rig():
     n = lambda name,parent,offset,radius=(0,0),yaw=0,part='fur',pitch=(0,0),roll=0: \
         dict(name=name,parent=parent,offset=offset,radius=radius,limits=(pitch,(-roll,roll),(-yaw,yaw)),part=part)
     sides = lambda name,parent,off,radius,part,yaw=0: [n(f'{s}{name}', parent, (off[0]*k,)+off[1:], radius, yaw, part) for s,k in (('left',-1),('right',1))]
-    rig = [n('middle',None,(0,0,0)), n('shoulders','middle',(0,-19,0),(14.5,11),20,pitch=(-8,26)), n('neck','shoulders',(0,-10,0),(11,9.2),17,pitch=(-10,14)),
-           n('crown','neck',(0,-8.5,-1),(9.2,8),18,pitch=(-22,8),roll=22), n('snout','crown',(0,-14.5,2),(7.4,2.1),6,pitch=(-36,8)),
-           *sides('ear','crown',(8.6,2.5,-3.5),(0,0),'ear',14), n('leftflap','leftear',(-1.6,.2,-.4),(4.4,4.6),part='ear'), n('rightflap','rightear',(1.6,.2,-.4),(4.4,4.6),part='ear'),
-           n('hips','middle',(0,18,0),(14.5,14.5),20,pitch=(-14,8)), n('tailbase','hips',(0,16,3),(12.5,3.4),12,pitch=(-12,12)),
-           *sides('haunch','hips',(7,1,2),(9,10.5),'fur'), *sides('paw','shoulders',(11,-6,6),(2.2,2.2),'paw',35), *sides('foot','hips',(16,6,7),(3.,2.2),'paw',25)]
-    for i in range(6): rig.append(n(f'tail{i+1}','tailbase' if i==0 else f'tail{i}',(0,13.5,0),(2.5-.3*i,2.2-.3*i),24,'tail'))
+    rig = [n('middle',None,(0,0,0)), n('shoulders','middle',(0,-19,0),(14,11.2),24,pitch=(-8,36)), n('neck','shoulders',(0,-10,0),(11.2,9.4),18,pitch=(-10,16)),
+           n('crown','neck',(0,-8.5,-1),(9.4,8.2),18,pitch=(-24,8),roll=24), n('snout','crown',(0,-13.5,2),(7.8,2.4),6,pitch=(-42,8)),
+           *sides('ear','crown',(7.6,2.6,-3.5),(0,0),'ear',16), n('leftflap','leftear',(-1.7,.3,-.3),(3.6,3.9),part='ear'), n('rightflap','rightear',(1.7,.3,-.3),(3.6,3.9),part='ear'),
+           n('hips','middle',(0,17,0),(14.2,14.8),24,pitch=(-14,8)), n('tailbase','hips',(0,18,3),(13.4,3.2),12,pitch=(-12,12)),
+           *sides('haunch','hips',(5.5,0,2),(10,10.3),'fur'), *sides('paw','shoulders',(11,-6,6),(2.2,2.2),'paw',35), *sides('foot','hips',(16,5,7),(2.8,2.),'paw',25)]
+    for i in range(6): rig.append(n(f'tail{i+1}','tailbase' if i==0 else f'tail{i}',(0,13.5,0),(2.4-.28*i,2.1-.28*i),24,'tail'))
     return tuple(_node(**x) for x in rig)
 
 MOUSE4 = Skeleton('mouse', ('snout','leftear','rightear','tailbase'), ((3,0),(0,1),(0,2)), flip_pairs=((1,2),), root=3,

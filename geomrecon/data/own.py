@@ -315,9 +315,10 @@ class MotionBoxes(NamedTuple):
     extent: np.ndarray # (N,) body length in pixels, NaN where not found
     side: float # The one side length, pixels
 
-def _work_size(shape, longest=360):
-    s = min(1, longest/max(shape[:2]))
-    return max(1,round(shape[1]*s)), max(1,round(shape[0]*s))
+def _work_size(shape, longest=480):
+    "(width, height) after division by a whole number: that resize is quick"
+    k = -(-max(shape[:2])//longest)
+    return max(1,round(shape[1]/k)), max(1,round(shape[0]/k))
 
 # %% ../../nbs/14_own_data.ipynb #585c5d3d
 def motion_boxes(

@@ -13,6 +13,7 @@ __all__ = ['STYLES', 'USUAL', 'SPLITS', 'ANNOTATION_GAP', 'hash_uniform', 'Draw'
 import hashlib, json, math, os, re, tempfile, zipfile, zlib
 from dataclasses import dataclass, asdict, replace, fields
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, torch, torch.nn.functional as F
@@ -73,7 +74,7 @@ class PuppetStyle:
     pitch:float|None = None # Largest tilt towards the camera, degrees
     distance:tuple = (3.5,8.) # Distance of the camera, in figure sizes
     off_axis:float = .12 # How far from the optical axis the figure may stand, as a share of the distance
-    fill:tuple = (.6,.85) # Side of the joints' box, as a share of the image side
+    fill:tuple = (.62,.88) # Size of the joints' box (its longer side, or 0.8 of its diagonal), share of the image side
     shift:float = .06 # Largest shift of that box from the image's middle, share of the side
     tempo:tuple = (14.,24.) # Frames between two poses of a video
     sway:float = 14. # Turning of a video's figure about each axis, degrees
@@ -98,6 +99,7 @@ class PuppetStyle:
     lines:tuple = (0,0) # Number of thin lines
     shadow:tuple = (0.,0.) # Strength of the cast shadows
     shadow_soft:tuple = (.02,.06) # Their penumbra, share of the side
+    mirror:tuple = (0.,0.) # Strength of the figure's reflection in a wall
     uneven:tuple = (0.,0.) # Uneven light over the scene
     vignette:tuple = (0.,0.) # Darkening of the corners
     occluders:tuple = (0,0) # Number of things in front of the figure
@@ -112,13 +114,13 @@ class PuppetStyle:
 STYLES = {s.name:s for s in (
     PuppetStyle('synthetic'),
     PuppetStyle('real', lengths=(.8,1.2), girth=(.82,1.2), palette='natural', gap=.1, ambient=(.3,.5), diffuse=(.55,.85), light_tilt=(25,70), gloss=(0,.25), crease=(.15,.4),
-        texture=(.12,.3), ground=(.15,.85), ground_colour=(0,.4), gradient=(.05,.3), ground_texture=(.05,.25), clutter=(4,10), stains=(0,3), lines=(0,3), shadow=(.2,.6), uneven=(.1,.4),
-        vignette=(0,.35), blur=(.005,.014), shutter=(.2,.8), noise=(.015,.045), exposure=(.75,1.2), contrast=(.75,1.15), tint=.1),
-    PuppetStyle('narrow', lengths=(1,1), girth=(1,1), pose=(.2,.6), pitch=0, yaw=0, distance=(8,8), off_axis=0, fill=(.65,.7), shift=.02, palette='fixed', hide=(('paw',1.),),
+        texture=(.1,.26), ground=(.15,.85), ground_colour=(0,.4), gradient=(.05,.3), ground_texture=(.05,.25), clutter=(4,10), stains=(0,3), lines=(0,3), shadow=(.2,.6), uneven=(.1,.4),
+        vignette=(0,.35), blur=(.005,.014), shutter=(.2,.8), noise=(.01,.032), exposure=(.75,1.2), contrast=(.75,1.15), tint=.1),
+    PuppetStyle('narrow', lengths=(1,1), girth=(1,1), pose=(.2,.6), pitch=0, yaw=0, distance=(8,8), off_axis=0, fill=(.62,.66), shift=.02, palette='fixed', hide=(('paw',1.),),
         ambient=(.6,.6), diffuse=(.4,.4), light_tilt=(20,20), ground=(.8,.8), ground_colour=(0,0), gradient=(0,0), blur=(.004,.004), noise=(0,0), exposure=(1,1), contrast=(1,1)),
-    PuppetStyle('randomised', lengths=(.85,1.15), girth=(.8,1.2), stretch=(.78,1.18), pose=(.4,1.), distance=(4,10), off_axis=.3, fill=(.48,.8), shift=.1, palette='wide', grey=.5, gap=.08,
+    PuppetStyle('randomised', lengths=(.85,1.15), girth=(.8,1.2), stretch=(.7,1.12), pose=(.4,1.), distance=(4,10), off_axis=.3, fill=(.5,.8), shift=.08, palette='wide', grey=.5, gap=.08,
         hide=(('tail',.12),('paw',.5)), ambient=(.3,.8), diffuse=(.2,.7), light_tilt=(5,65), gloss=(0,.2), crease=(0,.3), texture=(0,.35), ground=(.25,1.), ground_colour=(0,.25), gradient=(0,.35),
-        ground_texture=(0,.12), clutter=(0,2), walls=(0,2), stains=(0,4), lines=(0,3), shadow=(0,.6), shadow_soft=(.01,.08), uneven=(0,.35), vignette=(0,.3), occluders=(0,1), blur=(.003,.016),
+        ground_texture=(0,.12), clutter=(0,2), walls=(0,2), stains=(0,4), lines=(0,3), shadow=(0,.6), shadow_soft=(.01,.08), mirror=(0,.7), uneven=(0,.35), vignette=(0,.3), occluders=(0,1), blur=(.003,.016),
         noise=(0,.035), exposure=(.7,1.25), contrast=(.65,1.25), tint=.05),
 )}
 
@@ -230,10 +232,10 @@ def figure(
 
 # %% ../../nbs/11_puppet.ipynb #fffa46d4
 def _joint_box(p, joints, together):
-    "Middle and longest side of the joints' box, (n,D) and (n,1); one for all frames if `together`"
+    "Middle and size of the joints' box, (n,D) and (n,1); one for all frames if `together`"
     lo,hi = p[:,joints].amin(1), p[:,joints].amax(1)
     if together: lo,hi = lo.amin(0,keepdim=True).expand_as(lo), hi.amax(0,keepdim=True).expand_as(hi)
-    return (lo+hi)/2, (hi-lo).amax(-1,keepdim=True)
+    return (lo+hi)/2, torch.maximum((hi-lo).amax(-1,keepdim=True), .8*(hi-lo).norm(dim=-1,keepdim=True))
 
 def place_camera(
     rig, style:PuppetStyle, draw:Draw,
@@ -296,8 +298,8 @@ def palette(
     return out.clamp(.015,.97)
 
 # %% ../../nbs/11_puppet.ipynb #2d057c30
-_TILE, _BLOCK, _FAR = 16, 128, 1e6
-_COLS = ('ux','uy','u0','v0','L','iL','r0','dr','z0','dz','k','le','lp','s','phi','tex','red','green','blue')
+_TILE, _BLOCK, _FAR, _CHUNK = 16, 256, 1e6, 65536
+_COLS = ('ux','uy','u0','v0','L','iL','r0','dr','z0','dz','k','le','lp','melt','s','phi','tex','red','green','blue')
 _C = {c:i for i,c in enumerate(_COLS)}
 
 def limb_table(
@@ -319,10 +321,11 @@ def limb_table(
     phi = torch.atan2((ref*q2).sum(-1),(ref*q1).sum(-1))/(2*math.pi)
     turn = R.mean(-1).clamp_min(1e-3)*2*math.pi
     cols = dict(ux=e[...,0], uy=e[...,1], u0=-(A*e).sum(-1), v0=A[...,0]*e[...,1]-A[...,1]*e[...,0], L=L, iL=1/L, r0=ra, dr=rb-ra, z0=za, dz=zb-za, k=(za+zb)/2/f/torch.maximum(ra,rb).clamp_min(1e-3),
-        le=(e*light[:,None,:2]).sum(-1), lp=e[...,0]*light[:,None,1]-e[...,1]*light[:,None,0], red=rgb[...,0], green=rgb[...,1], blue=rgb[...,2], s=(b-a).norm(dim=-1)/turn*256, phi=phi,
+        le=(e*light[:,None,:2]).sum(-1), lp=e[...,0]*light[:,None,1]-e[...,1]*light[:,None,0], melt=1/(.8*R.amax(-1)).clamp_min(1e-3), red=rgb[...,0], green=rgb[...,1], blue=rgb[...,2], s=(b-a).norm(dim=-1)/turn*256, phi=phi,
         tex=draw.u('tex',rig.n_side)[:,rig.side[j]])
     t = torch.stack([cols[n].expand_as(L) for n in _COLS],-1)
-    none = t.new_zeros(len(t),1,len(_COLS)); none[...,_C['u0']] = 1e5
+    none = t.new_zeros(len(t),1,len(_COLS)); none[...,_C['u0']] = 1e5; none[...,_C['melt']] = 1
+    t[...,_C['u0']] += 1e5*(R.amax(-1)<=0)
     return torch.cat([t,none],1).float()
 
 # %% ../../nbs/11_puppet.ipynb #2405ddef
@@ -341,21 +344,23 @@ def _tiles_of_limbs(T, W):
     return order//(per*per), order%(per*per), ids, count[order]
 
 def _depth_test(T, img, x0, y0, ids, X, Y):
-    "Depth and number of the nearest limb for each pixel of some tiles that look at equally many limbs"
+    "Depth and number of the nearest limb in each pixel of some tiles; slope towards the lamp and away from the viewer, where limbs meet a blend"
     g,M = ids.shape; L1 = T.shape[1]
     c = T.view(-1,T.shape[2]).index_select(0,(ids+img[:,None]*L1).view(-1)).view(g,M,-1,1)
-    ux,uy,u0,v0,L,iL,r0,dr,z0,dz,k = (c[:,:,i] for i in range(11))
+    ux,uy,u0,v0,L,iL,r0,dr,z0,dz,k,le,lp,melt = (c[:,:,i] for i in range(14))
     x0,y0 = x0[:,None,None],y0[:,None,None]
     u = (ux*X).addcmul_(uy,Y).add_(u0+ux*x0+uy*y0)
     v = (ux*Y).addcmul_(uy,X,value=-1).add_(v0+ux*y0-uy*x0)
     t = (u*iL).clamp_(0,1)
     u.addcmul_(t,L,value=-1)
-    d2 = v.mul_(v).addcmul_(u,u)
-    q = (t*dr).add_(r0); q.mul_(q).sub_(d2)
-    z = t.mul_(dz).add_(z0).addcmul_(q,k,value=-1).clamp_(min=1.)
-    z.add_(q.clamp_(max=0).mul_(-1e10)).clamp_(max=1e9)
+    r = (t*dr).add_(r0).clamp_min_(1e-3)
+    d2 = (v*v).addcmul_(u,u); slope = u.mul_(le).addcmul_(v,lp).div_(r)
+    r.mul_(r); q = r-d2; d2.div_(r)
+    z = t.mul_(dz).add_(z0).addcmul_(q,k,value=-1).clamp_(min=1.).add_(q.clamp_(max=0).mul_(-1e10)).clamp_(max=1e9)
+    near = z.amin(1,keepdim=True); w = (near-z).mul_(melt).add_(1).clamp_(min=0); w.mul_(w)
+    w /= w.sum(1,keepdim=True)
     key = z.view(torch.int32).bitwise_and_(-256).bitwise_or_(torch.arange(M,dtype=torch.int32)[:,None]).amin(1)
-    return (key & -256).view(torch.float32), ids.gather(1,(key & 255).long())
+    return near[:,0], ids.gather(1,(key & 255).long()), slope.mul_(w).sum(1), d2.mul_(w).sum(1)
 
 # %% ../../nbs/11_puppet.ipynb #4c406f8f
 @lru_cache(maxsize=1)
@@ -381,29 +386,37 @@ def _lookup(kind, ix, iy):
     i = ((iy.int() & 255) << 8).add_(ix.int() & 255).add_((kind.int()*65536))
     return noise_bank().view(-1).index_select(0, i.view(-1)).view(i.shape)
 
-# %% ../../nbs/11_puppet.ipynb #1f917cf7
-def _shade(T, look, img, x0, y0, lid, inside, X, Y):
+# %% ../../nbs/11_puppet.ipynb #57408574
+def _shade(T, look, img, x0, y0, lid, slope, away, inside, X, Y):
     "Colours of the pixels of some tiles, from the limb that each one shows"
-    g = lambda c: T[:,:,_C[c]].index_select(0,img).gather(1,lid)
+    g = lambda c: T[_C[c]].index_select(0,img).gather(1,lid)
     at = lambda k: look[k].index_select(0,img)
-    ux,uy,L = g('ux'),g('uy'),g('L'); X,Y = X+x0[:,None],Y+y0[:,None]
-    u = (ux*X).addcmul_(uy,Y).add_(g('u0')); v = (ux*Y).addcmul_(uy,X,value=-1).add_(g('v0'))
-    t = (u/L).clamp_(0,1); u.addcmul_(t,L,value=-1)
-    ir = 1/(g('r0')+t*g('dr')).clamp_min_(1e-3)
-    n_e,n_p = u.mul_(ir),v.mul_(ir)
-    nz = (1-n_e*n_e-n_p*n_p).clamp_(min=0).sqrt_()
-    lam = (n_e*g('le')).addcmul_(n_p,g('lp')).addcmul_(nz,at('lz')).clamp_(0)
-    shade = at('ambient') + at('diffuse')*lam
-    if look['any_crease']: shade = shade*(1-at('crease')*(1-nz))
-    if look['any_texture']:
-        turn = torch.acos(n_p.clamp(-1,1)).mul_(1/(2*math.pi)).sub_(g('phi'))
-        o = g('tex'); iy = (turn+o)*256; ix = t*g('s')*at('tex_scale')+o*1999
-        shade = shade*(1+at('texture')*_lookup(at('tex_kind'), ix, iy))
-    shade = shade*inside
+    nz = (1-away).clamp_(min=0).sqrt_()
+    lam = (nz*at('lz')).add_(slope).clamp_(0)
+    shade = (lam*at('diffuse')).add_(at('ambient'))
+    if look['any_crease']: shade.mul_(1-at('crease')*(1-nz))
+    if look['any_texture']: shade.mul_(1+at('texture')*_pattern(g, at, x0, y0, X, Y))
+    shade.mul_(inside)
     rgba = torch.empty(len(img),4,_TILE**2); rgba[:,3] = inside
     for i,c in enumerate(('red','green','blue')): torch.mul(g(c), shade, out=rgba[:,i])
     if look['any_gloss']: rgba[:,:3] += (at('gloss')*lam.pow(2).pow_(2).pow_(2)*inside)[:,None]
     return rgba
+
+def _pattern(g, at, x0, y0, X, Y):
+    "The skin's pattern in the limb's own coordinates: along its axis and around it"
+    ux,uy,L = g('ux'),g('uy'),g('L'); X,Y = X+x0[:,None],Y+y0[:,None]
+    u = (ux*X).addcmul_(uy,Y).add_(g('u0')); v = (ux*Y).addcmul_(uy,X,value=-1).add_(g('v0'))
+    t = u.div_(L).clamp_(0,1)
+    turn = torch.acos((v/(g('r0')+t*g('dr')).clamp_min_(1e-3)).clamp_(-1,1)).mul_(1/(2*math.pi)).sub_(g('phi'))
+    o = g('tex')
+    return _lookup(at('tex_kind'), t*g('s')*at('tex_scale')+o*1999, (turn+o)*256)
+
+def _groups(size):
+    "Slices of tiles of one size, a block of limbs at most"
+    i = 0
+    for M,same in groupby(size):
+        end = i+len(list(same))
+        while i<end: s = slice(i, min(end, i+max(1,_BLOCK//M))); yield s,M; i = s.stop
 
 def rasterise(
     T, # (n,L+1,C) limb table at `ss` times the image's size
@@ -416,14 +429,14 @@ def rasterise(
     sub,k = torch.arange(_TILE**2)//(q*q), torch.arange(_TILE**2)%(q*q); X,Y = (k%q*ss+sub%ss).float(),(k//q*ss+sub//ss).float()
     img,tile,ids,count = _tiles_of_limbs(T, W*ss)
     x0,y0 = (tile%per*_TILE).float(),(tile//per*_TILE).float()
-    z,lid = torch.full((len(img)+1,_TILE**2),1e9), torch.empty(len(img),_TILE**2,dtype=torch.long)
-    i,count = 0,count.tolist()
-    while i<len(img):
-        M = count[i]; s = slice(i, min(len(img),i+max(1,_BLOCK//M))); i = s.stop
-        z[s],lid[s] = _depth_test(T, img[s], x0[s], y0[s], ids[s,:M].contiguous(), X, Y)
-    out = torch.zeros(n*per*per,4,q*q)
+    z = torch.full((len(img)+1,_TILE**2),1e9); lid = torch.empty(len(img),_TILE**2,dtype=torch.long); slope,away = torch.empty(2,len(img),_TILE**2)
+    size = torch.where(count>8, (count+3)//4*4, (count+1)//2*2).clamp_max(T.shape[1]-1)
+    for s,M in _groups(size.tolist()):
+        z[s],lid[s],slope[s],away[s] = _depth_test(T, img[s], x0[s], y0[s], ids[s,:M].contiguous(), X, Y)
+    out = torch.zeros(n*per*per,4,q*q); columns = T.permute(2,0,1).contiguous()
     for i in range(0,len(img),_BLOCK):
-        s = slice(i,min(len(img),i+_BLOCK)); rgba = _shade(T, look, img[s], x0[s], y0[s], lid[s], (z[s]<_FAR).float(), X, Y).view(-1,4,ss*ss,q*q)
+        s = slice(i,min(len(img),i+_BLOCK))
+        rgba = _shade(columns, look, img[s], x0[s], y0[s], lid[s], slope[s], away[s], (z[s]<_FAR).float(), X, Y).view(-1,4,ss*ss,q*q)
         out[img[s]*per*per+tile[s]] = sum(rgba[:,:,i] for i in range(ss*ss)).mul_(1/ss**2)
     at = torch.full((n*per*per,),len(img)); at[img*per*per+tile] = torch.arange(len(img))
     return out.view(n,per,per,4,q,q).permute(0,3,1,4,2,5).reshape(n,4,W,W), (z, at.view(n,-1))
@@ -461,7 +474,7 @@ def scene(
 )->dict:
     "Colours, objects and light of the place"
     D = lambda f: draw.span(f, getattr(style,f)).float()
-    n = len(draw); s = {f:D(f) for f in ('gradient','ground_texture','shadow','shadow_soft','uneven','vignette','noise','exposure','contrast','blur')}
+    n = len(draw); s = {f:D(f) for f in ('gradient','ground_texture','shadow','shadow_soft','mirror','uneven','vignette','noise','exposure','contrast','blur')}
     main = colours[:,torch.bincount(rig.part[rig.limbs]).argmax()].mean(-1,keepdim=True)
     v = draw.span('ground', style.ground); gap = style.gap
     v = torch.where((v-main).abs()<gap, torch.where(main<.5, main+gap+.3*v, main-gap-.3*v), v).clamp(.03,1)
@@ -513,12 +526,17 @@ def background(
     for k,strength in (('stains',.7),('lines',.6)): _lay_objects(img, X, Y, s[k], s[k+'_rgb']*.7, s[k+'_alpha']*strength)
     return img
 
+def _wall_line(w):
+    "Normal and distance from the middle of the line at which a wall begins"
+    a = 2*math.pi*w[:,0:1]
+    return a.cos(), a.sin(), .35+.75*w[:,1:2]
+
 def _wall(img, X, Y, w, here, px, along):
     "The side wall of a box: a half plane with its own brightness, an edge line and reflections of the light"
-    a = 2*math.pi*w[:,0:1]; d = X*a.cos()+Y*a.sin()-(.35+.75*w[:,1:2])
+    c,n,off = _wall_line(w); d = X*c+Y*n-off
     m = (d*px/2+.5).clamp_(0,1)*here
     v = .12+.75*w[:,2:3]
-    shine = .25*w[:,5:6]*torch.cos((Y*a.cos()-X*a.sin())*(2+14*w[:,4:5])+6*w[:,3:4])
+    shine = .25*w[:,5:6]*torch.cos((Y*c-X*n)*(2+14*w[:,4:5])+6*w[:,3:4])
     _lay(img, m, img.new_ones(1,3)*v) ; img.add_((m*shine*v)[:,None])
     edge = (1-d.abs()*px/(2+3*w[:,4:5])).clamp_(0,1)*here*(.2+.6*w[:,5:6])
     _lay(img, edge, img.new_ones(1,3)*(w[:,3:4]>.7))
@@ -526,32 +544,41 @@ def _wall(img, X, Y, w, here, px, along):
 # %% ../../nbs/11_puppet.ipynb #191e8b12
 def shadow_tables(
     rig, geo, style:PuppetStyle, draw:Draw,
-)->list: # one limb table (n,L,C) per lamp
-    "The limbs as they fall along the light of two lamps on a plane behind the figure"
+)->list: # limb tables (n,L,C): one per lamp, and one of the figure itself
+    "The limbs as they fall along the light of two lamps on a plane behind the figure; the last table serves reflections"
     if style.shadow[1]<=0: return []
-    u = draw.u('shadow',4); h = (geo.plane-geo.pos[...,2]).clamp_min(0); out = []
+    u = draw.u('shadow',4); h = (geo.plane-geo.pos[...,2]).clamp_min(0)
     main = -geo.light[:,:2]/(-geo.light[:,2:]).clamp_min(.3)
     a = 2*math.pi*u[:,:1]; second = torch.cat([a.cos(),a.sin()],-1)*(.2+u[:,1:2])
-    for d in (main,second):
-        q = torch.cat([geo.pos[...,:2]+h[...,None]*d[:,None], geo.plane.expand_as(h)[...,None]],-1)
-        out.append(limb_table(rig, q, geo.rot, geo.girth, geo.K, 1, geo.light, draw)[:,:-1])
-    return out
+    fall = [torch.cat([geo.pos[...,:2]+h[...,None]*d[:,None], geo.plane.expand_as(h)[...,None]],-1) for d in (main,second)]
+    if style.mirror[1]>0 and style.walls[1]>0: fall.append(geo.pos)
+    return [limb_table(rig, q, geo.rot, geo.girth, geo.K, 1, geo.light, draw)[:,:-1] for q in fall]
 
+def _soft_cover(T, X, Y, soft):
+    "Blurred outline of all limbs at positions (n,1,P)"
+    c = {k:T[:,:,i,None] for k,i in _C.items()}
+    u = (c['ux']*X).addcmul_(c['uy'],Y).add_(c['u0']); v = (c['ux']*Y).addcmul_(c['uy'],X,value=-1).add_(c['v0'])
+    t = (u*c['iL']).clamp_(0,1); u.addcmul_(t,c['L'],value=-1); r = t.mul_(c['dr']).add_(c['r0'])
+    d = v.mul_(v).addcmul_(u,u).sqrt_(); soft = 1/soft[:,:,None]
+    return torch.sub(r,d,out=d).mul_(soft).add_(.5).clamp_(0,1).mul_(r.mul_(1.4*soft).clamp_(0,1)).amax(1)
+
+# %% ../../nbs/11_puppet.ipynb #aee62d8d
 def shadows(
     tables:list, # From `shadow_tables`
     s:dict, # Scene parameters
     W:int, S:int,
 )->torch.Tensor: # (n,1,W*W) light that is left
-    "Soft shadows of all limbs, at a quarter of the resolution"
-    w = W//4; k = torch.arange(w*w); X,Y = (k%w).float()*4+1.5,(k//w).float()*4+1.5
+    "Soft shadows of all limbs, and the figure's reflection in a wall, at a quarter of the resolution"
+    w = W//4; k = torch.arange(w*w); X,Y = ((k%w).float()*4+1.5)[None],((k//w).float()*4+1.5)[None]
     left = 1.
-    for lamp,T in enumerate(tables):
-        c = {k:T[:,:,i,None] for k,i in _C.items()}
-        u = c['ux']*X + c['uy']*Y + c['u0']; v = c['ux']*Y - c['uy']*X + c['v0']
-        t = (u*c['iL']).clamp_(0,1); u -= t*c['L']; r = c['r0']+t*c['dr']
-        soft = (s['shadow_soft']*S*(1+lamp*.7))[:,:,None]+2.
-        cover = ((r-(u*u+v*v).sqrt_())/soft+.5).clamp_(0,1)*(1.4*r/soft).clamp_(0,1)
-        left = left*(1-s['shadow']*s['lamps'][:,lamp:lamp+1]*cover.amax(1))
+    for lamp,T in enumerate(tables[:2]):
+        cover = _soft_cover(T, X[:,None], Y[:,None], s['shadow_soft']*S*(1+lamp*.7)+2.)
+        left = left*(1-s['shadow']*s['lamps'][:,lamp:lamp+1]*cover)
+    if len(tables)>2:
+        wall,here = s['walls']; c,n,off = _wall_line(wall[:,0])
+        d = ((X+.5)*c+(Y+.5)*n)-(off+c+n)*S/2
+        cover = _soft_cover(tables[2], (X-2*d*c)[:,None], (Y-2*d*n)[:,None], s['shadow_soft']*S+3.)
+        left = left*(1-s['mirror']*here[:,:1]*cover*(d/4).clamp_(0,1))
     return F.interpolate(left.view(-1,1,w,w), (W,W), mode='bilinear', align_corners=False).view(-1,1,W*W)
 
 # %% ../../nbs/11_puppet.ipynb #3567f95a
@@ -685,7 +712,7 @@ def render(
     T = [limb_table(rig, g.pos, g.rot, g.girth, g.K, ss, g.light, draw, look['colour']) for g in moments]
     pts = label_points(rig, geo, convention); px = project(pts, geo.K); reach = (rig.reach*geo.girth[:,rig.joints].clamp_min(.5))
     images,masks = [],[]
-    n,few = len(draw),max(1,32768//(W*W)); many = 4*few
+    n,few = len(draw),max(1,_CHUNK//(W*W)); many = 8*few
     for i in range(0,n,many):
         b = slice(i,i+many); lk = _rows(look,b)
         drawn = [rasterise(t[b].contiguous(), lk, W, ss) for t in T]

@@ -99,7 +99,10 @@ def terms(self:PerceptualLoss,
     return out
 
 @patch
-def forward(self:PerceptualLoss, recon, target):
+def forward(self:PerceptualLoss,
+    recon, # (B,3,H,W) reconstruction in [0,1]
+    target, # (B,3,H,W) image it should equal; detached
+)->torch.Tensor:
     "Mean over scales and layers, plus `pixel_weight` times the mean of the pixel terms"
     t = self.terms(recon, target); mean = lambda vs: torch.stack(vs).mean() if vs else target.new_zeros(())
     return mean([v for k,v in t.items() if k[1]!='pixel']) + self.pixel_weight*mean([v for k,v in t.items() if k[1]=='pixel'])

@@ -110,7 +110,8 @@ class PoseNet(nn.Module):
     ):
         super().__init__()
         if n_joints<1 or n_deconv<1: raise ConfigError('PoseNet', f'{n_joints} joints, {n_deconv} deconvolutions', 'at least one of each')
-        self.config = dict(n_joints=n_joints, arch=arch, n_deconv=n_deconv, deconv_width=deconv_width, stem_pool=stem_pool, stages=stages, width=width)
+        self.config = dict(n_joints=n_joints, arch=arch, n_deconv=n_deconv, deconv_width=deconv_width,
+                           stem_pool=stem_pool, stages=stages, width=width)
         self.encoder = Encoder(arch, width, stages, stem_pool)
         ins = [self.encoder.widths[-1]] + [deconv_width]*(n_deconv-1)
         self.decoder = nn.Sequential(*[m for i in ins for m in
@@ -172,9 +173,8 @@ def split_batchnorm(
         if isinstance(m, nn.BatchNorm2d) and not isinstance(m, DomainBatchNorm2d):
             new = DomainBatchNorm2d(m.num_features, m.eps, m.momentum).to(m.weight.device).train(m.training)
             new.weight,new.bias = m.weight,m.bias
-            for a,b in (('mean','mean'),('var','var'),('batches_tracked','batches_tracked')):
-                old = getattr(m, 'num_batches_tracked' if a=='batches_tracked' else f'running_{a}')
-                getattr(new, f'target_{b}').copy_(old); getattr(new, 'num_batches_tracked' if a=='batches_tracked' else f'running_{a}').copy_(old)
+            for src,targ in (('running_mean','target_mean'),('running_var','target_var'),('num_batches_tracked','target_batches_tracked')):
+                for n in (src,targ): getattr(new, n).copy_(getattr(m, src))
             setattr(model, name, new)
         else: split_batchnorm(m)
     return model

@@ -129,4 +129,5 @@ def forward(self:WarpEstimator,
     x,deep = self.hourglass(torch.cat(seen, 1))
     masks = (self.mask(x).float() + self._log_prior(maps_d)).softmax(1)
     if self.camera is not None: T = torch.cat([T[:,:1]+self.camera(deep.mean((2,3))).float().view(-1,1,2,3), T[:,1:]], 1)
-    return dict(flow=blend_flows(masks, T), masks=masks, inpaint=self.inpaint(x).float().sigmoid(), transforms=T, maps_base=maps_b, maps_driving=maps_d)
+    return dict(flow=blend_flows(masks, T), masks=masks, inpaint=self.inpaint(x).float().sigmoid(), transforms=T,
+                maps_base=maps_b, maps_driving=maps_d)
