@@ -7,9 +7,9 @@ __all__ = ['benchmark', 'prepare_out', 'demo', 'benchmark_video', 'demo_sections
            'body_axis', 'predict']
 
 # %% ../nbs/55_commands.ipynb #5a744da5
-import copy, shutil, time, torch, numpy as np
-from dataclasses import replace
+import time, torch, numpy as np
 from pathlib import Path
+from types import SimpleNamespace
 from .errors import ConfigError, DataError
 from .skeleton import get_skeleton
 from .data.own import VideoFrames, LabelledFrames, read_dlc_csv, write_video
@@ -76,6 +76,7 @@ def demo(
     preset:str='tiny', # Sizes and schedule
     seed:int=0, # Seed of source data, weights and training
     gap:bool=False, # Another annotation convention in the target domain
+    control:bool=False, # Also measure batch-norm statistics alone, and the source trained on for the same time
     fresh:bool=False, # Start over instead of resuming or reusing what is in --out
     bar:bool=True, # Progress bars
 )->dict: # results, as in results.json
@@ -83,12 +84,15 @@ def demo(
     out = prepare_out(out,fresh); p = get_preset(preset); sk = get_skeleton(skeleton)
     _tick('rendering the target videos'); task,test = benchmark(out,sk,p,seed,gap,cache=out/'cache')
     rows,preds,curves = [],{},{}
-    def measured(method, learn, seconds, domain):
-        e = evaluate(learn.model,test,domain); preds[method] = e['keypoints']; curves.update({f'{method}: {k}':v for k,v in learn.loss_history.steps.items()})
+    def measured(method, learn, seconds, domain, model=None):
+        e = evaluate(model or learn.model,test,domain); preds[method] = e['keypoints']
+        if learn: curves.update({f'{method}: {k}':v for k,v in learn.loss_history.steps.items()})
         rows.append(dict(method=method,pck=e['pck'],pck_legacy=e['pck_legacy'],seconds=round(seconds,1))); _tick(f"{method}: PCK@0.05 {e['pck']['all']:.1f}")
-    _tick('pre-training on labelled synthetic images'); src,s = task.pretrain(bar); measured('source',src,s,'source')
+    _tick('pre-training on labelled synthetic images'); src,s0 = task.pretrain(bar); measured('source',src,s0,'source')
+    if control: measured('bn',None,0.,'target',task.batchnorm_only(src.model.pose))
     _tick('adaptation with pseudo-labels'); ps,s = task.adapt(src.model.pose,('pseudo',),bar=bar); measured('pseudo',ps,s,'target')
     _tick('adaptation with pseudo-labels and reconstruction'); full,s = task.adapt(src.model.pose,('pseudo','rec'),bar=bar); measured('full',full,s,'target')
+    if control: _tick('control: the source for the same time'); c,sc = task.control(src.model.pose,s,s0,bar); measured('control',c,sc,'source')
     save_model(out/'model.pth',full.model,sk,p,seed=seed,crop='whole')
     _tick('writing the report')
     video = benchmark_video(out/'before_after.mp4',test,preds['source'],preds['full'])
@@ -132,7 +136,8 @@ def adapt(
     eval:str=None, # DeepLabCut CSV of labelled frames beside their images, to measure with
     preset:str='small', # Sizes and schedule
     seed:int=0, # Seed of source data, weights and training
-    control:bool=False, # Also train the source alone for the same time, to compare with
+    control:bool=False, # Also measure batch-norm statistics alone, and the source trained on for the same time
+    video:bool=True, # Write labelled videos
     step:int=1, # Use every step-th frame of the target
     pool:int=6000, # Rendered source images
     fresh:bool=False, # Start over instead of resuming or reusing what is in --out
@@ -148,13 +153,19 @@ def adapt(
     _tick('pre-training on the rendered source'); l,s = task.pretrain(bar); runs['source'] = (l,s,'source')
     _tick('adaptation with pseudo-labels'); a,sp = task.adapt(l.model.pose,('pseudo',),bar=bar); runs['pseudo'] = (a,sp,'target')
     _tick('adaptation with pseudo-labels and reconstruction'); f,sf = task.adapt(l.model.pose,('pseudo','rec'),bar=bar); runs['full'] = (f,sf,'target')
-    if control: _tick('control: the source for the same time'); c,sc = task.control(l.model.pose,sf,s,bar); runs['control'] = (c,sc,'source')
+    if control:
+        _tick('control: the source for the same time'); c,sc = task.control(l.model.pose,sf,s,bar)
+        runs.update(bn=(_Bare(task.batchnorm_only(l.model.pose)),0.,'target'), control=(c,sc,'source'))
     first = frames.backgrounds[0]
     save_model(out/'model.pth',f.model,sk,p,seed=seed,crop=crop if crop in ('motion','whole') else 'whole',side=frames.sides[0] if crop=='motion' else None,background=None if first is None else torch.from_numpy(first))
-    _tick('predicting'); res = _adapt_report(out,task,runs,labels,eval,crop)
+    _tick('predicting'); res = _adapt_report(out,task,runs,labels,eval,source,video)
     return res
 
-# %% ../nbs/55_commands.ipynb #5f24bdcd
+# %% ../nbs/55_commands.ipynb #379adaa9
+class _Bare:
+    "A model without a learner: nothing was trained"
+    def __init__(self, model): self.model,self.loss_history = model.eval(),SimpleNamespace(steps={})
+
 def motion_figures(px, side)->dict:
     "Without labels: how far joints move from frame to frame, and how often they jump by a tenth of the crop"
     d = (px[1:]-px[:-1]).norm(dim=-1)
@@ -169,8 +180,8 @@ def body_axis(skeleton):
     "(front, back) joints for flips: the child and the parent of the first bone that starts at the root"
     return next(((b,a) for a,b in skeleton.bones if a==skeleton.root),None)
 
-# %% ../nbs/55_commands.ipynb #f2c52600
-def _adapt_report(out, task, runs, labels, eval_path, crop):
+# %% ../nbs/55_commands.ipynb #aec14b21
+def _adapt_report(out, task, runs, labels, eval_path, source, video):
     "Measure, write predictions, videos, results and report"
     frames,sk,p = task.frames,task.skeleton,task.preset; rows,poses,figs = [],{},[]
     ev = None if labels is None else labelled_set(eval_path,labels,frames,p)
@@ -180,11 +191,11 @@ def _adapt_report(out, task, runs, labels, eval_path, crop):
         if ev is not None: row.update(pixel_report(predict_frames(learn.model,ev.frames,dom)[0],ev.pixels,sk,body_axis(sk)))
         rows.append(row)
     write_predictions(out,frames,*poses['full'][:2],sk)
-    write_video(out/'labelled.mp4',labelled_frames(frames,[poses['full'][:2]],sk),frames.fps[0] or 30)
-    clip = write_video(out/'before_after.mp4',(x for i,x in zip(range(450),labelled_frames(frames,[poses[m][:2] for m in ('source','full')],sk,['source only','adapted'],height=300))),frames.fps[0] or 30)
-    res = dict(rows=rows,peak_rss_mb=round(peak_rss_mb()),seed=task.seed,preset=p.name,skeleton=sk.name); write_results(out,res)
+    if video: write_video(out/'labelled.mp4',labelled_frames(frames,[poses['full'][:2]],sk),frames.fps[0] or 30)
+    clip = video and write_video(out/'before_after.mp4',(x for i,x in zip(range(450),labelled_frames(frames,[poses[m][:2] for m in ('source','full')],sk,['source only','adapted'],height=300))),frames.fps[0] or 30)
+    res = dict(rows=rows,peak_rss_mb=round(peak_rss_mb()),seed=task.seed,preset=p.name,skeleton=sk.name,source=source); write_results(out,res)
     curves = {f'{m}: {k}':v for m,(l,_,_) in runs.items() for k,v in l.loss_history.steps.items()}
-    page = write_report(out,'From a rendered figure to a real video',res,_adapt_sections(task,runs,poses,ev),curves,{'before and after':clip})
+    page = write_report(out,'From a rendered figure to a real video',res,_adapt_sections(task,runs,poses,ev),curves,{'before and after':clip} if video else None)
     print(); print(format_table(rows)); print(f'\npeak memory {res["peak_rss_mb"]} MB; report: {page}')
     return res
 

@@ -76,7 +76,7 @@ class PuppetStyle:
     off_axis:float = .12 # How far from the optical axis the figure may stand, as a share of the distance
     fill:tuple = (.62,.88) # Size of the joints' box (its longer side, or 0.8 of its diagonal), share of the image side
     shift:float = .06 # Largest shift of that box from the image's middle, share of the side
-    tempo:tuple = (14.,24.) # Frames between two poses of a video
+    tempo:tuple = (10.,20.) # Frames between two poses of a video
     sway:float = 14. # Turning of a video's figure about each axis, degrees
     drift:float = .05 # Wandering of a video's figure, share of the image side
     palette:str = 'random' # Colours: 'random', 'natural', 'wide' (natural and beyond) or 'fixed'
@@ -110,20 +110,24 @@ class PuppetStyle:
     contrast:tuple = (.95,1.05) # Contrast
     tint:float = 0. # Colour cast
 
-# %% ../../nbs/11_puppet.ipynb #86c7e109
+# %% ../../nbs/11_puppet.ipynb #89c14ac2
 STYLES = {s.name:s for s in (
     PuppetStyle('synthetic'),
-    PuppetStyle('real', lengths=(.8,1.2), girth=(.82,1.2), palette='natural', gap=.1, ambient=(.3,.5), diffuse=(.55,.85), light_tilt=(25,70), gloss=(0,.25), crease=(.15,.4),
-        texture=(.1,.26), ground=(.15,.85), ground_colour=(0,.4), gradient=(.05,.3), ground_texture=(.05,.25), clutter=(4,10), stains=(0,3), lines=(0,3), shadow=(.2,.6), uneven=(.1,.4),
-        vignette=(0,.35), blur=(.005,.014), shutter=(.2,.8), noise=(.01,.032), exposure=(.75,1.2), contrast=(.75,1.15), tint=.1),
-    PuppetStyle('narrow', lengths=(1,1), girth=(1,1), pose=(.2,.6), pitch=0, yaw=0, distance=(8,8), off_axis=0, fill=(.62,.66), shift=.02, palette='fixed', hide=(('paw',1.),),
-        ambient=(.6,.6), diffuse=(.4,.4), light_tilt=(20,20), ground=(.8,.8), ground_colour=(0,0), gradient=(0,0), blur=(.004,.004), noise=(0,0), exposure=(1,1), contrast=(1,1)),
-    PuppetStyle('randomised', lengths=(.85,1.15), girth=(.8,1.2), stretch=(.7,1.12), pose=(.4,1.), distance=(4,10), off_axis=.3, fill=(.5,.8), shift=.08, palette='wide', grey=.5, gap=.08,
-        hide=(('tail',.12),('paw',.5)), ambient=(.3,.8), diffuse=(.2,.7), light_tilt=(5,65), gloss=(0,.2), crease=(0,.3), texture=(0,.35), ground=(.25,1.), ground_colour=(0,.25), gradient=(0,.35),
-        ground_texture=(0,.12), clutter=(0,2), walls=(0,2), stains=(0,4), lines=(0,3), shadow=(0,.6), shadow_soft=(.01,.08), mirror=(0,.7), uneven=(0,.35), vignette=(0,.3), occluders=(0,1), blur=(.003,.016),
-        noise=(0,.035), exposure=(.7,1.25), contrast=(.65,1.25), tint=.05),
+    PuppetStyle('real', lengths=(.8,1.2), girth=(.82,1.2), palette='natural', gap=.13, ambient=(.3,.5), diffuse=(.55,.85), light_tilt=(25,70),
+        gloss=(0,.25), crease=(.15,.4), texture=(.1,.26), ground=(.15,.85), ground_colour=(0,.4), gradient=(.05,.3), ground_texture=(.05,.25),
+        clutter=(4,10), stains=(0,3), lines=(0,3), shadow=(.2,.6), uneven=(.1,.4), vignette=(0,.35), blur=(.005,.014), shutter=(.2,.8),
+        noise=(.01,.032), exposure=(.75,1.2), contrast=(.75,1.15), tint=.1),
+    PuppetStyle('narrow', lengths=(1,1), girth=(1,1), pose=(.2,.6), pitch=0, yaw=0, distance=(8,8), off_axis=0, fill=(.62,.66), shift=.02,
+        palette='fixed', hide=(('paw',1.),), ambient=(.6,.6), diffuse=(.4,.4), light_tilt=(20,20), ground=(.8,.8), ground_colour=(0,0),
+        gradient=(0,0), blur=(.004,.004), noise=(0,0), exposure=(1,1), contrast=(1,1)),
+    PuppetStyle('randomised', lengths=(.85,1.15), girth=(.85,1.15), stretch=(.72,1.12), pose=(.4,1.), distance=(4,10), off_axis=.3, fill=(.46,.76),
+        shift=.08, palette='wide', grey=.5, gap=.12, hide=(('tail',.12),('paw',.5)), ambient=(.3,.8), diffuse=(.2,.7), light_tilt=(5,65),
+        gloss=(0,.2), crease=(0,.3), texture=(0,.35), ground=(.3,1.), ground_colour=(0,.25), gradient=(0,.35), ground_texture=(0,.12),
+        clutter=(0,2), walls=(0,2), stains=(0,4), lines=(0,3), shadow=(0,.6), shadow_soft=(.01,.08), mirror=(0,.7), uneven=(0,.35),
+        vignette=(0,.3), occluders=(0,1), blur=(.003,.016), noise=(0,.03), exposure=(.75,1.35), contrast=(.7,1.35), tint=.05),
 )}
 
+# %% ../../nbs/11_puppet.ipynb #86c7e109
 def get_style(
     style, # A preset's name or a `PuppetStyle`
     **changes, # Fields to change
@@ -144,19 +148,22 @@ def compile_rig(
 )->SimpleNamespace:
     "The rig as arrays; raises `SkeletonError` if there is none to draw"
     nodes = skeleton.rig
-    if not nodes: raise SkeletonError(f'skeleton {skeleton.name!r}', 'has no rig', 'rig nodes with offsets, radii and limits, without which it cannot be rendered')
+    if not nodes: raise SkeletonError(f'skeleton {skeleton.name!r}', 'has no rig',
+        'rig nodes with offsets, radii and limits, without which it cannot be rendered')
     names = [n.name for n in nodes]; ix = {n:i for i,n in enumerate(names)}
-    r = SimpleNamespace(name=skeleton.name, names=names, parent=[-1 if n.parent is None else ix[n.parent] for n in nodes], joints=[ix[j] for j in skeleton.joints])
+    r = SimpleNamespace(name=skeleton.name, names=names, joints=[ix[j] for j in skeleton.joints])
+    r.parent = [-1 if n.parent is None else ix[n.parent] for n in nodes]
     arr = lambda f: torch.tensor([f(n) for n in nodes], dtype=torch.float64)
     r.offset,r.radius,r.limits = arr(lambda n: n.offset), arr(lambda n: n.radius), arr(lambda n: n.limits)
     r.parts = list(dict.fromkeys(n.part for n in nodes)); r.part = torch.tensor([r.parts.index(n.part) for n in nodes])
     keys = [_side_key(n) for n in names]; uniq = list(dict.fromkeys(keys)); r.side = torch.tensor([uniq.index(k) for k in keys]); r.n_side = len(uniq)
     r.limbs = torch.tensor([i for i,n in enumerate(nodes) if n.parent is not None and max(n.radius)>0])
     if not len(r.limbs): raise SkeletonError(f'skeleton {skeleton.name!r}', 'its rig has no limb with a radius', 'at least one radius above 0')
-    near = [max([n.radius[1] for n in nodes if n.name==j]+[n.radius[0] for n in nodes if n.parent==j]) for j in skeleton.joints]
-    r.reach = torch.tensor(near, dtype=torch.float64)
-    pos,_ = forward_kinematics(r, r.limits.mean(-1)[None]); box = pos[0,r.joints]
-    r.extent = float((box.amax(0)-box.amin(0)).norm().clamp_min(1e-3))
+    limb = lambda i: float(sum(nodes[i].radius))/2
+    near = lambda i: max([limb(k) for k in [i,*(k for k,p in enumerate(r.parent) if p==i)]], default=0)
+    r.reach = torch.tensor([near(j) or near(max(r.parent[j],0)) for j in r.joints], dtype=torch.float64)
+    pos,_ = forward_kinematics(r, r.limits.mean(-1)[None]); span = lambda p: float((p.amax(0)-p.amin(0)).norm())
+    r.extent = max(span(pos[0,r.joints]), .3*span(pos[0]), 1e-3)
     return r
 
 # %% ../../nbs/11_puppet.ipynb #6fa04f8f
@@ -186,8 +193,8 @@ def forward_kinematics(
 # %% ../../nbs/11_puppet.ipynb #e0aaa72f
 def pose_angles(
     rig, # Compiled rig
-    style:PuppetStyle,
-    draw:Draw,
+    style:PuppetStyle, # Look of the domain
+    draw:Draw, # Random numbers of the batch
 )->torch.Tensor: # (n,N,3) degrees
     "Joint angles within the rig's limits; a joint partly follows its parent, as fingers and spines do"
     n,N = len(draw),len(rig.parent); c = style.coupling; norm = math.hypot(c,1-c)
@@ -208,7 +215,9 @@ USUAL = dict(hand=((50.,35.,30.),(.05,.4)), body=((14.,60.,12.),(.05,.4)), mouse
 _usual = lambda rig: USUAL.get(rig.name, ((60.,40.,30.),(0.,.2)))
 
 def view_rotation(
-    rig, style:PuppetStyle, draw:Draw,
+    rig, # Compiled rig
+    style:PuppetStyle, # Look of the domain
+    draw:Draw, # Random numbers of the batch
 )->torch.Tensor: # (n,3,3)
     "How the figure is turned towards the camera: yaw, then pitch, then roll in the image plane"
     top = torch.tensor([u if s is None else s for s,u in zip((style.roll,style.yaw,style.pitch), _usual(rig)[0])], dtype=torch.float64)
@@ -220,12 +229,14 @@ def view_rotation(
     return R(z,z,a[:,0]) @ R(a[:,2],z,z) @ R(z,a[:,1],z)
 
 def figure(
-    rig, style:PuppetStyle, draw:Draw,
+    rig, # Compiled rig
+    style:PuppetStyle, # Look of the domain
+    draw:Draw, # Random numbers of the batch
 )->tuple: # positions (n,N,3) and rotations (n,N,3,3) seen from the camera's direction, girth (n,N)
     "Proportions, pose and viewing direction of a batch of figures"
     s = style.stretch[0] + (style.stretch[1]-style.stretch[0])*draw.curve('stretch', 1, draw.span('tempo', style.tempo).numpy())
     lengths = s*draw.span('lengths', style.lengths, rig.n_side)[:,rig.side]
-    girth = s.rsqrt()*draw.span('girth', style.girth)*draw.span('girths', (.5+.5*style.girth[0],.5+.5*style.girth[1]), rig.n_side)[:,rig.side]
+    girth = s**-.35*draw.span('girth', style.girth)*draw.span('girths', (.5+.5*style.girth[0],.5+.5*style.girth[1]), rig.n_side)[:,rig.side]
     pos,rot = forward_kinematics(rig, pose_angles(rig, style, draw), lengths)
     V = view_rotation(rig, style, draw)
     return pos@V.transpose(-1,-2), V[:,None]@rot, girth
@@ -238,7 +249,9 @@ def _joint_box(p, joints, together):
     return (lo+hi)/2, torch.maximum((hi-lo).amax(-1,keepdim=True), .8*(hi-lo).norm(dim=-1,keepdim=True))
 
 def place_camera(
-    rig, style:PuppetStyle, draw:Draw,
+    rig, # Compiled rig
+    style:PuppetStyle, # Look of the domain
+    draw:Draw, # Random numbers of the batch
     pos, # (n,N,3) figures about their own origin
     size:int, # Side of the image, px
 )->tuple: # shift (n,3) that brings the figures in front of the camera, intrinsics (n,3,3)
@@ -251,7 +264,7 @@ def place_camera(
     shift = torch.cat([aside+wander, D],-1) - mid
     q = pos+shift[:,None]; q = q[...,:2]/q[...,2:].clamp_min(.2*D[:,None])
     mid,side = _joint_box(q, rig.joints, video)
-    f = draw.span('fill', style.fill)*size/side.clamp_min(1e-6)
+    side = torch.maximum(side, .15*rig.extent/D); f = draw.span('fill', style.fill)*size/side
     c = (size-1)/2 + style.shift*size*(2*draw.u('shift',2)-1) - f*mid
     K = torch.zeros(len(draw),3,3,dtype=torch.float64); K[:,0,0] = K[:,1,1] = f[:,0]; K[:,:2,2] = c; K[:,2,2] = 1
     return shift, K
@@ -266,11 +279,13 @@ def hsv_rgb(
 
 _TONES = torch.tensor([[.95,.80,.71],[.87,.67,.55],[.72,.50,.38],[.50,.33,.24],[.30,.19,.14]], dtype=torch.float64)
 _FURS = torch.tensor([[.07,.07,.07],[.13,.11,.10],[.30,.24,.19],[.42,.36,.30],[.55,.54,.52],[.80,.76,.70]], dtype=torch.float64)
-_FIXED = dict(skin=(.86,.67,.56), sleeve=(.25,.32,.5), shirt=(.3,.42,.6), legs=(.22,.24,.3), shoes=(.15,.13,.12), hair=(.2,.14,.1), fur=(.11,.11,.11), ear=(.3,.3,.3), tail=(.27,.27,.27), paw=(.4,.36,.35))
+_FIXED = dict(skin=(.86,.67,.56), sleeve=(.25,.32,.5), shirt=(.3,.42,.6), legs=(.22,.24,.3), shoes=(.15,.13,.12),
+    hair=(.2,.14,.1), fur=(.11,.11,.11), ear=(.3,.3,.3), tail=(.27,.27,.27), paw=(.4,.36,.35))
 def _between(table, u):
     x = u*(len(table)-1); i = x.long().clamp_max(len(table)-2); w = (x-i)[...,None]
     return table[i]*(1-w) + table[i+1]*w
 
+# %% ../../nbs/11_puppet.ipynb #48b99124
 def _natural(part, d, fur, wide):
     "Colour of one part as living things and clothes have it"
     u = d.u('colour/'+part,4); q = 1. if wide else .6
@@ -281,8 +296,11 @@ def _natural(part, d, fur, wide):
     if part=='hair': return hsv_rgb(.03+.09*u[:,0], .2+.5*u[:,1], .05+.55*u[:,2]**2)
     return hsv_rgb(u[:,0], .05+.65*u[:,1]**1.5, .08+.8*u[:,2])
 
+# %% ../../nbs/11_puppet.ipynb #b5675a7f
 def palette(
-    rig, style:PuppetStyle, draw:Draw,
+    rig, # Compiled rig
+    style:PuppetStyle, # Look of the domain
+    draw:Draw, # Random numbers of the batch
 )->torch.Tensor: # (n,P,3) one colour per part
     "Colours of the figure's parts"
     if style.palette=='fixed': return torch.tensor([_FIXED.get(p,(.5,.45,.4)) for p in rig.parts], dtype=torch.float64).expand(len(draw),-1,3)
@@ -303,8 +321,15 @@ _COLS = ('ux','uy','u0','v0','L','iL','r0','dr','z0','dz','k','le','lp','melt','
 _C = {c:i for i,c in enumerate(_COLS)}
 
 def limb_table(
-    rig, pos, rot, girth, K, ss, light, draw,
-    colours=None, # (n,P,3)
+    rig, # Compiled rig
+    pos, # (n,N,3) node positions, camera frame, mm
+    rot, # (n,N,3,3) node rotations
+    girth, # (n,N) factor of each limb's radius; 0 hides it
+    K, # (n,3,3) intrinsics
+    ss:int, # Samples per pixel and axis
+    light, # (n,3) unit vector to the lamp
+    draw:Draw, # Random numbers of the batch
+    colours=None, # (n,P,3) one per part; black if None
 )->torch.Tensor: # (n, L+1, C) float32; the last row is a limb that covers nothing
     "What the rasteriser needs to know of each limb, in pixels of an image `ss` times as large"
     j = rig.limbs; i = torch.tensor(rig.parent)[j]
@@ -319,9 +344,13 @@ def limb_table(
     axis = F.normalize(b-a, dim=-1); q1 = torch.stack([-e[...,1],e[...,0],torch.zeros_like(L)],-1)
     q2 = F.normalize(torch.linalg.cross(axis,q1),dim=-1); q2 = q2*torch.where(q2[...,2:]>0,-1.,1.); ref = rot[:,j,:,0]
     phi = torch.atan2((ref*q2).sum(-1),(ref*q1).sum(-1))/(2*math.pi)
-    turn = R.mean(-1).clamp_min(1e-3)*2*math.pi
-    cols = dict(ux=e[...,0], uy=e[...,1], u0=-(A*e).sum(-1), v0=A[...,0]*e[...,1]-A[...,1]*e[...,0], L=L, iL=1/L, r0=ra, dr=rb-ra, z0=za, dz=zb-za, k=(za+zb)/2/f/torch.maximum(ra,rb).clamp_min(1e-3),
-        le=(e*light[:,None,:2]).sum(-1), lp=e[...,0]*light[:,None,1]-e[...,1]*light[:,None,0], melt=1/(.8*R.amax(-1)).clamp_min(1e-3), red=rgb[...,0], green=rgb[...,1], blue=rgb[...,2], s=(b-a).norm(dim=-1)/turn*256, phi=phi,
+    turn = R.mean(-1).clamp_min(.045*rig.extent)*2*math.pi
+    cols = dict(ux=e[...,0], uy=e[...,1], u0=-(A*e).sum(-1),
+        v0=A[...,0]*e[...,1]-A[...,1]*e[...,0], L=L, iL=1/L, r0=ra, dr=rb-ra, z0=za, dz=zb-za,
+        k=(za+zb)/2/f/torch.maximum(ra,rb).clamp_min(1e-3),
+        le=(e*light[:,None,:2]).sum(-1), lp=e[...,0]*light[:,None,1]-e[...,1]*light[:,None,0], melt=1/(.8*R.amax(-1)).clamp_min(1e-3),
+        red=rgb[...,0], green=rgb[...,1], blue=rgb[...,2],
+        s=(b-a).norm(dim=-1)/turn*256, phi=phi,
         tex=draw.u('tex',rig.n_side)[:,rig.side[j]])
     t = torch.stack([cols[n].expand_as(L) for n in _COLS],-1)
     none = t.new_zeros(len(t),1,len(_COLS)); none[...,_C['u0']] = 1e5; none[...,_C['melt']] = 1
@@ -343,6 +372,7 @@ def _tiles_of_limbs(T, W):
     ids = torch.where(near[order], torch.arange(L), L).sort(1).values
     return order//(per*per), order%(per*per), ids, count[order]
 
+# %% ../../nbs/11_puppet.ipynb #f6dc6da4
 def _depth_test(T, img, x0, y0, ids, X, Y):
     "Depth and number of the nearest limb in each pixel of some tiles; slope towards the lamp and away from the viewer, where limbs meet a blend"
     g,M = ids.shape; L1 = T.shape[1]
@@ -402,6 +432,7 @@ def _shade(T, look, img, x0, y0, lid, slope, away, inside, X, Y):
     if look['any_gloss']: rgba[:,:3] += (at('gloss')*lam.pow(2).pow_(2).pow_(2)*inside)[:,None]
     return rgba
 
+# %% ../../nbs/11_puppet.ipynb #f8a2c8a0
 def _pattern(g, at, x0, y0, X, Y):
     "The skin's pattern in the limb's own coordinates: along its axis and around it"
     ux,uy,L = g('ux'),g('uy'),g('L'); X,Y = X+x0[:,None],Y+y0[:,None]
@@ -418,6 +449,7 @@ def _groups(size):
         end = i+len(list(same))
         while i<end: s = slice(i, min(end, i+max(1,_BLOCK//M))); yield s,M; i = s.stop
 
+# %% ../../nbs/11_puppet.ipynb #f312b43b
 def rasterise(
     T, # (n,L+1,C) limb table at `ss` times the image's size
     look, # Colours and light
@@ -455,8 +487,15 @@ def _object(X, Y, p, pixels):
     sharp = torch.minimum(hx,hy)*pixels/4/soft
     return d.mul_(-sharp).add_(sharp+.5).clamp_(0,1)
 
+# %% ../../nbs/11_puppet.ipynb #2a6e9ab6
+def _present(draw, name, count):
+    "Which of the at most `count[1]` objects each picture has"
+    return (torch.arange(count[1]) < (count[0]+(count[1]-count[0]+1)*draw.u(name+'/n').clamp_max(.999)).floor()).float()
+
 def object_params(
-    draw, name, count, # (low, high) number
+    draw:Draw, # Random numbers of the batch
+    name:str, # Kind of object
+    count, # (low, high) number
     size, # (low, high) half sizes, image half sides
     soft=(.8,1.5), # Width of the edge, px of a 64 px image
     long:float=1., # How much longer than wide, at most
@@ -464,38 +503,46 @@ def object_params(
     "Where the objects of one kind are"
     n,m = len(draw),count[1]; u = draw.u(name, m*8).view(n,m,8)
     h = size[0]+(size[1]-size[0])*u[...,2]**1.5; ang = u[...,4]*2*math.pi
-    p = torch.stack([2.2*u[...,0]-1.1, 2.2*u[...,1]-1.1, h*(1+(long-1)*u[...,3]), h*(.6+.4*u[...,5]), ang.cos(), ang.sin(), (u[...,6]*1.6-.3).clamp(0,1), soft[0]+(soft[1]-soft[0])*u[...,7]],-1)
-    here = torch.arange(m) < (count[0]+(count[1]-count[0]+1)*draw.u(name+'/n').clamp_max(.999)).floor()
-    return p.float(), here.float()
+    p = torch.stack([2.2*u[...,0]-1.1, 2.2*u[...,1]-1.1,
+        h*(1+(long-1)*u[...,3]), h*(.6+.4*u[...,5]), ang.cos(), ang.sin(),
+        (u[...,6]*1.6-.3).clamp(0,1), soft[0]+(soft[1]-soft[0])*u[...,7]],-1)
+    return p.float(), _present(draw, name, count)
 
 # %% ../../nbs/11_puppet.ipynb #52192c75
 def scene(
-    rig, style:PuppetStyle, draw:Draw, colours, # (n,P,3) of the figure
+    rig, # Compiled rig
+    style:PuppetStyle, # Look of the domain
+    draw:Draw, # Random numbers of the batch
+    colours, # (n,P,3) of the figure
 )->dict:
     "Colours, objects and light of the place"
     D = lambda f: draw.span(f, getattr(style,f)).float()
-    n = len(draw); s = {f:D(f) for f in ('gradient','ground_texture','shadow','shadow_soft','mirror','uneven','vignette','noise','exposure','contrast','blur')}
+    n = len(draw); s = {f:D(f) for f in ('gradient','ground_texture','shadow','shadow_soft','mirror',
+        'uneven','vignette','noise','exposure','contrast','blur')}
     main = colours[:,torch.bincount(rig.part[rig.limbs]).argmax()].mean(-1,keepdim=True)
     v = draw.span('ground', style.ground); gap = style.gap
     v = torch.where((v-main).abs()<gap, torch.where(main<.5, main+gap+.3*v, main-gap-.3*v), v).clamp(.03,1)
     c = draw.u('ground/colour',4)
     s['ground'] = (hsv_rgb(c[:,0], style.ground_colour[0]+(style.ground_colour[1]-style.ground_colour[0])*c[:,1], v[:,0])).float()
     a = 2*math.pi*draw.u('angles',6); s['dir'] = torch.stack([a.cos(),a.sin()],-1).float()
-    s['freq'] = draw.span('freq',(.7,3.2),4).float(); s['pattern'] = torch.floor(4*draw.u('pattern',2)).int(); s['origin'] = (256*draw.u('origin',4)).float()
-    s['clutter'] = object_params(draw, 'clutter', style.clutter, (.08,.6), long=2.2); s['stains'] = object_params(draw, 'stains', style.stains, (.012,.09), (.6,2.5), 2.)
+    s['freq'] = draw.span('freq',(.7,3.2),4).float()
+    s['pattern'] = torch.floor(4*draw.u('pattern',2)).int(); s['origin'] = (256*draw.u('origin',4)).float()
+    s['clutter'] = object_params(draw, 'clutter', style.clutter, (.08,.6), long=2.2)
+    s['stains'] = object_params(draw, 'stains', style.stains, (.012,.09), (.6,2.5), 2.)
     s['lines'] = object_params(draw, 'lines', style.lines, (.006,.02), (.7,1.4), 150.)
     s['occluders'] = object_params(draw, 'occluders', style.occluders, (.08,.22), (.8,2.), 2.)
     for k in ('clutter','stains','lines','occluders'):
         u = draw.u(k+'/colour', 4*getattr(style,k)[1]).view(n,-1,4)
         s[k+'_rgb'] = hsv_rgb(u[...,0], style.ground_colour[1]*1.4*u[...,1]**2, .05+.9*u[...,2]).clamp(0,1).float(); s[k+'_alpha'] = u[...,3].float()
     w = draw.u('walls', style.walls[1]*6).view(n,-1,6)
-    s['walls'] = w.float(), (torch.arange(style.walls[1]) < (style.walls[0]+(style.walls[1]-style.walls[0]+1)*draw.u('walls/n').clamp_max(.999)).floor()).float()
+    s['walls'] = w.float(), _present(draw, 'walls', style.walls)
     s['lamps'] = torch.cat([torch.ones(n,1),draw.u('lamp2').float()],1)
     s['grey'] = (draw.u('grey')<style.grey).float(); s['tint'] = (1+style.tint*(2*draw.u('tint',3)-1)).float()
     return s
 
 def _lay(img, m, rgb): return img.add_((rgb[:,:,None]-img).mul_(m[:,None]))
 
+# %% ../../nbs/11_puppet.ipynb #6d984e85
 def _lay_objects(img, X, Y, objects, rgb, alpha, grain=None):
     "Lay a list of objects (n,m) over `img`, in place; each picture has its own number of them"
     p,here = objects
@@ -508,9 +555,11 @@ def _lay_objects(img, X, Y, objects, rgb, alpha, grain=None):
         else: a.add_((c[:,:,None]*(1+(.6-1.2*(j%2))*grain[r])[:,None]).sub_(a).mul_(m[:,None]))
         if not every: img[r] = a
 
+# %% ../../nbs/11_puppet.ipynb #ecbbb8cd
 def background(
     s:dict, # Scene parameters
-    W:int, S:int,
+    W:int, # Side of the working image, a multiple of 16
+    S:int, # Side of the image proper
 )->torch.Tensor: # (n,3,W*W)
     "The place without the figure"
     X,Y = _grid(W,S); px = 64; d = s['dir']; at = lambda t,j: t[:,j:j+1]
@@ -526,6 +575,7 @@ def background(
     for k,strength in (('stains',.7),('lines',.6)): _lay_objects(img, X, Y, s[k], s[k+'_rgb']*.7, s[k+'_alpha']*strength)
     return img
 
+# %% ../../nbs/11_puppet.ipynb #c4a3c2c9
 def _wall_line(w):
     "Normal and distance from the middle of the line at which a wall begins"
     a = 2*math.pi*w[:,0:1]
@@ -543,7 +593,10 @@ def _wall(img, X, Y, w, here, px, along):
 
 # %% ../../nbs/11_puppet.ipynb #191e8b12
 def shadow_tables(
-    rig, geo, style:PuppetStyle, draw:Draw,
+    rig, # Compiled rig
+    geo, # From `geometry`
+    style:PuppetStyle, # Look of the domain
+    draw:Draw, # Random numbers of the batch
 )->list: # limb tables (n,L,C): one per lamp, and one of the figure itself
     "The limbs as they fall along the light of two lamps on a plane behind the figure; the last table serves reflections"
     if style.shadow[1]<=0: return []
@@ -566,7 +619,8 @@ def _soft_cover(T, X, Y, soft):
 def shadows(
     tables:list, # From `shadow_tables`
     s:dict, # Scene parameters
-    W:int, S:int,
+    W:int, # Side of the working image, a multiple of 16
+    S:int, # Side of the image proper
 )->torch.Tensor: # (n,1,W*W) light that is left
     "Soft shadows of all limbs, and the figure's reflection in a wall, at a quarter of the resolution"
     w = W//4; k = torch.arange(w*w); X,Y = ((k%w).float()*4+1.5)[None],((k//w).float()*4+1.5)[None]
@@ -597,9 +651,14 @@ def blur(
             d = (b-a).mul_(w); a.add_(d); b.sub_(d)
     return img
 
+# %% ../../nbs/11_puppet.ipynb #a8c65a5a
 def photograph(
     img, # (n,3,W*W) light
-    s:dict, style:PuppetStyle, draw:Draw, W:int, S:int,
+    s:dict, # Scene parameters
+    style:PuppetStyle, # Look of the domain
+    draw:Draw, # Random numbers of the batch
+    W:int, # Side of the working image, a multiple of 16
+    S:int, # Side of the image proper
 )->torch.Tensor: # (n,3,S,S) uint8
     "Uneven light, vignette, lens, exposure, sensor and quantisation"
     X,Y = _grid(W,S); d = s['dir']; n = len(img)
@@ -618,19 +677,26 @@ def photograph(
 
 # %% ../../nbs/11_puppet.ipynb #c7d4342c
 def light_and_look(
-    rig, style:PuppetStyle, draw:Draw,
+    rig, # Compiled rig
+    style:PuppetStyle, # Look of the domain
+    draw:Draw, # Random numbers of the batch
 )->tuple: # unit vector to the lamp (n,3), look of the limbs (dict)
     "The lamp, and colours and surface of the figure"
     tilt = torch.deg2rad(draw.span('light_tilt', style.light_tilt)); a = 2*math.pi*draw.u('light')
     light = torch.cat([tilt.sin()*a.cos(), tilt.sin()*a.sin(), -tilt.cos()],-1)
     D = lambda f: draw.span(f, getattr(style,f)).float()
     look = {f:D(f) for f in ('ambient','diffuse','crease','texture','gloss')}
-    look.update(colour=palette(rig, style, draw).float(), lz=-light[:,2:].float(), tex_kind=torch.floor(draw.u('tex_kind')*4).int(), tex_scale=draw.span('tex_scale',(.7,1.6)).float(),
+    look.update(colour=palette(rig, style, draw).float(), lz=-light[:,2:].float())
+    look.update(tex_kind=torch.floor(draw.u('tex_kind')*4).int(), tex_scale=draw.span('tex_scale',(.7,1.6)).float(),
         any_texture=style.texture[1]>0, any_gloss=style.gloss[1]>0, any_crease=style.crease[1]>0)
     return light, look
 
+# %% ../../nbs/11_puppet.ipynb #46c2491b
 def geometry(
-    rig, style:PuppetStyle, draw:Draw, size:int,
+    rig, # Compiled rig
+    style:PuppetStyle, # Look of the domain
+    draw:Draw, # Random numbers of the batch
+    size:int, # Side of the images, px
     like=None, # Geometry whose camera and place are kept (for a moment between two frames)
 )->SimpleNamespace: # pos (n,N,3) camera frame mm, rot, girth, K, light, plane
     "Posed figures in front of their cameras"
@@ -649,7 +715,9 @@ def geometry(
 
 # %% ../../nbs/11_puppet.ipynb #6e826ff1
 def label_points(
-    rig, geo, convention:dict|None, # joint -> (node to move towards, fraction) or (dx,dy,dz) mm in the joint's own frame
+    rig, # Compiled rig
+    geo, # From `geometry`
+    convention:dict|None, # joint -> (node to move towards, fraction) or (dx,dy,dz) mm in the joint's own frame
 )->torch.Tensor: # (n,K,3) camera frame
     "Where the labels sit: on the joints, or moved by another annotator's convention; raises `ConfigError` for names that are not there"
     p = geo.pos[:,rig.joints].clone(); joints = [rig.names[j] for j in rig.joints]
@@ -666,7 +734,9 @@ def seen(
     z, # (n,K) their depth, mm
     reach, # (n,K) thickness of the limb around each joint, mm
     depth, # Depth of the drawn surface, from `rasterise`
-    S:int, W:int, ss:int,
+    S:int, # Side of the image proper
+    W:int, # Side of the working image
+    ss:int, # Samples per pixel and axis
 )->tuple: # inside the image (n,K), not hidden by another limb (n,K)
     "Which joints are inside the image, and which of them the depth test leaves in sight"
     inside = ((px>-.5)&(px<S-.5)).all(-1)
@@ -684,6 +754,7 @@ def _rows(x, s):
     if isinstance(x, SimpleNamespace): return SimpleNamespace(**_rows(vars(x),s))
     return x
 
+# %% ../../nbs/11_puppet.ipynb #ffd6ad2b
 def _compose(rgba, tables, s, style, draw, W, S):
     "Figure over ground, things in front, photograph"
     img = background(s, W, S)
@@ -693,9 +764,11 @@ def _compose(rgba, tables, s, style, draw, W, S):
     X,Y = _grid(W,S); _lay_objects(img, X, Y, s['occluders'], s['occluders_rgb'], torch.ones_like(s['occluders_alpha']))
     return photograph(img, s, style, draw, W, S)
 
+# %% ../../nbs/11_puppet.ipynb #4df72056
 def render(
     rig, # Compiled rig
-    style:PuppetStyle, draw:Draw,
+    style:PuppetStyle, # Look of the domain
+    draw:Draw, # Random numbers of the batch
     size:int, # Side of the images, px
     convention:dict|None=None, # Annotator's convention, see `label_points`
     ss:int=2, # Samples per pixel and axis
@@ -735,11 +808,11 @@ class PuppetImages:
         n:int, # Number of pictures; they cost nothing until drawn
         size:int=64, # Side, px
         style='synthetic', # Preset or `PuppetStyle`
-        seed:int=0,
+        seed:int=0, # Another seed, other pictures
         convention:dict|None=None, # Annotator's convention, see `label_points`
     ):
         self.skeleton,self.n,self.size,self.style,self.seed,self.convention = get_skeleton(skeleton),n,size,get_style(style),seed,convention
-        self.rig,self._key = compile_rig(self.skeleton), _seed(seed,'images')
+        self.rig,self._key = compile_rig(self.skeleton), _seed(seed,'images',self.skeleton.name)
     def __len__(self): return self.n
     def batch(self,
         idxs, # Indices of the pictures
@@ -763,7 +836,7 @@ class Frames:
         return self._images[torch.as_tensor(np.asarray(idxs, dtype=np.int64))]
 
 # %% ../../nbs/11_puppet.ipynb #c6567361
-_VERSION,SPLITS = 1,('train','valid','test')
+SPLITS = ('train','valid','test')
 class PuppetVideos:
     "Videos of moving puppets, kept in memory: `frames()` for those who may not see labels, `batch` for evaluation"
     def __init__(self,
@@ -772,7 +845,7 @@ class PuppetVideos:
         n_frames:int, # Frames of each
         size:int=64, # Side, px
         style='real', # Preset or `PuppetStyle`
-        seed:int=0,
+        seed:int=0, # Another seed, other pictures
         split:str='train', # 'train', 'valid' or 'test': other figures, places and movements
         convention:dict|None=None, # Annotator's convention, see `label_points`
         cache=None, # Folder or .npz file to keep the rendered frames in
@@ -783,15 +856,16 @@ class PuppetVideos:
             get_skeleton(skeleton),n_videos,n_frames,size,get_style(style),seed,split,convention
         self.rig = compile_rig(self.skeleton)
         self.video_id,self.frame = np.repeat(np.arange(n_videos),n_frames), np.tile(np.arange(n_frames),n_videos)
-        self._data = _cached(cache, self._hash(), self._render)
+        self._data = self._render() if cache is None else _cached(cache, self._hash(), self._render)
+    def _draw(self, v, n): return Draw(_seed(self.seed,'videos',self.split,self.skeleton.name), np.full(n,v), np.arange(float(n)))
     def _hash(self):
-        "Digest of everything that the frames depend on"
-        d = dict(v=_VERSION, skeleton=skeleton_to_dict(self.skeleton), style=asdict(self.style), conv=self.convention, n=[self.n_videos,self.n_frames,self.size,self.seed,self.split])
-        return hashlib.sha256(json.dumps(d, sort_keys=True).encode()).hexdigest()[:20]
+        "Digest of everything that the frames depend on, the renderer included: it is asked for two frames"
+        look = render(self.rig, self.style, self._draw(0,2), 32)['image'].numpy().tobytes()
+        d = [skeleton_to_dict(self.skeleton), asdict(self.style), self.convention, self.n_videos, self.n_frames, self.size, self.seed, self.split]
+        return hashlib.sha256(look+json.dumps(d, sort_keys=True).encode()).hexdigest()[:20]
     def _render(self):
         "All frames, video by video"
-        key = _seed(self.seed, 'videos', self.split)
-        vids = [render(self.rig, self.style, Draw(key, np.full(self.n_frames,v), np.arange(float(self.n_frames))), self.size, self.convention) for v in range(self.n_videos)]
+        vids = [render(self.rig, self.style, self._draw(v,self.n_frames), self.size, self.convention) for v in range(self.n_videos)]
         return {k:torch.cat([v[k] for v in vids]) for k in vids[0]}
     def __len__(self): return len(self.frame)
     def frames(self)->Frames:
@@ -804,16 +878,18 @@ class PuppetVideos:
         i = torch.as_tensor(np.asarray(idxs, dtype=np.int64))
         return {k:v[i] for k,v in self._data.items()}
     def __getitem__(self, i): return {k:v[i] for k,v in self._data.items()}
-    def __repr__(self): return f'PuppetVideos({self.skeleton.name}, {self.split}: {self.n_videos} x {self.n_frames} frames of {self.size} px, {self.style.name}, seed {self.seed})'
+    def __repr__(self):
+        n = f'{self.n_videos} x {self.n_frames}'
+        return f'PuppetVideos({self.skeleton.name}, {self.split}: {n} frames of {self.size} px, {self.style.name}, seed {self.seed})'
 
 # %% ../../nbs/11_puppet.ipynb #12385e8d
 def _cached(path, key, make):
     "What `make()` returns, kept in an .npz under its key; a damaged or foreign file is made anew"
-    if path is None: return make()
     path = Path(path)
     if path.suffix!='.npz': path = path/f'puppet-{key}.npz'
     try:
-        with np.load(path, allow_pickle=False) as z:
+        with open(path,'rb') as f:
+            z = np.load(f, allow_pickle=False)
             if str(z['key'])==key: return {k:torch.from_numpy(z[k]) for k in z.files if k!='key'}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile): pass
     data = make()
@@ -825,9 +901,10 @@ def _cached(path, key, make):
     except BaseException: os.unlink(tmp); raise
     return data
 
-# %% ../../nbs/11_puppet.ipynb #89c14ac2
+# %% ../../nbs/11_puppet.ipynb #98247c13
 ANNOTATION_GAP = dict(
-    hand={'wrist':('forearm',.12), **{f'{f}4':(f'{f}3',.22) for f in ('thumb','index','middle','ring','pinky')}, **{f'{f}1':(f'{f}2',.16) for f in ('index','middle','ring','pinky')}},
+    hand={'wrist':('forearm',.12), **{f'{f}4':(f'{f}3',.22) for f in ('thumb','index','middle','ring','pinky')},
+          **{f'{f}1':(f'{f}2',.16) for f in ('index','middle','ring','pinky')}},
     body={'head':('skull',.35), 'r_hip':('r_knee',.1), 'l_hip':('l_knee',.1), 'r_shoulder':('r_elbow',.08), 'l_shoulder':('l_elbow',.08),
           'r_wrist':('r_hand',.35), 'l_wrist':('l_hand',.35), 'neck':('thorax',.3)},
     mouse={'snout':('crown',.12), 'leftear':('leftflap',.8), 'rightear':('rightflap',.8), 'tailbase':('tail1',.25)},
@@ -846,7 +923,7 @@ def contact_sheet(
     b = ds.batch(list(idxs)); n,S = len(b['image']),ds.size; rows = -(-n//cols)
     sheet = torch.full((rows*cols,S,S,3),255,dtype=torch.uint8); sheet[:n] = b['image'].permute(0,2,3,1)
     if ax is None: _,ax = plt.subplots(figsize=(7,7*rows/cols))
-    ax.imshow(sheet.view(rows,cols,S,S,3).permute(0,2,1,3,4).reshape(rows*S,cols*S,3)); ax.axis('off')
+    ax.imshow(sheet.view(rows,cols,S,S,3).permute(0,2,1,3,4).reshape(rows*S,cols*S,3).numpy()); ax.axis('off')
     if overlay: _overlay(ax, b, ds.skeleton, S, cols)
     return ax
 
@@ -857,6 +934,7 @@ def _overlay(ax, b, skeleton, S, cols):
     hue = plt.get_cmap('hsv'); K = skeleton.n_joints
     for i,p in enumerate(px.numpy()):
         p = p + np.array([i%cols*S, i//cols*S])
-        for a,c in skeleton.bones: ax.plot(*p[[a,c]].T, c=hue(c/K), lw=.8)
+        for a,c in skeleton.bones: ax.plot(*p[[a,c]].T, c=hue(c/K), lw=.7)
         v = b['visible'][i].numpy()
-        ax.scatter(*p[v].T, s=5, c='w', edgecolors='k', linewidths=.4, zorder=3); ax.scatter(*p[~v].T, s=5, facecolors='none', edgecolors='w', linewidths=.5, zorder=3)
+        ax.scatter(*p[v].T, s=2.5, c='w', edgecolors='k', linewidths=.3, zorder=3)
+        ax.scatter(*p[~v].T, s=3, facecolors='none', edgecolors='w', linewidths=.5, zorder=3)

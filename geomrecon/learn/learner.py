@@ -20,7 +20,7 @@ from fastai.torch_core import params, get_model
 from ..errors import ConfigError
 from ..geometry import sample, resize_flow
 from ..heatmap import decode
-from .stages import PoseLearner, LossHistory, PseudoLabel, Reconstruct
+from .stages import PoseLearner, LossHistory, PseudoLabel, Reconstruct, CPUMixedPrecision, cpu_bf16
 from ..losses.supervised import SupervisedLoss
 from ..metrics import PCK
 from ..models.adapter import PoseAdapter
@@ -78,13 +78,14 @@ class Preset:
     flip:float = 0.
     colour:float = 1.
     cutout:float = .3
+    amp:bool = True # bfloat16 where the GPU or the CPU computes it natively
     @property
     def aug(self): return dict(rotate=self.rotate,scale=self.scale,shift=self.shift,flip=self.flip,colour=self.colour,cutout=self.cutout)
 
 # %% ../../nbs/41_learner.ipynb #0d3bebae
 _cpu = dict(arch='resnet18',weights=None,width=.5,stages=3,stem_pool=False,n_deconv=2,deconv_width=128,drops=(),flow_stride=2,warp_width=32,gen_width=16,gen_res=2,features='encoder',scales=(1.,.5))
 PRESETS = {p.name:p for p in (Preset(),
-    Preset('tiny',size=64,**_cpu,sigma=1.5,beta=11.,steps=50,epochs=16,bs=32,lr=1e-3,adapt_epochs=10,adapt_bs=16,adapt_bs_target=12,adapt_lr=5e-4,rec_lr=1e-3,
+    Preset('tiny',size=64,**_cpu,sigma=1.5,beta=11.,steps=50,epochs=16,bs=32,lr=1e-3,adapt_epochs=8,adapt_bs=16,adapt_bs_target=12,adapt_lr=5e-4,rec_lr=1e-3,
            pseudo_weight=.5,gamma=.3,decay=.98,rec_weight=.1,rec_start=1.,rec_attach=3.,rotate=25.),
     Preset('small',size=96,**{**_cpu,'stem_pool':True,'n_deconv':3},sigma=2.,beta=20.,steps=40,epochs=10,bs=32,lr=1e-3,adapt_epochs=6,adapt_bs=12,adapt_bs_target=8,adapt_lr=5e-4,rec_lr=1e-3,
            pseudo_weight=.5,gamma=.3,decay=.98,rec_weight=.1,rec_start=1.,rec_attach=3.,rotate=180.,flip=.5))}
@@ -113,8 +114,8 @@ def _split_pose_rec(model):
     return groups+[params(m.warp)+params(m.generator)] if m.warp is not None else groups
 
 def _learner(dls, model, p, cbs, **kwargs):
-    cuda = dls.device is not None and torch.device(dls.device).type=='cuda'
-    fast = [ChannelsLast()]+([MixedPrecision(AMPMode.BF16)] if cuda else [])
+    cuda = p.amp and dls.device is not None and torch.device(dls.device).type=='cuda'
+    fast = [ChannelsLast()]+([MixedPrecision(AMPMode.BF16)] if cuda else [CPUMixedPrecision()] if p.amp and cpu_bf16() else [])
     kwargs = dict(dict(opt_func=Adam,wd=0.,splitter=_split_pose_rec,metrics=PCK()),**kwargs)
     return PoseLearner(dls, model, SupervisedLoss(p.sigma), cbs=[LossHistory(),*fast,*cbs], **kwargs)
 

@@ -1,0 +1,22 @@
+"One step of pre-training and one of adaptation; needs the installed package only, so it also runs beside a built wheel."
+import torch
+from geomrecon.data.pairs import pose_dls
+from geomrecon.data.puppet import PuppetImages, PuppetVideos
+from geomrecon.learn.learner import adapt_learner, get_preset, pose_learner
+from geomrecon.skeleton import HAND21
+
+MINI = get_preset('tiny', size=48, width=.25, deconv_width=32, bs=4, adapt_bs=4, adapt_bs_target=3, warp_width=8, gen_width=8, gen_res=1, rec_start=0., rec_attach=0.)
+
+def test_one_step():
+    torch.manual_seed(0)
+    src, val = PuppetImages(HAND21, 100, 48, 'synthetic', seed=0), PuppetImages(HAND21, 4, 48, 'synthetic', seed=1)
+    frames = PuppetVideos(HAND21, 1, 20, 48, 'real', seed=0).frames()
+    learn = pose_learner(pose_dls(src, val, steps=1, bs=4, device='cpu'), MINI)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    before = learn.model.pose.head.weight.detach().clone()
+    adapted = adapt_learner(pose_dls(src, val, frames, steps=1, bs=4, bs_target=3, device='cpu'), learn.model.pose, MINI)
+    with adapted.no_bar(), adapted.no_logging(): adapted.fit(1)
+    assert sorted(adapted.loss_history.means) == ['labelled', 'pseudo', 'rec', 'sup']
+    assert all(v == v for v in adapted.loss_history.means.values())
+    assert (adapted.model.pose.head.weight - before).abs().max() > 0
+    assert torch.equal(learn.model.pose.head.weight, before), 'adaptation must not touch the pre-trained net'

@@ -1,0 +1,57 @@
+"Labels of the target domain are never read in training."
+import numpy as np, pytest, torch
+from geomrecon.data.puppet import PuppetImages, PuppetVideos
+from geomrecon.errors import GeomReconError
+from geomrecon.learn.learner import get_preset
+from geomrecon.runs import Task
+from geomrecon.skeleton import MOUSE4
+from test_one_step import MINI
+
+SMALL = get_preset(MINI, steps=3, epochs=1, adapt_epochs=2)
+
+class Guarded:
+    "A frame source on which anything but frames is forbidden"
+    def __init__(self, frames): self.__dict__['_f'] = frames
+    def __len__(self): return len(self._f)
+    def __getattr__(self, k):
+        assert k in ('images', 'video_id', 'frame'), f'training touched {k!r} of the target'
+        return getattr(self.__dict__['_f'], k)
+
+def train(out, frames):
+    src, val = PuppetImages(MOUSE4, 500, 48, 'synthetic', seed=0), PuppetImages(MOUSE4, 8, 48, 'synthetic', seed=1)
+    task = Task(out, src, val, frames, SMALL, seed=3, device='cpu')
+    learn, _ = task.pretrain(bar=False)
+    return task.adapt(learn.model.pose, bar=False)[0].model.state_dict()
+
+def test_training_touches_only_frames(tmp_path):
+    vids = PuppetVideos(MOUSE4, 2, 24, 48, 'real', seed=0)
+    train(tmp_path, Guarded(vids.frames()))
+
+def test_training_does_not_depend_on_target_labels(tmp_path, monkeypatch):
+    a = train(tmp_path/'a', PuppetVideos(MOUSE4, 2, 24, 48, 'real', seed=0).frames())
+    vids = PuppetVideos(MOUSE4, 2, 24, 48, 'real', seed=0)
+    def forbidden(self, idxs): raise AssertionError('a label of the target was asked for')
+    monkeypatch.setattr(PuppetVideos, 'batch', forbidden)
+    b = train(tmp_path/'b', vids.frames())
+    assert all(torch.equal(x, y) for x, y in zip(a.values(), b.values()))
+
+def test_unlabelled_view_gives_no_labels():
+    f = PuppetVideos(MOUSE4, 1, 4, 48, 'real', seed=0).frames()
+    for k in ('batch', 'keypoints', 'visible', 'joints3d', 'labels', 'skeleton'): assert not hasattr(f, k), k
+
+def test_eval_labels_change_no_weight(tmp_path, monkeypatch):
+    "`adapt --eval` with right, with wrong and without labels arrives at the same weights"
+    import cv2
+    from geomrecon.commands import adapt
+    from geomrecon.data.own import write_dlc_csv, write_video
+    from geomrecon.geometry import to_pixels
+    v = PuppetVideos(MOUSE4, 1, 30, 64, 'real', seed=0, split='test'); b = v.batch(np.arange(30))
+    write_video(tmp_path/'m.mp4', (x.permute(1,2,0).numpy() for x in b['image']), 20)
+    for i, x in enumerate(b['image'][:3]): cv2.imwrite(str(tmp_path/f'{i}.png'), x.permute(1,2,0).numpy()[..., ::-1])
+    px = to_pixels(b['keypoints'][:3], 64).numpy(); rng = np.random.default_rng(0)
+    got = []
+    for name, labels in (('right', px), ('wrong', rng.uniform(0, 64, px.shape)), ('none', None)):
+        if labels is not None: write_dlc_csv(tmp_path/f'{name}.csv', labels, None, MOUSE4, index=[f'{i}.png' for i in range(3)])
+        adapt('mouse', tmp_path/'m.mp4', tmp_path/name, crop='whole', eval=labels is not None and tmp_path/f'{name}.csv' or None, preset=SMALL, pool=32, video=False, bar=False)
+        got.append(torch.load(tmp_path/name/'model.pth', weights_only=True)['model'])
+    for other in got[1:]: assert all(torch.equal(x, y) for x, y in zip(got[0].values(), other.values()))
