@@ -157,7 +157,7 @@ def _body_rig():
 
 _body_joints = ('r_ankle','r_knee','r_hip','l_hip','l_knee','l_ankle','pelvis','thorax','neck','head','r_wrist','r_elbow','r_shoulder','l_shoulder','l_elbow','l_wrist')
 BODY16 = Skeleton('body', _body_joints, ((6,2),(2,1),(1,0),(6,3),(3,4),(4,5),(6,7),(7,8),(8,9),(8,12),(12,11),(11,10),(8,13),(13,14),(14,15)),
-    flip_pairs=((0,5),(1,4),(2,3),(10,15),(11,14),(12,13)), root=6,
+    flip_pairs=((5,0),(4,1),(3,2),(15,10),(14,11),(13,12)), root=6,
     groups=dict(head=(9,), shoulder=(12,13), elbow=(11,14), wrist=(10,15), hip=(2,3), knee=(1,4), ankle=(0,5)), rig=_body_rig())
 
 # %% ../nbs/00_skeleton.ipynb #8506879c
