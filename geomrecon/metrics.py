@@ -93,7 +93,7 @@ class PCK(Metric):
     def accumulate(self, learn):
         hm,(kp,vis) = learn.pred['heatmaps'],learn.yb
         if self.legacy: h,ok = legacy_hits(hm,kp,vis,hm.shape[-1])
-        else: ok = vis.bool(); h = (joint_distances(decode(hm),kp)<=self.thr)&ok
+        else: ok = vis.bool(); h = (joint_distances(decode(hm,'local'),kp)<=self.thr)&ok
         self.hits,self.count = self.hits+h.sum(), self.count+ok.sum()
     @property
     def value(self): return (100*self.hits/self.count.clamp_min(1)).item() if torch.is_tensor(self.count) else None

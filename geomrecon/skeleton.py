@@ -168,7 +168,7 @@ def _mouse_rig():
     sides = lambda name,parent,off,radius,part,yaw=0: [n(f'{s}{name}', parent, (off[0]*k,)+off[1:], radius, yaw, part) for s,k in (('left',-1),('right',1))]
     rig = [n('middle',None,(0,0,0)), n('shoulders','middle',(0,-19,0),(14,11.2),24,pitch=(-8,36)), n('neck','shoulders',(0,-10,0),(11.2,9.4),18,pitch=(-10,16)),
            n('crown','neck',(0,-8.5,-1),(9.4,8.2),18,pitch=(-24,8),roll=24), n('snout','crown',(0,-13.5,2),(7.8,2.4),6,pitch=(-42,8)),
-           *sides('ear','crown',(8.4,2.6,-3.6),(0,0),'ear',16), n('leftflap','leftear',(-.3,.2,-.2),(4.1,4.1),part='ear'), n('rightflap','rightear',(.3,.2,-.2),(4.1,4.1),part='ear'),
+           *sides('ear','crown',(9.8,-2.2,-3.6),(0,0),'ear',16), n('leftflap','leftear',(-.3,.2,-.2),(4.1,4.1),part='ear'), n('rightflap','rightear',(.3,.2,-.2),(4.1,4.1),part='ear'),
            n('hips','middle',(0,16,0),(14.4,13.8),24,pitch=(-14,8)), n('tailbase','hips',(0,20.5,2.5),(13,3.2),12,pitch=(-10,10)),
            *sides('haunch','hips',(5.5,0,2),(10,10.3),'fur'), *sides('paw','shoulders',(11,-6,6),(2.2,2.2),'paw',35), *sides('foot','hips',(16,5,7),(2.8,2.),'paw',25)]
     for i in range(6): rig.append(n(f'tail{i+1}','tailbase' if i==0 else f'tail{i}',(0,13.5,0),(2.4-.28*i,2.1-.28*i),24,'tail'))

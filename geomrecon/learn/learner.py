@@ -87,7 +87,7 @@ _cpu = dict(arch='resnet18',weights=None,width=.5,stages=3,stem_pool=False,n_dec
 PRESETS = {p.name:p for p in (Preset(),
     Preset('tiny',size=64,**_cpu,sigma=1.5,beta=11.,steps=50,epochs=16,bs=32,lr=1e-3,adapt_epochs=8,adapt_bs=16,adapt_bs_target=12,adapt_lr=5e-4,rec_lr=1e-3,
            pseudo_weight=.5,gamma=.3,decay=.98,rec_weight=.1,rec_start=1.,rec_attach=3.,rotate=25.),
-    Preset('small',size=96,**{**_cpu,'stem_pool':True,'n_deconv':3},sigma=2.,beta=20.,steps=40,epochs=10,bs=32,lr=1e-3,adapt_epochs=6,adapt_bs=12,adapt_bs_target=8,adapt_lr=5e-4,rec_lr=1e-3,
+    Preset('small',size=96,**{**_cpu,'stem_pool':True,'n_deconv':3,'deconv_width':64},sigma=2.,beta=20.,steps=40,epochs=20,bs=32,lr=2e-3,adapt_epochs=6,adapt_bs=12,adapt_bs_target=8,adapt_lr=5e-4,rec_lr=1e-3,
            pseudo_weight=.5,gamma=.3,decay=.98,rec_weight=.1,rec_start=1.,rec_attach=3.,rotate=180.,flip=.5))}
 
 def get_preset(

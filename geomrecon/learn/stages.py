@@ -125,7 +125,7 @@ def label(self:PseudoLabel,
 @patch
 def value(self:PseudoLabel):
     base,drv,M = self.learn.xb[3:6]
-    kp,mask = pseudo_labels(self.label(torch.cat([base,drv])), torch.cat([M,M]), self.flip_index, **self.rule)
+    kp,mask = pseudo_labels(self.label(torch.cat([base,drv])), torch.cat([M,M]), self.flip_index, beta=get_model(self.model).beta, **self.rule)
     self.learn.loss_history.add('labelled', mask.float().mean())
     return heatmap_loss(torch.cat([self.pred['base'],self.pred['driving']]), kp, mask, self.sigma)
 

@@ -35,10 +35,11 @@ def pseudo_labels(
     M, # (B,2,3) matrix from the clean to the augmented view
     flip_index, # `Skeleton.flip_index`
     gamma:float|None=.5, keep:float|None=None, per_joint:bool=False, # As for `confidence_mask`
+    beta:float=20., # Inverse temperature of decoding
 )->tuple: # joints in the augmented view (B,K,2), mask (B,K)
     "Pseudo-labels of the augmented view; joints that leave the frame are masked"
     mask = confidence_mask(peak_confidence(hm), gamma, keep, per_joint)
-    return move_joints(decode(hm), mask, M, flip_index)
+    return move_joints(decode(hm,'local',beta), mask, M, flip_index)
 
 # %% ../../nbs/32_pseudo.ipynb #e2d98f14
 class Teacher(nn.Module):

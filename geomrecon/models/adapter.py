@@ -62,12 +62,12 @@ def predict(self:PoseAdapter,
     domain:str='target', # Whose batch-norm statistics: 'target' or 'source'
     bs:int=128, # Images per pass
 )->tuple: # joints (N,K,2) in [-1,1], confidence (N,K), on the CPU
-    "Joints and peak heights of images, in eval mode"
+    "Joints (`local_argmax`) and peak heights of images, in eval mode"
     was,dev = self.training,next(self.parameters()).device
     self.eval(); kps,conf = [],[]
     for x in torch.split(torch.as_tensor(images),bs):
         x = x.to(dev); x = x.float()/255 if x.dtype==torch.uint8 else x
         hm = self.heatmaps(x,len(x) if domain=='source' else 0).float()
-        kps.append(decode(hm,beta=self.beta).cpu()); conf.append(hm.flatten(2).amax(-1).cpu())
+        kps.append(decode(hm,'local',self.beta).cpu()); conf.append(hm.flatten(2).amax(-1).cpu())
     self.train(was)
     return torch.cat(kps),torch.cat(conf)
