@@ -13,7 +13,7 @@ ap.add_argument('--threads', type=int, default=0, help='torch threads, 0: as tor
 a = ap.parse_args()
 if a.threads: torch.set_num_threads(a.threads)
 run = lambda s: a.out/f"{a.skeleton}{'-gap' if a.gap else ''}-{s}"
-for s in a.seeds: demo(run(s), a.skeleton, a.preset, s, a.gap, control=True, bar=False)
+for s in a.seeds: demo(run(s), a.skeleton, a.preset, s, a.gap, control=True, cache=a.out/'cache', bar=False)
 if a.merge:
     res = merge_seeds([read_results(run(s)) for s in a.seeds])
     res.update(command=f"python experiments/benchmark.py --skeleton {a.skeleton} --seeds {' '.join(map(str,a.seeds))}"+' --gap'*a.gap, torch=torch.__version__, machine=f'{os.cpu_count()} cores, {platform.machine()}, no GPU', threads=torch.get_num_threads())

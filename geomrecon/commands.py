@@ -29,8 +29,8 @@ def benchmark(
     preset='tiny', # Name or `Preset`
     seed:int=0, # Seeds source, weights and training; the target videos stay the same
     gap:bool=False, # Another annotation convention in the target
-    n_videos:int=24, # Unlabelled training videos
-    n_frames:int=48, # Frames of each
+    n_videos:int=64, # Unlabelled training videos
+    n_frames:int=24, # Frames of each
     cache=None, # Folder for rendered videos
 )->tuple: # Task, labelled test videos
     "The two-domain puppet benchmark as a `Task`, and its test set"
@@ -77,12 +77,13 @@ def demo(
     seed:int=0, # Seed of source data, weights and training
     gap:bool=False, # Another annotation convention in the target domain
     control:bool=False, # Also measure batch-norm statistics alone, and the source trained on for the same time
+    cache:str=None, # Folder for rendered videos, which several runs may share; OUT/cache if not given
     fresh:bool=False, # Start over instead of resuming or reusing what is in --out
     bar:bool=True, # Progress bars
 )->dict: # results, as in results.json
     "Pre-train on rendered images, adapt to rendered videos, and show what each step adds"
     out = prepare_out(out,fresh); p = get_preset(preset); sk = get_skeleton(skeleton)
-    _tick('rendering the target videos'); task,test = benchmark(out,sk,p,seed,gap,cache=out/'cache')
+    _tick('rendering the target videos'); task,test = benchmark(out,sk,p,seed,gap,cache=cache or out/'cache')
     rows,preds,curves = [],{},{}
     def measured(method, learn, seconds, domain, model=None):
         e = evaluate(model or learn.model,test,domain); preds[method] = e['keypoints']
@@ -140,14 +141,15 @@ def adapt(
     video:bool=True, # Write labelled videos
     step:int=1, # Use every step-th frame of the target
     pool:int=6000, # Rendered source images
+    cache:str=None, # Folder for crops and rendered images, which several runs may share; OUT/cache if not given
     fresh:bool=False, # Start over instead of resuming or reusing what is in --out
     bar:bool=True, # Progress bars
 )->dict: # results, as in results.json
     "Adapt a pose estimator from a rendered figure to your own video, without labels"
     out = prepare_out(out,fresh); p = get_preset(preset); sk = get_skeleton(skeleton); target = [target] if isinstance(target,(str,Path)) else target
-    labels = None if eval is None else read_dlc_csv(eval,sk)
-    _tick('reading the target'); frames = VideoFrames(target,p.size,crop,step=step,cache=out/'cache',progress=bar)
-    _tick('rendering the source'); src = render_pool(PuppetImages(sk,10_000_000,p.size,source,seed=seed),pool,out/'cache'/f'source_{source}_{seed}.pt',bar)
+    labels = None if eval is None else read_dlc_csv(eval,sk); cache = Path(cache or out/'cache')
+    _tick('reading the target'); frames = VideoFrames(target,p.size,crop,step=step,cache=cache,progress=bar)
+    _tick('rendering the source'); src = render_pool(PuppetImages(sk,10_000_000,p.size,source,seed=seed),pool,cache/f'source_{source}_{seed}.pt',bar)
     task = Task(out,src,PuppetImages(sk,96,p.size,source,seed=seed+10_000),frames,p,seed)
     runs = {}
     _tick('pre-training on the rendered source'); l,s = task.pretrain(bar); runs['source'] = (l,s,'source')

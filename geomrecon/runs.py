@@ -12,7 +12,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from .errors import CheckpointError
 from .skeleton import skeleton_to_dict
-from .predict import save_model, load_model, plain
+from .predict import plain
 from .data.core import TensorPoses
 from fastprogress.fastprogress import progress_bar
 from .data.pairs import pose_dls

@@ -10,7 +10,7 @@ __all__ = ['LossHistory', 'LossTerm', 'cpu_bf16', 'CPUMixedPrecision', 'PseudoLa
 import os, random, copy, time, tempfile, torch, numpy as np
 from pathlib import Path
 from fastcore.basics import patch
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, CancelEpochException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.learner import Learner, ValueMetric, Recorder
 from fastai.torch_core import get_model, to_float
@@ -266,6 +266,4 @@ class PoseLearner(Learner):
         start,self.start_epoch = self.start_epoch,0
         for epoch in range(start,self.n_epoch):
             self.epoch = epoch
-            self._with_events(self._do_epoch,'epoch',_cancel_epoch)
-
-from fastai.callback.core import CancelEpochException as _cancel_epoch
+            self._with_events(self._do_epoch,'epoch',CancelEpochException)

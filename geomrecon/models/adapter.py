@@ -8,6 +8,7 @@ __all__ = ['PoseAdapter']
 # %% ../../nbs/26_adapter.ipynb #5a744da5
 import torch
 from torch import nn
+from fastcore.basics import patch
 from ..errors import ConfigError
 from ..heatmap import decode
 from .pose import PoseNet, split_batchnorm, domain_split
@@ -42,8 +43,6 @@ class PoseAdapter(nn.Module):
         return out
 
 # %% ../../nbs/26_adapter.ipynb #73156ed4
-from fastcore.basics import patch
-
 @patch
 def reconstruct(self:PoseAdapter,
     base, driving, # (B,3,H,W) images in [0,1]; of `driving` only the pose is used
