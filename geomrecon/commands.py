@@ -76,12 +76,13 @@ def demo(
     preset:str='tiny', # Sizes and schedule
     seed:int=0, # Seed of source data, weights and training
     gap:bool=False, # Another annotation convention in the target domain
-    control:bool=False, # Also measure batch-norm statistics alone, and the source trained on for the same time
+    control:str='none', # Controls beside the three rows: none, bn (batch-norm statistics alone) or time (also the source trained on for the same time)
     cache:str=None, # Folder for rendered videos, which several runs may share; OUT/cache if not given
     fresh:bool=False, # Start over instead of resuming or reusing what is in --out
     bar:bool=True, # Progress bars
 )->dict: # results, as in results.json
     "Pre-train on rendered images, adapt to rendered videos, and show what each step adds"
+    if control not in ('none','bn','time'): raise ConfigError('control', repr(control), "'none', 'bn' or 'time'")
     out = prepare_out(out,fresh); p = get_preset(preset); sk = get_skeleton(skeleton)
     _tick('rendering the target videos'); task,test = benchmark(out,sk,p,seed,gap,cache=cache or out/'cache')
     rows,preds,curves = [],{},{}
@@ -90,10 +91,10 @@ def demo(
         if learn: curves.update({f'{method}: {k}':v for k,v in learn.loss_history.steps.items()})
         rows.append(dict(method=method,pck=e['pck'],pck_legacy=e['pck_legacy'],seconds=round(seconds,1))); _tick(f"{method}: PCK@0.05 {e['pck']['all']:.1f}")
     _tick('pre-training on labelled synthetic images'); src,s0 = task.pretrain(bar); measured('source',src,s0,'source')
-    if control: measured('bn',None,0.,'target',task.batchnorm_only(src.model.pose))
+    if control!='none': measured('bn',None,0.,'target',task.batchnorm_only(src.model.pose))
     _tick('adaptation with pseudo-labels'); ps,s = task.adapt(src.model.pose,('pseudo',),bar=bar); measured('pseudo',ps,s,'target')
     _tick('adaptation with pseudo-labels and reconstruction'); full,s = task.adapt(src.model.pose,('pseudo','rec'),bar=bar); measured('full',full,s,'target')
-    if control: _tick('control: the source for the same time'); c,sc = task.control(src.model.pose,s,s0,bar); measured('control',c,sc,'source')
+    if control=='time': _tick('control: the source for the same time'); c,sc = task.control(src.model.pose,s,s0,bar); measured('control',c,sc,'source')
     save_model(out/'model.pth',full.model,sk,p,seed=seed,crop='whole')
     _tick('writing the report')
     video = benchmark_video(out/'before_after.mp4',test,preds['source'],preds['full'])
