@@ -152,7 +152,7 @@ class Reconstruct(LossTerm):
         super().__init__(weight,start)
         if attach<start: raise ConfigError('Reconstruct', f'attach {attach}', f'not before start {start}')
         self.perceptual,self.attach = perceptual,attach
-    def before_fit(self): self.perceptual.to(self.dls.device or 'cpu')
+    def before_fit(self): self.perceptual.to(self.dls.device or 'cpu', memory_format=torch.channels_last) # One layout, whatever the net that was copied had: rounding depends on it
     def before_batch(self): get_model(self.model).mode = 'off' if not self.active else 'attached' if self.progress>=self.attach else 'detached'
     def value(self): return self.perceptual(self.pred['recon']['image'], self.learn.xb[2])
     def after_fit(self): get_model(self.model).mode = 'off'
