@@ -21,7 +21,7 @@ if a.merge:
     per_seed = []
     for s in a.seeds:
         both = [read_results(run(src,s)) for src in a.sources]
-        per_seed.append(dict(both[0], source=None, preset={src:r['preset'] for src,r in zip(a.sources,both)}, rows=[dict(r,case=src) for src,res in zip(a.sources,both) for r in res['rows']]))
+        per_seed.append(dict(both[0], source=None, preset={src:r['preset'] for src,r in zip(a.sources,both)}, rows=[{'median_px':r['median_px'],**r,'case':src} for src,res in zip(a.sources,both) for r in res['rows']]))
     res = merge_seeds(per_seed)
     res.update(command=f"python experiments/openfield.py --sources {' '.join(a.sources)} --seeds {' '.join(map(str,a.seeds))}", torch=torch.__version__, machine=f'{os.cpu_count()} cores, {platform.machine()}, no GPU', threads=torch.get_num_threads())
     write_atomic(a.merge, json.dumps(res,indent=1)+'\n'); print(format_seed_table(res))

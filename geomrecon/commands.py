@@ -190,8 +190,9 @@ def _adapt_report(out, task, runs, labels, eval_path, source, video):
     ev = None if labels is None else labelled_set(eval_path,labels,frames,p)
     for m,(learn,sec,dom) in runs.items():
         px,lik,kp = predict_frames(learn.model,frames,dom); poses[m] = (px,lik,kp)
-        row = dict(method=m,seconds=round(sec,1),**motion_figures(px[frames.video_id==0],frames.sides[0]),confidence=dict(all=lik.mean().item()))
+        row = dict(method=m,seconds=round(sec,1))
         if ev is not None: row.update(pixel_report(predict_frames(learn.model,ev.frames,dom)[0],ev.pixels,sk,body_axis(sk)))
+        row.update(motion_figures(px[frames.video_id==0],frames.sides[0]),confidence=dict(all=lik.mean().item()))
         rows.append(row)
     write_predictions(out,frames,*poses['full'][:2],sk)
     if video: write_video(out/'labelled.mp4',labelled_frames(frames,[poses['full'][:2]],sk),frames.fps[0] or 30)

@@ -66,8 +66,8 @@ def train_stage(
         st = load_checkpoint(path,learn.dls.device); old = st.get('meta',{})
         differs = sorted(k for k in set(old)|set(meta) if old.get(k)!=meta.get(k))
         if differs or st['n_epoch']!=n_epoch: raise CheckpointError(path, f'belongs to another run (differs in {differs or "length"})', 'the same command, another --out, or --fresh')
-        learn.start_epoch = restore_learner(learn,st,path)
-        if st['epoch']>=n_epoch: learn.start_epoch = 0; return st['seconds']
+        learn.first_epoch = restore_learner(learn,st,path)
+        if st['epoch']>=n_epoch: learn.first_epoch = 0; return st['seconds']
     if bar: learn.fit_preset(n_epoch,drops)
     else:
         with learn.no_bar(), learn.no_logging(): learn.fit_preset(n_epoch,drops)

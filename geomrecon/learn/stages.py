@@ -255,15 +255,15 @@ class Checkpoint(Callback):
 # %% ../../nbs/40_stages.ipynb #4b9a48c8
 class PoseLearner(Learner):
     "A fastai `Learner` that can resume from a `Checkpoint`"
-    start_epoch = 0
+    first_epoch = 0
     def resume(self,
         path, # File written by `Checkpoint`
     )->int: # epochs already done
         "Restore everything from `path`; the next `fit` goes on from there"
-        self.start_epoch = restore_learner(self, load_checkpoint(path,self.dls.device), path)
-        return self.start_epoch
+        self.first_epoch = restore_learner(self, load_checkpoint(path,self.dls.device), path)
+        return self.first_epoch
     def _do_fit(self):
-        start,self.start_epoch = self.start_epoch,0
+        start,self.first_epoch = self.first_epoch,0
         for epoch in range(start,self.n_epoch):
             self.epoch = epoch
             self._with_events(self._do_epoch,'epoch',CancelEpochException)
