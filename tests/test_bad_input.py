@@ -73,7 +73,8 @@ def test_non_finite_loss_names_the_term_and_keeps_the_checkpoint(tmp_path):
     (['adapt','--skeleton','mouse','--target','{d}/gone.mp4','--out','{d}/o','--preset','tiny'], 'MediaError'),
     (['adapt','--skeleton','mouse','--target','{d}/clip.mp4','--out','{d}/o','--eval','{d}/gone.csv'], 'LabelError'),
     (['adapt','--skeleton','mouse','--target','{d}/clip.mp4','--out','{d}/o','--preset','giant'], 'ConfigError'),
-    (['demo','--skeleton','mouse','--gap','--out','{d}/o','--no-bar'], 'ConfigError')])
+    (['demo','--control','perhaps','--out','{d}/o','--no-bar'], 'ConfigError'),
+    (['demo','--preset','giant','--out','{d}/o','--no-bar'], 'ConfigError')])
 def test_commands_end_with_one_line(tmp_path, clip, capsys, args, says):
     assert main([a.format(d=tmp_path) for a in args]) == 2
     err = capsys.readouterr().err.strip().splitlines()
