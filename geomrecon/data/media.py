@@ -18,6 +18,12 @@ from fastcore.basics import patch
 from .files import atomic_path
 from ..errors import DataError, MediaError
 
+# %% ../../nbs/10_media.ipynb #a197ebf4
+_POOL = []
+def _park_pool(): _POOL.append(cv2.getNumThreads()); cv2.setNumThreads(1)
+def _unpark_pool(): cv2.setNumThreads(_POOL.pop())
+if hasattr(os,'register_at_fork'): os.register_at_fork(before=_park_pool, after_in_parent=_unpark_pool)
+
 # %% ../../nbs/10_media.ipynb #ff682466
 _IMAGES = {'.png','.jpg','.jpeg','.bmp','.tif','.tiff','.webp'}
 _REDUCED = {1:cv2.IMREAD_COLOR, 2:cv2.IMREAD_REDUCED_COLOR_2, 4:cv2.IMREAD_REDUCED_COLOR_4, 8:cv2.IMREAD_REDUCED_COLOR_8}
@@ -82,7 +88,7 @@ def crop_frame(
 )->np.ndarray: # (size,size,3) uint8
     "Cut `box` out of `img` at `size`, with subpixel position and antialiasing"
     x,y,w,h = map(float, box)
-    if _on_grid(img, x, y, w, h): return cv2.resize(img[int(y):int(y+h),int(x):int(x+w)], (size,size), interpolation=cv2.INTER_AREA if w>size else cv2.INTER_LINEAR)
+    if _on_grid(img, x, y, w, h): return cv2.resize(img[int(y):int(y+h),int(x):int(x+w)], (size,size), interpolation=cv2.INTER_AREA if w>=2*size else cv2.INTER_LINEAR)
     k = max(1, int(np.ceil(max(w,h)/size))); n = size*k
     M = np.array([[w/n,0,x+w/n/2-.5],[0,h/n,y+h/n/2-.5]])
     mode = dict(border=cv2.BORDER_REPLICATE, zeros=cv2.BORDER_CONSTANT)[pad]

@@ -8,6 +8,7 @@ __all__ = ['choose', 'Check', 'Screen', 'tight_boxes', 'family_boxes', 'seeded_o
 
 # %% ../../nbs/10_samples.ipynb #5a744da5
 import copy, os, random, warnings
+import cv2
 from collections import Counter, OrderedDict
 from pathlib import Path
 import numpy as np, torch
@@ -160,7 +161,7 @@ def _fit(self:Pictures, i, x, reduce=1):
     if self.frame_size is not None and tuple(x.shape[:2])!=(want := tuple(-(-int(s)//reduce) for s in self.frame_size[i])):
         raise MediaError(f'{self.path(i)}: sample {i}', f'is {x.shape[1]}x{x.shape[0]}', f'{want[1]}x{want[0]}')
     x = crop_frame(x, self.box[i]/reduce, self.size)
-    return x[:,::-1] if self.mirror is not None and self.mirror[i] else x
+    return cv2.flip(x,1) if self.mirror is not None and self.mirror[i] else x
 
 @patch
 def one(self:Pictures, i):
@@ -211,9 +212,9 @@ def read(self:Pictures,
         if self.on_error=='raise': raise e
         self.unread += len(bad)
         if not self._told: self._told = True; warnings.warn(f'an image cannot be read and is left out: {e}; further ones are counted only', stacklevel=3)
-    ok = np.array([not isinstance(x,MediaError) for x in got])
-    x = np.stack([x for x in got if not isinstance(x,MediaError)]) if ok.any() else np.zeros((0,self.size,self.size,3),np.uint8)
-    return torch.from_numpy(np.ascontiguousarray(x.transpose(0,3,1,2))), ok
+    good = [x for x in got if not isinstance(x,MediaError)]; out = np.empty((len(good),3,self.size,self.size),np.uint8)
+    for o,x in zip(out,good): o[0],o[1],o[2] = cv2.split(x)
+    return torch.from_numpy(out), np.array([not isinstance(x,MediaError) for x in got])
 
 # %% ../../nbs/10_samples.ipynb #7ac9f381
 class PoseFiles:
