@@ -7,10 +7,10 @@ __all__ = ['atomic_path', 'write_atomic', 'as_array', 'need_key', 'load_json', '
            'load_npy', 'load_npz']
 
 # %% ../../nbs/10_files.ipynb #5a744da5
-import io, json, math, os, pickle, re, zipfile
+import gc, io, json, math, os, pickle, re, struct, zipfile, zlib
 from contextlib import contextmanager
 from pathlib import Path
-import numpy as np, scipy.io
+import numpy as np
 from ..errors import LabelError
 
 # %% ../../nbs/10_files.ipynb #d64ff96b
@@ -70,23 +70,68 @@ def load_json(
     kind=None, # `list` or `dict`, if it has to be one
 ):
     "Contents of a JSON file; raises `LabelError`"
-    raw = _read(path)
+    raw,on = _read(path),gc.isenabled()
+    gc.disable() # it would search millions of new lists again and again
     try: d = json.loads(raw)
     except (ValueError, RecursionError) as e: raise LabelError(path, f'is not JSON: {str(e)[:90]}', 'a JSON file') from None
+    finally: on and gc.enable()
     if kind is not None and not isinstance(d, kind): raise LabelError(path, f'holds a {type(d).__name__}', f'a {kind.__name__}')
     return d
+
+# %% ../../nbs/10_files.ipynb #3e6d641e
+_MI = {1:'i1',2:'u1',3:'i2',4:'u2',5:'i4',6:'u4',7:'f4',9:'f8',12:'i8',13:'u8'} # Type of an element: its numbers
+_MX = {6:'f8',7:'f4',8:'i1',9:'u1',10:'i2',11:'u2',12:'i4',13:'u4',14:'i8',15:'u8'} # Class of an array: its numbers
+_MATRIX,_ZIPPED,_MAT_MOST = 14,15,1<<30
+
+def _element(b, at, end):
+    "Type and contents of the element at `at`, and where the next one begins"
+    kind,n = struct.unpack_from(end+'II', b, at); start,then = at+8,at+8+n+(-n%8 if kind!=_ZIPPED else 0)
+    if kind>>16: kind,n,start,then = kind&0xffff,kind>>16,at+4,at+8
+    if start+n>len(b) or n>4 and start==at+4: raise ValueError('an element is cut off')
+    return kind,b[start:start+n],then
+
+def _heading(b, end):
+    "Name, class and shape of a matrix element, and where its numbers begin"
+    (_,flags,at) = _element(b,0,end); (_,dims,at) = _element(b,at,end); (_,name,at) = _element(b,at,end)
+    return bytes(name).decode('latin1'), struct.unpack_from(end+'I',flags)[0], np.frombuffer(dims,end+'i4').tolist(), at
+
+# %% ../../nbs/10_files.ipynb #2b0de39d
+def _matrix(b, end):
+    "The numbers of a matrix element"
+    name,flags,shape,at = _heading(b,end); cls = flags&0xff
+    if cls not in _MX or flags&0x800: raise ValueError(f'{name} is no array of real numbers')
+    kind,raw,_ = _element(b,at,end); n = math.prod(shape)
+    if kind not in _MI or not 2<=len(shape)<=8 or min(shape)<0 or len(raw)!=n*np.dtype(_MI[kind]).itemsize: raise ValueError(f'{name}: {len(raw)} bytes for the shape {shape[:8]}')
+    with np.errstate(all='ignore'): return np.frombuffer(raw,end+_MI[kind]).reshape(shape,order='F').astype(_MX[cls])
+
+def _unzip(b, end, name_only=False):
+    "A compressed element's contents, or as much of them as holds the name"
+    z = zlib.decompressobj(); head = z.decompress(b,512); kind,n = struct.unpack_from(end+'II',head)
+    if kind!=_MATRIX or n>_MAT_MOST: raise ValueError(f'a compressed element of type {kind} and {n} bytes')
+    if name_only: return head[8:8+n]
+    out = head+z.decompress(z.unconsumed_tail, max(1,n+9-len(head)))
+    if not z.eof or len(out)<n+8: raise ValueError('a compressed element is cut off')
+    return out[8:8+n]
 
 # %% ../../nbs/10_files.ipynb #3a9bc4bb
 def load_mat(
     path, # MATLAB file, version 5 to 7
-    need=(), # Variables that have to be there; only these are read if given
+    need, # Names of the arrays that have to be there; nothing else is opened
 )->dict:
-    "Variables of a MATLAB file by name; raises `LabelError`"
+    "Arrays by name, with two dimensions or more as in MATLAB; raises `LabelError`"
     raw = _read(path)
-    try: d = scipy.io.loadmat(io.BytesIO(raw), variable_names=list(need) or None, chars_as_strings=True)
-    except Exception as e: raise LabelError(path, f'cannot be read ({type(e).__name__}: {str(e)[:80]})', 'a MATLAB file up to version 7') from None
-    for k in need: need_key(d, k, path)
-    return {k:v for k,v in d.items() if not k.startswith('__')}
+    end = {b'\0\1IM':'<',b'\1\0MI':'>'}.get(raw[124:128]); out,at,raw,seen = {},128,memoryview(raw),[]
+    if end is None: raise LabelError(path, 'is no MATLAB file of version 5 to 7', 'such a file; version 7.3 has to be saved anew with -v7')
+    try:
+        while at<len(raw) and len(out)<len(need):
+            kind,b,at = _element(raw,at,end)
+            if kind not in (_MATRIX,_ZIPPED) or not len(b): continue
+            seen.append(_heading(_unzip(b,end,True) if kind==_ZIPPED else b, end)[0])
+            if seen[-1] in need: out[seen[-1]] = _matrix(_unzip(b,end) if kind==_ZIPPED else b, end)
+    except (ValueError, struct.error, zlib.error, OverflowError, MemoryError) as e: raise LabelError(path, f'is damaged: {str(e)[:90]}', 'a MATLAB file') from None
+    for k in need:
+        if k not in out: raise LabelError(path, f'has no key {k!r}, only {seen[:8]}')
+    return out
 
 # %% ../../nbs/10_files.ipynb #13e93208
 class _Dtype:

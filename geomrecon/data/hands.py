@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['HAND_SIDES', 'RHD_ORDER', 'MVHAND_ORDER', 'FAMILY_SPLITS', 'RHD_SPLITS', 'HAND_FORMS', 'VIDEO_RULES', 'H3D_CAMERAS',
            'DEPTH_UNITS', 'MVHAND_SEQUENCES', 'MVHAND_CAMERAS', 'FREIHAND_VERSIONS', 'FREIHAND_SPLITS', 'mirrored',
-           'lift_depth', 'split_members', 'HandFiles', 'one_hand', 'RHD', 'read_rhd_depth', 'read_rhd_mask',
-           'group_names', 'principal_point', 'H3D', 'mvhand_intrinsics', 'stretch_fingers', 'MVHand',
-           'read_mvhand_depth', 'read_mvhand_mask', 'freihand_files', 'FreiHAND']
+           'lift_depth', 'split_members', 'one_hand', 'RHD', 'read_rhd_depth', 'read_rhd_mask', 'group_names',
+           'principal_point', 'H3D', 'mvhand_intrinsics', 'stretch_fingers', 'MVHand', 'read_mvhand_depth',
+           'read_mvhand_mask', 'freihand_files', 'FreiHAND']
 
 # %% ../../nbs/12_hands.ipynb #5a744da5
 import re
@@ -118,30 +118,6 @@ def _pick(cols, idx):
     "Some rows of all columns"
     return {k:[v[i] for i in idx] if k=='file' else v[idx] for k,v in cols.items()}
 
-# %% ../../nbs/12_hands.ipynb #e7963d19
-class HandFiles(PoseFiles):
-    "A reader whose samples have further columns, named in `more`"
-    more = ()
-    def setup(self,
-        root, # Folder to which file names are relative
-        cols:dict, # Columns, the further ones among them
-        size:int=256, # Side of the crops, px
-        **kwargs, # As for `PoseFiles.setup`
-    ):
-        "As in `PoseFiles`; the further columns become attributes"
-        more,subject = {k:np.asarray(cols[k]) for k in self.more},cols.get('subject')
-        super().setup(root, dict(cols, subject=np.arange(len(cols['keypoints']))), size, **kwargs)
-        rows,self.subject = self.subject,None if subject is None else np.asarray(subject)[self.subject]
-        for k,v in more.items(): setattr(self, k, v[rows])
-        return self
-    def subset(self,
-        idxs, # (n,) which samples, in this order, or a mask
-    ):
-        "A reader of some of the samples"
-        new = super().subset(idxs)
-        for k in self.more: setattr(new, k, getattr(self,k)[np.asarray(idxs)])
-        return new
-
 # %% ../../nbs/12_hands.ipynb #67bee485
 def one_hand(
     keypoints, # (N,21,2) px of each hand
@@ -226,10 +202,10 @@ def _rhd_labels(root, split, form='auto', labels=None):
         out.append((part, *next((x for x in found if x[1]), ((tried or [form])[0],None))))
     return out
 
-# %% ../../nbs/12_hands.ipynb #48090b14
-class RHD(HandFiles):
+# %% ../../nbs/12_hands.ipynb #1bd7b516
+class RHD(PoseFiles):
     "Rendered Handpose Dataset: single hands of rendered people, with exact 3D joints; `left` says which hand it is"
-    name,skeleton,more = 'RHD', HAND21, ('left',)
+    name,skeleton = 'RHD', HAND21
     home = 'RHD_v1-1.zip on the page of the Rendered Handpose Dataset, https://lmb.informatik.uni-freiburg.de/resources/datasets/RenderedHandposeDataset.en.html'
     def __init__(self,
         root, # Folder that holds `training` and `evaluation` (or `RHD_published_v2`), or mmpose's `annotations`
@@ -252,7 +228,7 @@ class RHD(HandFiles):
         cols = _merge([_rhd_hands(root, *p, screen, images, 10**9*k, rule) for k,p in enumerate(parts)])
         i = np.arange(len(cols['file']))
         if split in ('val','train-val'): cols = _pick(cols, i[(i%5==0)==(split=='val')])
-        cols.update(mirror=mirrored(cols['left'], side), frame=np.zeros(len(cols['left']),int))
+        left = cols.pop('left'); cols.update(mirror=mirrored(left, side), frame=np.zeros(len(left),int), extra=dict(left=left))
         self.setup(root, cols, size, margin=margin, on_error=on_error, screen=screen, images=images)
 
 # %% ../../nbs/12_hands.ipynb #a987c19c
@@ -405,10 +381,10 @@ def _split_rows(n, videos, split, split_by, seed, share, most):
     size = np.array([(videos==v).sum() for v in ids]); k = int(np.searchsorted(size.cumsum(), n_test))+1 if n_test else 0
     return np.flatnonzero(np.isin(videos, split_members(ids, split, min(k,len(ids)))))
 
-# %% ../../nbs/12_hands.ipynb #db5e93d8
-class H3D(HandFiles):
+# %% ../../nbs/12_hands.ipynb #786d2991
+class H3D(PoseFiles):
     "Hand-3D-Studio in RegDA's crops: real hands seen by a ring of cameras; `fitted` says whose principal point was found"
-    name,skeleton,more = 'H3D', HAND21, ('fitted',)
+    name,skeleton = 'H3D', HAND21
     home = 'H3D_crop.tar, linked by https://github.com/thuml/Transfer-Learning-Library; raw set: https://www.yangangwang.com/papers/ZHAO-H3S-2020-02.html'
     def __init__(self,
         root, # Folder that holds `annotation.json` and `part1` to `part5`, or `H3D_crop` with them
@@ -432,7 +408,7 @@ class H3D(HandFiles):
         i = _split_rows(len(rows), video, split, split_by, seed, share, most)
         ok,uv,xyz,K = _h3d_columns([rows[j] for j in i], screen); i = i[ok]
         K,fitted = _h3d_camera(uv, xyz, K, camera); xyz = lift_depth(uv, xyz[...,2], K); xyz = xyz*_unit(xyz, unit, path)
-        cols = dict(file=[rows[j][1] for j in i], keypoints=uv, visible=np.ones(uv.shape[:2],bool), joints3d=xyz, intrinsics=K, fitted=fitted,
+        cols = dict(file=[rows[j][1] for j in i], keypoints=uv, visible=np.ones(uv.shape[:2],bool), joints3d=xyz, intrinsics=K, extra=dict(fitted=fitted),
                     video=video[i], frame=frame[i], view=view[i], frame_size='each', box='whole', mirror=mirrored(np.ones(len(i)), side))
         self.setup(root, cols, size, margin=1., on_error=on_error, screen=screen, images=images)
 
@@ -625,10 +601,10 @@ def _freihand_labels(root, split, form='auto', labels=None):
     if form=='mmpose' and not names: raise ConfigError(f'split={split!r}', "not among mmpose's files", "'train', 'val', 'test' or 'all'")
     return form, found[form]
 
-# %% ../../nbs/12_hands.ipynb #4d52ca0d
-class FreiHAND(HandFiles):
+# %% ../../nbs/12_hands.ipynb #376974f4
+class FreiHAND(PoseFiles):
     "FreiHAND: real right hands, with or without objects, in four backgrounds; `pose` counts the poses"
-    name,skeleton,more = 'FreiHAND', HAND21, ('pose',)
+    name,skeleton = 'FreiHAND', HAND21
     home = 'FreiHAND_pub_v2.zip on https://lmb.informatik.uni-freiburg.de/projects/freihand/'
     def __init__(self,
         root, # Folder that holds `training_K.json`, `training_xyz.json` and `training`, or mmpose's `annotations`
@@ -653,8 +629,8 @@ class FreiHAND(HandFiles):
             cols = _freihand_coco(root, files, versions, n_unique, screen)
             p = _prefix(root, cols['file'], ('','training/rgb','rgb','images')) if images else ''
             cols['file'] = [f'{p}/{f}' if p else f for f in cols['file']]
-        n = len(cols['pose'])
-        cols.update(video=np.arange(n), frame=np.zeros(n,int), mirror=mirrored(np.zeros(n), side))
+        pose = cols.pop('pose'); n = len(pose)
+        cols.update(video=np.arange(n), frame=np.zeros(n,int), mirror=mirrored(np.zeros(n), side), extra=dict(pose=pose))
         self.setup(root, cols, size, margin=margin, on_error=on_error, screen=screen, images=images)
 
 # %% ../../nbs/12_hands.ipynb #b95aafd9

@@ -26,7 +26,8 @@ if hasattr(os,'register_at_fork'): os.register_at_fork(before=_park_pool, after_
 
 # %% ../../nbs/10_media.ipynb #ff682466
 _IMAGES = {'.png','.jpg','.jpeg','.bmp','.tif','.tiff','.webp'}
-_REDUCED = {1:cv2.IMREAD_COLOR, 2:cv2.IMREAD_REDUCED_COLOR_2, 4:cv2.IMREAD_REDUCED_COLOR_4, 8:cv2.IMREAD_REDUCED_COLOR_8}
+_RGB = getattr(cv2,'IMREAD_COLOR_RGB',None) # newer versions decode to RGB at once
+_REDUCED = {1:_RGB or cv2.IMREAD_COLOR, 2:cv2.IMREAD_REDUCED_COLOR_2, 4:cv2.IMREAD_REDUCED_COLOR_4, 8:cv2.IMREAD_REDUCED_COLOR_8}
 
 def _whole(raw):
     "Does the file end as a JPEG or PNG does?"
@@ -51,7 +52,7 @@ def read_image(
     except OSError as e: raise MediaError(path, f'cannot be read ({e.strerror})', 'an image') from None
     try:
         x = cv2.imdecode(np.frombuffer(raw,np.uint8), _REDUCED[reduce]) if _whole(raw) else None
-        return _pillow(raw, reduce) if x is None else cv2.cvtColor(x, cv2.COLOR_BGR2RGB, x)
+        return _pillow(raw, reduce) if x is None else x if _RGB and reduce==1 else cv2.cvtColor(x, cv2.COLOR_BGR2RGB, x)
     except Exception as e: raise MediaError(path, f'cannot be read ({type(e).__name__})', 'an image') from None
 
 # %% ../../nbs/10_media.ipynb #9efb97f1

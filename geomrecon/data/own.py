@@ -271,7 +271,9 @@ def read_boxes(
 )->np.ndarray: # (N,4) float32
     "Boxes from a CSV; raises `DataError` that names the row"
     if not Path(path).is_file(): raise DataError(path, 'no such file', 'a CSV with columns x,y,w,h')
-    with open(path, newline='') as f: rows = list(csv.DictReader(f))
+    try:
+        with open(path, newline='', encoding='utf-8-sig') as f: rows = list(csv.DictReader(f))
+    except (UnicodeDecodeError, csv.Error) as e: raise DataError(path, f'not a CSV ({e})', 'a CSV with columns x,y,w,h') from None
     need = ['x','y','w','h']
     if not rows or not set(need)<=set(rows[0]): raise DataError(path, f'columns {list(rows[0]) if rows else []}', f'{need} and at least one row')
     try: return np.array([[float(r[k] or 'nan') for k in need] for r in rows], np.float32)
@@ -287,7 +289,7 @@ def check_boxes(
     b = np.atleast_2d(np.asarray(boxes, np.float32))
     if b.ndim!=2 or b.shape[1]!=4: raise DataError(where, f'shape {b.shape}', '(N,4)')
     mid = b[:,:2]+b[:,2:]/2
-    for bad,says in ((~np.isfinite(b).all(1),'not finite'), (~(b[:,2:]>0).all(1),'width or height not positive'),
+    for bad,says in ((~np.isfinite(b).all(1),'not finite'), (~(b[:,2:]>0).all(1),'width or height not positive'), (~(b[:,2:]<=20*max(size)).all(1),'more than 20 times the frame'),
                      (~((mid>=0)&(mid<=[size[1],size[0]])).all(1), f'middle outside the {size[1]}x{size[0]} frame')):
         if bad.any(): raise DataError(where, f'box {np.flatnonzero(bad)[0]} {b[bad][0].tolist()}: {says} ({bad.sum()} of {len(b)} boxes)')
     return square_box(torch.as_tensor(b)).numpy()
@@ -392,8 +394,10 @@ class VideoFrames:
         paths = [paths] if isinstance(paths,(str,Path)) else list(paths)
         if not len(paths): raise DataError('paths', 'no videos or folders', 'at least one')
         choose('store', store, ('auto','memory','disk','none')); choose('on_error', on_error, ('images','skip','raise')); choose('pad', pad, ('border','zeros'))
-        for k,v in (('size',size),('step',step),('max_frames',max_frames or 1)):
-            if int(v)!=v or v<1: raise ConfigError(k, repr(v), 'a whole number from 1')
+        for k,v in (('size',size),('step',step),('max_frames',1 if max_frames is None else max_frames)):
+            if not isinstance(v,(int,np.integer)) or v<1: raise ConfigError(k, repr(v), 'a whole number from 1')
+        for k,v,lo in (('side',2 if side is None else side,2), ('fill',fill,.02), ('cache_gb',cache_gb,0), ('memory_gb',memory_gb,0), ('recent_mb',recent_mb,0)):
+            if not (np.isscalar(v) and lo<=v<1e5): raise ConfigError(k, repr(v), f'a number from {lo}')
         self.size,self.crop,self.step,self.fill,self.pad,self.progress,self.on_error = size,crop,step,fill,pad,progress,on_error
         self.cache,self.cache_bytes,self.recent_bytes,self.report,self._mine = Path(cache) if cache else None,cache_gb*1e9,recent_mb*1e6,Counter(),[]
         self._open_media(paths, crop, max_frames)
@@ -877,14 +881,13 @@ class OwnPoses(PoseFiles):
         self.skeleton = labels.skeleton
         vis = labels.visible & (labels.state==2) if visibility=='visible' and labels.state is not None else labels.visible
         few = vis.sum(1)<max(1,min_keypoints); keep = np.flatnonzero(~few)
-        if few.any():
-            screen.counts['few keypoints'] += int(few.sum()); screen.first.setdefault('few keypoints', f'{labels.names[np.flatnonzero(few)[0]]}: fewer than {max(1,min_keypoints)}')
         if not len(keep): raise DataError(root, f'none of {len(few)} annotations has {max(1,min_keypoints)} keypoints', 'labelled joints')
         file = place_images([labels.names[i] for i in keep], root); kp,vis = np.where(vis[...,None], labels.keypoints, np.nan)[keep],vis[keep]
         hw = _image_sizes(root, file, None if labels.size is None else labels.size[keep], kp, images)
         box = _own_boxes(crop, None if labels.boxes is None else labels.boxes[keep], kp, hw, margin, labels.row[keep])
         vid,frame = _moments(file, video)
         self.setup(root, dict(file=file, keypoints=kp, visible=vis, frame_size=hw, box=box, video=vid, frame=frame), size, margin=margin, on_error=on_error, screen=screen, images=images)
+        self.report.update({'few keypoints':int(few.sum())} if few.any() else {})
 
 # %% ../../nbs/14_own_data.ipynb #5bb07aa9
 @patch
@@ -915,7 +918,7 @@ def _own_boxes(crop, stated, kp, hw, margin, keep):
     if not isinstance(crop,str):
         b = _boxes_arg(crop)
         if len(b)!=1 and len(b)<=keep.max(): raise DataError('crop', f'{len(b)} boxes', f'one for all, or one for each row of the label file, of which row {keep.max()} is used')
-        return square_box(torch.as_tensor(np.broadcast_to(b,(len(kp),4)) if len(b)==1 else b[keep])).numpy()
+        return square_box(torch.as_tensor(np.repeat(b,len(kp),0) if len(b)==1 else b[keep])).numpy()
     whole = np.concatenate([np.zeros_like(hw),hw[:,::-1]], 1).astype(np.float32)
     if crop=='whole': return square_box(torch.as_tensor(whole)).numpy()
     t = tight_boxes(kp); t[:,:2] += .5 # edges are half a pixel from centres

@@ -7,7 +7,7 @@ __all__ = ['choose', 'Check', 'Screen', 'tight_boxes', 'family_boxes', 'seeded_o
            'PoseFiles', 'FileFrames']
 
 # %% ../../nbs/10_samples.ipynb #5a744da5
-import copy, os, random, warnings
+import array, copy, os, random, warnings
 import cv2
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -75,6 +75,9 @@ class Screen:
         "Many samples at once: `tell(i)` gives (where, found, expected) of sample `i`"
         i = np.flatnonzero(bad)
         if len(i): self(kind, *tell(i[0]), error=error); self.counts[kind] += len(i)-1
+    def left_out(self, kind, n, where):
+        "`n` samples that are left out whatever `on_error` says"
+        if n: self.counts[kind] += int(n); self.first.setdefault(kind, str(where))
     def report(self, total):
         "Warn about what was left out"
         if self.counts: warnings.warn(f'{self.name}: {sum(self.counts.values())} of {total} samples left out: '+'; '.join(f'{n} {k} (first: {self.first[k]})' for k,n in self.counts.items()), stacklevel=4)
@@ -124,8 +127,9 @@ class Names:
     def __init__(self,
         strings, # Iterable of strings
     ):
-        raw = [s.encode() for s in strings]
-        self.block,self.end = b''.join(raw),np.cumsum([len(r) for r in raw],dtype=np.int64)
+        block,end = bytearray(),array.array('q')
+        for s in strings: block += s.encode(); end.append(len(block))
+        self.block,self.end = bytes(block),np.array(end,np.int64)
     def __len__(self): return len(self.end)
     def __getitem__(self, i): return self.block[self.end[i-1] if i else 0:self.end[i]].decode()
 
@@ -142,8 +146,9 @@ class Pictures:
         mirror=None, # (N,) mirrored on reading
         frame_size=None, # (N,2) height and width that the file has to have
         on_error:str='raise',
+        pad:str='border', # Outside the image: 'border' repeats the rim, 'zeros' is black
     ):
-        self.root,self.names,self.file_id,self.box,self.size,self.at,self.mirror,self.frame_size,self.on_error = Path(root),names,file_id,box,size,at,mirror,frame_size,on_error
+        self.root,self.names,self.file_id,self.box,self.size,self.at,self.mirror,self.frame_size,self.on_error,self.pad = Path(root),names,file_id,box,size,at,mirror,frame_size,on_error,pad
         self.unread = torch.zeros(1,dtype=torch.long).share_memory_(); self._open,self._told = OrderedDict(),False
     def __len__(self): return len(self.file_id)
     def path(self, i): return self.root/self.names[self.file_id[i]]
@@ -160,7 +165,7 @@ def _fit(self:Pictures, i, x, reduce=1):
     "Picture `i` cut out of its frame"
     if self.frame_size is not None and tuple(x.shape[:2])!=(want := tuple(-(-int(s)//reduce) for s in self.frame_size[i])):
         raise MediaError(f'{self.path(i)}: sample {i}', f'is {x.shape[1]}x{x.shape[0]}', f'{want[1]}x{want[0]}')
-    x = crop_frame(x, self.box[i]/reduce, self.size)
+    x = crop_frame(x, self.box[i]/reduce, self.size, self.pad)
     return cv2.flip(x,1) if self.mirror is not None and self.mirror[i] else x
 
 @patch
@@ -231,6 +236,9 @@ class PoseFiles:
     def unread(self): return int(self.pictures.unread) # Images that could not be read so far, over all processes
     @property
     def intrinsics(self): return _matrices(self.K) # (N,3,3) of the stored images
+    def __getattr__(self, k): # further columns of a reader
+        if k in self.__dict__.get('extra',()): return self.extra[k]
+        raise AttributeError(f'{type(self).__name__} has no {k!r}')
     def file(self, i): return self.pictures.path(i) # Path of the image of sample `i`
 
 def _matrices(K):
@@ -241,9 +249,10 @@ def _matrices(K):
     return out
 
 # %% ../../nbs/10_samples.ipynb #af84c8c2
-_KINDS = dict(file=None,files=None,file_id=None,at=None,keypoints=None,visible=None,joints3d=None,intrinsics=None,distortion=None,frame_size=None,box=None,video=None,frame=None,view=None,mirror=None,subject=None)
+_KINDS = dict(file=None,files=None,file_id=None,at=None,keypoints=None,visible=None,joints3d=None,intrinsics=None,distortion=None,frame_size=None,box=None,video=None,frame=None,view=None,mirror=None,subject=None,extra=None)
 def _columns(cols, K, where):
     "The columns as arrays of the right shape; raises `DataError` for an empty or inconsistent index"
+    if unknown := set(cols)-set(_KINDS): raise DataError(where, f'unknown columns {sorted(unknown)}', f'among {list(_KINDS)}')
     c = dict(_KINDS, **cols); n = len(c['keypoints'])
     if not n: raise DataError(where, 'no samples with these options', 'at least one')
     def col(k, shape, dtype, default=None):
@@ -259,7 +268,9 @@ def _columns(cols, K, where):
         uniq = {}; out['file_id'] = np.array([uniq.setdefault(str(f),len(uniq)) for f in c['file']],np.int32); out['names'] = Names(uniq)
     video = np.arange(n) if c['video'] is None else np.asarray(c['video'])
     out['video_names'],v = np.unique(video, return_inverse=True); out['video_id'] = v.reshape(-1).astype(np.int32)
-    return dict(out, frame_size=c['frame_size'], box=c['box'])
+    for k,v in (c['extra'] or {}).items():
+        if len(v)!=n: raise DataError(where, f'column {k} has {len(v)} rows', f'{n}')
+    return dict(out, frame_size=c['frame_size'], box=c['box'], extra={k:np.asarray(v) for k,v in (c['extra'] or {}).items()})
 
 def _cameras(K): return None if K is None else np.stack([K[:,0,0],K[:,1,1],K[:,0,2],K[:,1,2],K[:,0,1]],-1).astype(np.float32)
 
@@ -297,13 +308,14 @@ def _twice(c):
 
 # %% ../../nbs/10_samples.ipynb #34a5cd9c
 def _absent(root, names):
-    "Which files are not there: one listing per folder"
+    "Which files are not there: one listing per folder, of which the last 64 are kept"
     have,out = {},np.zeros(len(names),bool)
     for i in range(len(names)):
         d,f = os.path.split(names[i])
         if d not in have:
             try: have[d] = set(os.listdir(Path(root)/d))
             except (OSError, ValueError): have[d] = ()
+            if len(have)>64: have.pop(next(iter(have)))
         out[i] = f not in have[d]
     return out
 
@@ -321,6 +333,14 @@ def _frame_sizes(root, c, images, absent, screen):
     if how=='first' and len(todo): size[:] = size[todo[0]]
     return size[c['file_id']]
 
+# %% ../../nbs/10_samples.ipynb #d85d3001
+def _boxes(c, margin):
+    "Boxes as given, of the whole image, of the square around it, or around the joints"
+    if c['box'] is None: return family_boxes(c['keypoints'],c['frame_size'],margin)
+    if not isinstance(c['box'],str): return np.asarray(c['box'],np.float32)
+    wh = c['frame_size'][:,::-1].astype(np.float32); box = np.concatenate([0*wh,wh],1)
+    return box if choose('box',c['box'],('whole','square'))=='whole' else np.concatenate([(wh-wh.max(1,keepdims=True))/2,np.repeat(wh.max(1,keepdims=True),2,1)],1)
+
 # %% ../../nbs/10_samples.ipynb #c2a94786
 @patch
 def setup(self:PoseFiles,
@@ -332,14 +352,14 @@ def setup(self:PoseFiles,
     screen=None, # `Screen` with what the reader has left out already
     images:bool=True, # False: labels alone, files need not be there
     duplicates:bool=False, # Whether a sample may stand twice (sampling with replacement)
+    pad:str='border', # See `Pictures`
 ):
     "Check the columns and build the index; raises `DataError`, `LabelError` or `MediaError`, or leaves unusable samples out"
     screen = screen or Screen(on_error,self.name); c = _columns(cols, self.skeleton.n_joints, root); n = len(c['keypoints'])
     if not (isinstance(size,int) and 8<=size<=4096): raise ConfigError('size', repr(size), 'whole pixels from 8 to 4096')
     absent = _absent(root, c['names']) if images else np.zeros(len(c['names']),bool)
     c['frame_size'] = _frame_sizes(root, c, images, absent, screen)
-    whole = np.concatenate([np.zeros((n,2)),c['frame_size'][:,::-1]],1) if isinstance(c['box'],str) else c['box']
-    c['box'] = family_boxes(c['keypoints'],c['frame_size'],margin) if c['box'] is None else np.asarray(whole,np.float32)
+    c['box'] = _boxes(c, margin)
     tell = lambda text: lambda i: (f"{c['names'][c['file_id'][i]]}: sample {i}", text, 'a usable sample')
     keep = ~absent[c['file_id']]
     screen.mask('missing image', ~keep, tell('the image is missing or unreadable'), MediaError)
@@ -347,11 +367,11 @@ def setup(self:PoseFiles,
         for kind,(bad,text) in _bad_rows(c,a,a+65536).items():
             bad = bad&keep[a:a+65536]; screen.mask(kind, bad, lambda i: tell(text)(i+a)); keep[a:a+65536] &= ~bad
     if not duplicates: twice = _twice(c)&keep; screen.mask('duplicate', twice, tell('the same sample or frame stands twice')); keep &= ~twice
-    return self._fill(root, c, keep, size, screen, n)
+    return self._fill(root, c, keep, size, screen, n, pad)
 
 # %% ../../nbs/10_samples.ipynb #65076551
 @patch
-def _fill(self:PoseFiles, root, c, keep, size, screen, n):
+def _fill(self:PoseFiles, root, c, keep, size, screen, n, pad):
     screen.report(n); self.report = screen.counts
     if not keep.any(): raise DataError(root, f'none of {n} samples is usable: {dict(screen.counts)}', 'at least one')
     i = slice(None) if keep.all() else np.flatnonzero(keep); take = lambda k: None if c[k] is None else c[k][i]
@@ -361,7 +381,8 @@ def _fill(self:PoseFiles, root, c, keep, size, screen, n):
     self.K = take('intrinsics') if c['intrinsics'] is not None else np.broadcast_to(np.float32(np.nan),(len(self.px),5))
     self.frame,self.view,self.video_id,self.video_names = take('frame'),take('view'),take('video_id'),c['video_names']
     self.subject = None if c['subject'] is None else np.asarray(c['subject'])[i]
-    self.pictures = Pictures(root, c['names'], take('file_id'), take('box'), size, take('at'), take('mirror'), take('frame_size'), screen.on_error)
+    self.extra = {k:v[i] for k,v in c['extra'].items()}
+    self.pictures = Pictures(root, c['names'], take('file_id'), take('box'), size, take('at'), take('mirror'), take('frame_size'), screen.on_error, pad)
     return self
 
 # %% ../../nbs/10_samples.ipynb #209a8287
@@ -376,6 +397,7 @@ def labels(self:PoseFiles,
     kp = apply_affine(invert(M), torch.as_tensor(self.px[i])); vis = torch.as_tensor(self.visible[i])
     xyz = torch.full((*kp.shape[:2],3),torch.nan) if self.joints3d is None else torch.as_tensor(self.joints3d[i])*torch.stack([sign,torch.ones_like(sign),torch.ones_like(sign)],-1)[:,None]
     K = crop_intrinsics(torch.as_tensor(_matrices(self.K[i])), M, self.size); K = torch.cat([K[...,:1]*sign[:,None,None],K[...,1:]],-1)
+    K = torch.where(K.isnan().any(-1,keepdim=True).any(-2,keepdim=True), torch.nan, K)
     if (sign<0).any() and self.skeleton.flip_pairs:
         f = self.skeleton.flip_index; kp,vis,xyz = (torch.where((sign<0).view(-1,*[1]*(t.ndim-1)), t[:,f], t) for t in (kp,vis,xyz))
     out = dict(keypoints=kp, visible=vis&(kp.abs()<=1).all(-1), joints3d=xyz, intrinsics=K, **{k:torch.as_tensor(np.asarray(getattr(self,k)[i],np.int64)) for k in ('video_id','frame','view')}, index=torch.as_tensor(i))
@@ -434,7 +456,7 @@ def subset(self:PoseFiles,
     i = np.asarray(idxs); i = np.flatnonzero(i) if i.dtype==bool else i.astype(np.int64); new = copy.copy(self)
     if not len(i): raise DataError(self.name, 'an empty subset', 'at least one sample')
     for k in ('px','visible','joints3d','distortion','K','frame','view','video_id','subject'): setattr(new, k, None if (v := getattr(self,k)) is None else v[i])
-    new.pictures = self.pictures.take(i); return new
+    new.extra = {k:v[i] for k,v in self.extra.items()}; new.pictures = self.pictures.take(i); return new
 
 # %% ../../nbs/10_samples.ipynb #676c7775
 @patch

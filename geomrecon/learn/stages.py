@@ -7,13 +7,14 @@ __all__ = ['LossHistory', 'LossTerm', 'cpu_bf16', 'CPUMixedPrecision', 'PseudoLa
            'save_atomic', 'load_checkpoint', 'learner_state', 'restore_learner', 'Checkpoint', 'PoseLearner']
 
 # %% ../../nbs/40_stages.ipynb #5a744da5
-import os, random, copy, time, tempfile, torch, numpy as np
+import random, copy, time, torch, numpy as np
 from pathlib import Path
 from fastcore.basics import patch
 from fastai.callback.core import Callback, CancelEpochException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.learner import Learner, ValueMetric, Recorder
 from fastai.torch_core import get_model, to_float
+from ..data.files import atomic_path
 from ..errors import ConfigError, CheckpointError, NonFiniteLossError
 from ..losses.supervised import heatmap_loss
 from ..losses.pseudo import pseudo_labels, Teacher
@@ -188,12 +189,8 @@ def save_atomic(
     state:dict, # Plain containers and tensors
     path, # File to write
 ):
-    "`torch.save` beside `path`, then rename over it"
-    path = Path(path); path.parent.mkdir(parents=True,exist_ok=True)
-    fd,tmp = tempfile.mkstemp(dir=path.parent,prefix=path.name,suffix='.tmp'); os.close(fd)
-    try: torch.save(state,tmp); os.replace(tmp,path)
-    finally:
-        if os.path.exists(tmp): os.unlink(tmp)
+    "`torch.save`, never half written"
+    with atomic_path(path) as t: torch.save(state,t)
 
 def load_checkpoint(
     path, # File written by `save_atomic`
