@@ -11,7 +11,10 @@ import cv2, torch, numpy as np
 from dataclasses import asdict, replace
 from pathlib import Path
 from .errors import CheckpointError, DataError
-from .data.own import VideoFrames, LabelledFrames, write_video, write_dlc_csv, write_coco, atomic_path
+from .data.files import atomic_path
+from .data.labels import write_coco, write_dlc_csv
+from .data.media import write_video
+from .data.own import VideoFrames, LabelledFrames
 from .learn.learner import Preset, build_pose
 from .learn.stages import load_checkpoint, save_atomic
 from .models.adapter import PoseAdapter

@@ -33,6 +33,7 @@ class Task:
     preset:Preset # Sizes and schedule
     seed:int = 0 # Seeds weights, batches and augmentation
     device:object = None # Training device; a GPU where there is one if None
+    workers:int = 0 # Processes that read the data; for sources and targets on disk
     def __post_init__(self):
         self.out,self.preset = Path(self.out),get_preset(self.preset)
         self.device = torch.device(self.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
@@ -49,7 +50,7 @@ def dls(self:Task,
     "Loaders of this task"
     p = self.preset
     kw = dict(bs=p.adapt_bs,bs_target=p.adapt_bs_target,stride=p.stride) if target else dict(bs=p.bs)
-    return pose_dls(self.source,self.valid,self.frames if target else None,steps=p.steps,aug=p.aug,seed=self.seed,device=self.device,**kw)
+    return pose_dls(self.source,self.valid,self.frames if target else None,steps=p.steps,aug=p.aug,seed=self.seed,num_workers=self.workers,device=self.device,**kw)
 
 # %% ../nbs/53_runs.ipynb #b522f295
 def train_stage(
@@ -129,11 +130,14 @@ def evaluate(
     model:PoseAdapter, # Any adapter
     data, # Labelled target images: used here and nowhere in training
     domain:str='target', # Whose batch-norm statistics
+    bs:int=256, # Images at a time
 )->dict: # pck and pck_legacy by group, predictions
     "PCK@0.05 by joint group, in both conventions"
-    b = data.batch(np.arange(len(data))); kp,conf = model.predict(b['image'],domain)
-    vis = b['visible']
-    return dict(pck=pck_table(kp,b['keypoints'],vis,data.skeleton), pck_legacy=group_pck(legacy_pck(kp,b['keypoints'],vis),data.skeleton), keypoints=kp, confidence=conf)
+    rows = []
+    for i in np.array_split(np.arange(len(data)),-(-len(data)//bs)):
+        b = data.batch(i); rows.append((*model.predict(b['image'],domain),b['keypoints'],b['visible']))
+    kp,conf,truth,vis = map(torch.cat,zip(*rows))
+    return dict(pck=pck_table(kp,truth,vis,data.skeleton), pck_legacy=group_pck(legacy_pck(kp,truth,vis),data.skeleton), keypoints=kp, confidence=conf)
 
 def peak_rss_mb()->float:
     "Highest resident memory of this process so far, MB"

@@ -97,6 +97,14 @@ def test_coco_several_annotations(tmp_path):
     sk = read_coco(tmp_path/'train.json', None).skeleton; assert sk.joints == MOUSE4.joints and sk.bones == MOUSE4.bones and sk.flip_pairs == MOUSE4.flip_pairs
     again = read_coco(write_coco(tmp_path/'b.json', lb.names, lb.keypoints, 'mouse', lb.size, boxes=lb.boxes, state=lb.state), 'mouse'); assert np.allclose(again.keypoints, lb.keypoints, equal_nan=True) and (again.state == lb.state).all()
 
+def test_lightning_file_without_scorer(tmp_path): # as in its own tests: header cells that pandas filled, long paths, trailing zeros
+    (tmp_path/'c.csv').write_text('scorer,Unnamed: 1_level_0,Unnamed: 2_level_0,Unnamed: 3_level_0,Unnamed: 4_level_0\nbodyparts,black_mouse_nose,black_mouse_nose,black_mouse_right_ear,black_mouse_right_ear\ncoords,x,y,x,y\n'
+        'labeled-data/012609_A29/img00010035.png,259.0,401.0,252.0,373.0\nlabeled-data/012609_A29/img00010327.png,592.0,250.00000000000003,,\n')
+    lb = read_lightning_csv(tmp_path/'c.csv', None); assert lb.skeleton.joints == ('black_mouse_nose', 'black_mouse_right_ear') and lb.visible.tolist() == [[True, True], [True, False]] and lb.keypoints[1, 0].tolist() == [592, 250]
+
+def test_old_places_of_names():
+    from geomrecon.data.own import LabelledFrames, VideoFrames, atomic_path, read_coco, read_dlc_csv, read_image, read_video, video_info, write_coco, write_dlc_csv, write_video
+
 # ---------------------------------------------------------------- names
 
 def test_names(tmp_path):
@@ -198,11 +206,11 @@ print(len(fs), made-before, rss()-before)
 """
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='needs /proc')
 def test_memory_does_not_grow(tmp_path):
-    x = clip_frames(50)[0]; write_video(tmp_path/'long.mp4', (x[i % 50] for i in range(2500)), crf=30); out = {}
+    x = clip_frames(50)[0]; write_video(tmp_path/'long.mp4', (x[i % 50] for i in range(1500)), crf=30); out = {}
     for s in ('memory', 'disk', 'none'):
         o = subprocess.run([sys.executable, '-c', GROW, tmp_path/'long.mp4', s, tmp_path/'c'], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1')); assert o.returncode == 0, o.stderr
-        n, made, read = o.stdout.split(); assert n == '2500'; out[s] = float(read)
-    print(out); assert out['memory'] > 110 and out['disk'] < 40 and out['none'] < 50, out # 123 MB of crops
+        n, made, read = o.stdout.split(); assert n == '1500'; out[s] = float(read)
+    print(out); assert out['memory'] > 65 and out['disk'] < 30 and out['none'] < 40, out # 74 MB of crops
 
 def _die(v, cache):
     cut = VideoFrames._cut

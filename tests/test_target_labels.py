@@ -39,6 +39,22 @@ def test_unlabelled_view_gives_no_labels():
     f = PuppetVideos(MOUSE4, 1, 4, 48, 'real', seed=0).frames()
     for k in ('batch', 'keypoints', 'visible', 'joints3d', 'labels', 'skeleton'): assert not hasattr(f, k), k
 
+def test_frames_of_a_data_set_carry_no_labels(tmp_path):
+    "The target side of a reader knows pictures and boxes alone: with every label destroyed, training arrives at the same weights"
+    from dataclasses import replace
+    from fixtures_hands import write_mvhand
+    from geomrecon.data.hands import MVHand
+    from geomrecon.skeleton import HAND21
+    write_mvhand(tmp_path/'MVHand'); small = replace(SMALL, stride=(1, 2)); got = []
+    src, val = PuppetImages(HAND21, 500, 48, 'synthetic', seed=0), PuppetImages(HAND21, 8, 48, 'synthetic', seed=1)
+    for name in ('kept', 'gone'):
+        ds = MVHand(tmp_path/'MVHand', split='all', size=48); frames = Guarded(ds.frames())
+        if name == 'gone': ds.px[:] = np.nan; ds.visible[:] = False; ds.joints3d[:] = np.nan
+        task = Task(tmp_path/name, src, val, frames, small, seed=3, device='cpu'); learn, _ = task.pretrain(bar=False)
+        got.append(task.adapt(learn.model.pose, bar=False)[0].model.state_dict())
+    assert all(torch.equal(x, y) for x, y in zip(got[0].values(), got[1].values()))
+    for k in ('batch', 'keypoints', 'visible', 'joints3d', 'labels', 'skeleton'): assert not hasattr(ds.frames(), k), k
+
 def test_eval_labels_change_no_weight(tmp_path, monkeypatch):
     "`adapt --eval` with right, with wrong and without labels arrives at the same weights"
     import cv2

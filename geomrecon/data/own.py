@@ -333,11 +333,14 @@ def _writing(path, size):
     path.parent.mkdir(parents=True, exist_ok=True); part,f = path.with_suffix('.part'),None
     f = open(part,'a+b')
     if not _lock(f): f.close(); part = path.with_suffix(f'.{os.getpid()}.part'); part.unlink(missing_ok=True); f = open(part,'a+b')
-    with f:
-        n = _sound_prefix(CropFile(part, size)); f.truncate(n*_record(size).itemsize)
-        yield f,n
-        f.flush(); os.fsync(f.fileno())
-        if part.exists(): os.replace(part, path)
+    try:
+        with f:
+            n = _sound_prefix(CropFile(part, size)); f.truncate(n*_record(size).itemsize)
+            yield f,n
+            f.flush(); os.fsync(f.fileno())
+            if part.exists(): os.replace(part, path)
+    finally:
+        if part!=path.with_suffix('.part'): part.unlink(missing_ok=True)
 
 def _lock(f):
     try: import fcntl; fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB); return True
@@ -677,7 +680,7 @@ def _finish(self:VideoFrames, m, boxes, found, bg, heads):
 @patch
 def _in_memory(self:VideoFrames, m, boxes, found, bg):
     "The part with its crops in one array, which grows if the header stated too few frames"
-    data,heads,n = np.empty((max(m.stated,1),3,self.size,self.size),np.uint8),[],0
+    data,heads,n = np.empty((max(1, min(m.stated, int(1e9)//(3*self.size**2))),3,self.size,self.size),np.uint8),[],0 # headers lie
     for r in self._cut(m, boxes, found):
         heads.append(_head(r))
         if not r['hw'][0]: continue
