@@ -515,7 +515,16 @@ def _decode(self:VideoFrames, v, todo, out):
     for i,x in source:
         for k,j in rows[i]:
             if x.shape[:2]!=tuple(self.frame_size[j]): raise MediaError(m.path, f'frame {m.frame_name(i)} is {x.shape[:2]}', f'{tuple(self.frame_size[j].tolist())}, as before')
-            out[k] = crop_frame(x, self.boxes[j], self.size, self.pad).transpose(2,0,1); self._remember(j, out[k])
+            out[k] = _crop(x, self.boxes[j], self.size, self.pad).transpose(2,0,1); self._remember(j, out[k])
+
+# %% ../../nbs/14_own_data.ipynb #2adfa5c3
+def _crop(x, box, size, pad, most=2048):
+    "`crop_frame`; a frame whose box is very large is averaged down first, so that the work stays bounded"
+    f = int(max(box[2:])//most)
+    if f>1:
+        x = cv2.copyMakeBorder(x, 0, -x.shape[0]%f, 0, -x.shape[1]%f, cv2.BORDER_REPLICATE); box = np.asarray(box,np.float64)/f
+        x = cv2.resize(x, (x.shape[1]//f,x.shape[0]//f), interpolation=cv2.INTER_AREA)
+    return crop_frame(x, box, size, pad)
 
 @patch
 def _reader(self:VideoFrames, v, most=4):
@@ -656,7 +665,7 @@ def _cut(self:VideoFrames, m, boxes, found, start=0, count=0):
         if x is not None:
             hw = x.shape[:2]; pick = pick or _picker(m, boxes, found is not None, hw)
             r['hw'],r['box'] = hw,pick(j,i,hw); j += 1
-            r['data'] = crop_frame(x, r['box'], self.size, self.pad).transpose(2,0,1)
+            r['data'] = _crop(x, r['box'], self.size, self.pad).transpose(2,0,1)
         yield _seal(r)
 
 # %% ../../nbs/14_own_data.ipynb #0379bb09
