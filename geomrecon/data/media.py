@@ -81,6 +81,13 @@ def _on_grid(img, x, y, w, h):
     "A box of whole pixels inside the image can be cut out and resized, which is quicker"
     return x==int(x)>=0 and y==int(y)>=0 and w==int(w) and h==int(h) and x+w<=img.shape[1] and y+h<=img.shape[0]
 
+def _bounded(img, x, y, w, h, most=2048):
+    "A frame whose box is very large is averaged down first, so that the work stays bounded"
+    f = int(max(w,h)//most)
+    if f<2: return img,(x,y,w,h)
+    img = cv2.copyMakeBorder(img, 0, -img.shape[0]%f, 0, -img.shape[1]%f, cv2.BORDER_REPLICATE)
+    return cv2.resize(img, (img.shape[1]//f,img.shape[0]//f), interpolation=cv2.INTER_AREA), (x/f,y/f,w/f,h/f)
+
 def crop_frame(
     img, # (H,W,3) uint8
     box, # x, y, width, height; edges
@@ -88,7 +95,7 @@ def crop_frame(
     pad:str='border', # Outside the frame: 'border' repeats the rim, 'zeros' is black
 )->np.ndarray: # (size,size,3) uint8
     "Cut `box` out of `img` at `size`, with subpixel position and antialiasing"
-    x,y,w,h = map(float, box)
+    img,(x,y,w,h) = _bounded(img, *map(float, box))
     if _on_grid(img, x, y, w, h): return cv2.resize(img[int(y):int(y+h),int(x):int(x+w)], (size,size), interpolation=cv2.INTER_AREA if w>=2*size else cv2.INTER_LINEAR)
     k = max(1, int(np.ceil(max(w,h)/size))); n = size*k
     M = np.array([[w/n,0,x+w/n/2-.5],[0,h/n,y+h/n/2-.5]])
@@ -129,9 +136,10 @@ def _open(path):
     if not Path(path).is_file(): raise MediaError(path, 'no such file', 'a video')
     try: c = av.open(str(path), metadata_errors='replace')
     except (av.error.FFmpegError, OSError, ValueError) as e: raise MediaError(path, f'cannot be opened ({getattr(e,"strerror",None) or type(e).__name__})', 'a video') from None
-    if not c.streams.video: c.close(); raise MediaError(path, 'no picture stream', 'a video')
-    c.streams.video[0].thread_type = 'AUTO'
-    return c,c.streams.video[0]
+    s = c.streams.video[0] if c.streams.video else None
+    if s is None or s.codec_context is None: c.close(); raise MediaError(path, f'no picture stream{"" if s is None else " that can be decoded"}', 'a video')
+    s.codec_context.thread_count = 1 # threads conceal damage differently each time, and do not live on in a forked process
+    return c,s
 
 # %% ../../nbs/10_media.ipynb #63f18edc
 def _decode(c, s, tally):
@@ -147,8 +155,10 @@ def _decode(c, s, tally):
             continue
         yield from frames
 
+_ONE = dict(threads=1) if 'threads' in (av.VideoFrame.reformat.__doc__ or '') else {}
+
 def _rgb(f):
-    x,r = f.to_ndarray(format='rgb24'), getattr(f,'rotation',0) or 0
+    x,r = f.to_ndarray(format='rgb24', **_ONE), getattr(f,'rotation',0) or 0
     return np.ascontiguousarray(np.rot90(x, round(r/90))) if r else x
 
 # %% ../../nbs/10_media.ipynb #8c261031
@@ -217,7 +227,7 @@ def _file_stamp(path): st = os.stat(path); return st.st_size,st.st_mtime_ns
 # %% ../../nbs/10_media.ipynb #f4196cde
 def _checksum(f):
     "Of the picture alone: the padding at the end of each row is not the same twice"
-    if not f.format.name.startswith(('yuv','gray')) or f.format.name.startswith('yuyv'): return zlib.crc32(f.to_ndarray(format='rgb24'))
+    if not f.format.name.startswith(('yuv','gray')) or f.format.name.startswith('yuyv'): return zlib.crc32(f.to_ndarray(format='rgb24', **_ONE))
     crc = 0
     for p,c in zip(f.planes, f.format.components):
         x = np.frombuffer(p, np.uint8)[:p.line_size*p.height].reshape(p.height, p.line_size)

@@ -515,17 +515,9 @@ def _decode(self:VideoFrames, v, todo, out):
     for i,x in source:
         for k,j in rows[i]:
             if x.shape[:2]!=tuple(self.frame_size[j]): raise MediaError(m.path, f'frame {m.frame_name(i)} is {x.shape[:2]}', f'{tuple(self.frame_size[j].tolist())}, as before')
-            out[k] = _crop(x, self.boxes[j], self.size, self.pad).transpose(2,0,1); self._remember(j, out[k])
+            out[k] = crop_frame(x, self.boxes[j], self.size, self.pad).transpose(2,0,1); self._remember(j, out[k])
 
-# %% ../../nbs/14_own_data.ipynb #2adfa5c3
-def _crop(x, box, size, pad, most=2048):
-    "`crop_frame`; a frame whose box is very large is averaged down first, so that the work stays bounded"
-    f = int(max(box[2:])//most)
-    if f>1:
-        x = cv2.copyMakeBorder(x, 0, -x.shape[0]%f, 0, -x.shape[1]%f, cv2.BORDER_REPLICATE); box = np.asarray(box,np.float64)/f
-        x = cv2.resize(x, (x.shape[1]//f,x.shape[0]//f), interpolation=cv2.INTER_AREA)
-    return crop_frame(x, box, size, pad)
-
+# %% ../../nbs/14_own_data.ipynb #8823dfc2
 @patch
 def _reader(self:VideoFrames, v, most=4):
     "The reader of video `v`; few are open at a time"
@@ -540,7 +532,7 @@ def _remember(self:VideoFrames, j, x):
     self._recent[j] = x.copy()
     while len(self._recent)*x.nbytes>self.recent_bytes: self._recent.popitem(last=False)
 
-# %% ../../nbs/14_own_data.ipynb #8823dfc2
+# %% ../../nbs/14_own_data.ipynb #676c7775
 @patch
 def _still(self:VideoFrames, v, i):
     "Image `i` of a series; with images left out, the nearest readable one instead"
@@ -556,7 +548,7 @@ def _still(self:VideoFrames, v, i):
         if k==0 or x.shape[:2]==tuple(self.frame_size[mine[self.frame[mine]==i][0]]): return x
     raise MediaError(m.files[i], 'cannot be read, nor can the images around it', 'images')
 
-# %% ../../nbs/14_own_data.ipynb #676c7775
+# %% ../../nbs/14_own_data.ipynb #33569435
 @patch
 def to_frame(self:VideoFrames,
     kp, # (n,K,2) positions in the crops, [-1,1]
@@ -573,7 +565,7 @@ def to_crop(self:VideoFrames,
     "Positions in the crops, [-1,1]; the inverse of `to_frame`"
     return apply_affine(invert(self.matrix[idxs]), torch.as_tensor(px, dtype=torch.float32))
 
-# %% ../../nbs/14_own_data.ipynb #33569435
+# %% ../../nbs/14_own_data.ipynb #dd35a07c
 @patch
 def name(self:VideoFrames,
     i:int, # Index
@@ -591,7 +583,7 @@ def _bar(gen, total, text, on):
         if n<total: bar.update(n)
     bar.update(total)
 
-# %% ../../nbs/14_own_data.ipynb #dd35a07c
+# %% ../../nbs/14_own_data.ipynb #94c4a1ff
 @patch
 def _part(self:VideoFrames, m, crop, background, side):
     "Rows of one video, with its crops or the file that holds them"
@@ -620,7 +612,7 @@ def _boxes_arg(crop):
     try: return np.atleast_2d(np.asarray(crop, np.float32))
     except (TypeError, ValueError) as e: raise DataError('crop', f'not an array of boxes ({e})', '(N,4)') from None
 
-# %% ../../nbs/14_own_data.ipynb #94c4a1ff
+# %% ../../nbs/14_own_data.ipynb #728d8982
 @patch
 def _motion(self:VideoFrames, m, background, side):
     "Motion boxes, from the cache if they are there"
@@ -665,7 +657,7 @@ def _cut(self:VideoFrames, m, boxes, found, start=0, count=0):
         if x is not None:
             hw = x.shape[:2]; pick = pick or _picker(m, boxes, found is not None, hw)
             r['hw'],r['box'] = hw,pick(j,i,hw); j += 1
-            r['data'] = _crop(x, r['box'], self.size, self.pad).transpose(2,0,1)
+            r['data'] = crop_frame(x, r['box'], self.size, self.pad).transpose(2,0,1)
         yield _seal(r)
 
 # %% ../../nbs/14_own_data.ipynb #0379bb09
@@ -685,7 +677,7 @@ def _finish(self:VideoFrames, m, boxes, found, bg, heads):
     found = np.ones(ok.sum(),bool) if found is None else found[:ok.sum()]
     return dict(boxes=rec['box'][ok], frame=rec['frame'][ok], frame_size=rec['hw'][ok], found=found, row=np.flatnonzero(ok), side=np.median(rec['box'][ok][:,2]), background=bg, lost=(~ok).sum())
 
-# %% ../../nbs/14_own_data.ipynb #728d8982
+# %% ../../nbs/14_own_data.ipynb #0eb2e674
 @patch
 def _in_memory(self:VideoFrames, m, boxes, found, bg):
     "The part with its crops in one array, which grows if the header stated too few frames"
@@ -699,7 +691,7 @@ def _in_memory(self:VideoFrames, m, boxes, found, bg):
 
 def _head(r): return {k:r[k].copy() for k in ('frame','hw','box')}
 
-# %% ../../nbs/14_own_data.ipynb #0eb2e674
+# %% ../../nbs/14_own_data.ipynb #4bc60110
 _ROWS = ('boxes','frame','frame_size','found','row','side','background','lost')
 
 @patch
@@ -720,7 +712,7 @@ def _all_of(self:VideoFrames, f, p):
         data[k] = r['data']
     return dict(p, data=data)
 
-# %% ../../nbs/14_own_data.ipynb #4bc60110
+# %% ../../nbs/14_own_data.ipynb #85db803d
 @patch
 def _to_file(self:VideoFrames, m, boxes, found, bg, key):
     "Crops into a file, going on where an earlier run was interrupted"
@@ -733,7 +725,7 @@ def _to_file(self:VideoFrames, m, boxes, found, bg, key):
     _save(self.cache/f'crops-{key}.npz', **p); make_room(self.cache, self.cache_bytes, 0, self._mine); f = CropFile(path, self.size)
     return dict(p, file=f) if self.store=='disk' else self._all_of(f, p) or self._in_memory(m, boxes, found, bg)
 
-# %% ../../nbs/14_own_data.ipynb #85db803d
+# %% ../../nbs/14_own_data.ipynb #dd22c491
 @patch
 def _plan(self:VideoFrames, m, boxes, found, bg):
     "Rows without crops: which frames there are, and their boxes"
@@ -767,7 +759,7 @@ def check_stride(
         if n<2: raise DataError(name, f'{n} frame', 'at least 2 frames to train on')
         if n<=stride: raise DataError(name, f'{n} frames', f'more than the stride of {stride}')
 
-# %% ../../nbs/14_own_data.ipynb #dd22c491
+# %% ../../nbs/14_own_data.ipynb #83bb7f85
 @patch
 def originals(self:VideoFrames,
     idxs=None, # Crops wanted; None: all
@@ -782,7 +774,7 @@ def originals(self:VideoFrames,
             if f in index: yield index[f],x
             if f>=last: break
 
-# %% ../../nbs/14_own_data.ipynb #83bb7f85
+# %% ../../nbs/14_own_data.ipynb #cc0e7694
 @patch
 def show_boxes(self:VideoFrames,
     idxs=None, # Frames to show; None: a spread
@@ -800,7 +792,7 @@ def show_boxes(self:VideoFrames,
     for ax in axs[0]: ax.axis('off')
     return fig
 
-# %% ../../nbs/14_own_data.ipynb #cc0e7694
+# %% ../../nbs/14_own_data.ipynb #19b9b0fe
 @patch
 def contact_sheet(self:VideoFrames,
     n:int=32, # How many crops, spread evenly
@@ -813,7 +805,7 @@ def contact_sheet(self:VideoFrames,
     s = self.size
     return x.reshape(-1,cols,s,s,3).transpose(0,2,1,3,4).reshape(-1,cols*s,3)
 
-# %% ../../nbs/14_own_data.ipynb #19b9b0fe
+# %% ../../nbs/14_own_data.ipynb #9452b04b
 @patch
 def show_crops(self:VideoFrames,
     n:int=32, # How many crops, spread evenly
@@ -857,7 +849,7 @@ class LabelledFrames:
         "dict of image (n,3,S,S) uint8, keypoints (n,K,2) in [-1,1], visible (n,K)"
         return dict(image=self.frames.images(idxs), keypoints=self.keypoints[idxs].clone(), visible=self.visible[idxs].clone())
 
-# %% ../../nbs/14_own_data.ipynb #9452b04b
+# %% ../../nbs/14_own_data.ipynb #5bb07aa9
 @patch
 def show(self:LabelledFrames,
     idxs=(0,1,2,3), # Which images
@@ -901,7 +893,7 @@ class OwnPoses(PoseFiles):
         self.setup(root, dict(file=file, keypoints=kp, visible=vis, frame_size=hw, box=box, video=vid, frame=frame), size, margin=margin, on_error=on_error, screen=screen, images=images)
         self.report.update({'few keypoints':int(few.sum())} if few.any() else {})
 
-# %% ../../nbs/14_own_data.ipynb #5bb07aa9
+# %% ../../nbs/14_own_data.ipynb #e1b14da2
 @patch
 def show(self:OwnPoses,
     n:int=8, # How many, spread over the set
