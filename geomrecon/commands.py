@@ -45,7 +45,7 @@ def benchmark(
     if gap and conv is None: raise ConfigError('gap', f'no second convention for skeleton {sk.name!r}', f'one of {list(ANNOTATION_GAP)}')
     video = lambda n,f,split: PuppetVideos(sk,n,f,p.size,'real',seed=0,split=split,convention=conv,cache=cache)
     src,val = PuppetImages(sk,10_000_000,p.size,'synthetic',seed=seed),PuppetImages(sk,96,p.size,'synthetic',seed=seed+10_000)
-    return Task(out,src,val,video(n_videos,n_frames,'train').frames(),p,seed), video(16,16,'test')
+    return Task(out,src,val,video(n_videos,n_frames,'train').frames(),p,seed,data=dict(source='synthetic',target=f'{n_videos} x {n_frames}, gap {gap}')), video(16,16,'test')
 
 # %% ../nbs/55_commands.ipynb #7010796a
 def _strips(model, frames, pairs, skeleton):
@@ -171,7 +171,7 @@ def fit_skeleton(
 # %% ../nbs/55_commands.ipynb #88df1ad3
 def train(
     source:str, # Labelled data set, NAME:FOLDER?option=value&option=value; `geomrecon data` lists names and options
-    target:str, # Data set of the target domain; only its images are used
+    target:str, # Data set of the target domain: its images, cut out by the boxes of its labels as the comparison methods do; nothing else of the labels is used
     out:str, # Folder for checkpoints and the report
     test:str=None, # Labelled data set of the target domain, to measure with
     preset:str='small', # Sizes and schedule
@@ -179,14 +179,17 @@ def train(
     control:str='none', # Controls: none, bn (batch-norm statistics alone) or time (also the source trained on for the same time)
     workers:int=2, # Processes that read the data
     on_error:str='raise', # What to do about unusable samples and images: raise, or skip (left out, counted and reported)
+    cache:str=None, # Folder in which all crops are made once (3 x size x size bytes each): for clips like SURREAL's, and for large photographs
     fresh:bool=False, # Start over instead of resuming or reusing what is in --out
     bar:bool=True, # Progress bars
 )->dict: # results, as in results.json
     "Pre-train on a labelled data set and adapt to another without its labels"
     choose('control',control,('none','bn','time')); p = get_preset(preset); kw = dict(size=p.size,on_error=on_error)
-    _tick('reading the indices'); src = open_dataset(source,split='train',**kw); frames = open_dataset(target,split='train',**kw).frames()
-    ev = None if test is None else fit_skeleton(open_dataset(test,split='test',**kw),src.skeleton)
-    out = prepare_out(out,fresh); task = Task(out,*hold_out(src,96,seed),frames,p,seed,workers=workers)
+    _tick('reading the indices'); ready = (lambda ds: ds) if cache is None else (lambda ds: ds.pack(cache,bar))
+    read = lambda spec,part: ready(open_dataset(spec,split=part,**kw))
+    src,frames = read(source,'train'),read(target,'train').frames()
+    ev = None if test is None else fit_skeleton(read(test,'test'),src.skeleton)
+    out = prepare_out(out,fresh); task = Task(out,*hold_out(src,96,seed),frames,p,seed,workers=workers,data=dict(source=source,target=target))
     r = run_stages(task,ev,control,bar); save_model(out/'model.pth',r.full.model,src.skeleton,p,seed=seed,crop='whole')
     _tick('writing the report')
     res = dict(rows=r.rows,peak_rss_mb=round(peak_rss_mb()),seed=seed,preset=p.name,skeleton=src.skeleton.name,source=source,target=target,test=test); write_results(out,res)
@@ -226,7 +229,7 @@ def data(
 # %% ../nbs/55_commands.ipynb #b7020361
 def adapt(
     skeleton:str, # hand, body, mouse, a skeleton file with a rig, or 'source': that of the labelled source
-    target:list, # Videos or image folders, without labels
+    target:list, # Videos, image folders or folders of videos, without labels
     out:str, # Folder for weights, predictions and report
     source:str='randomised', # Labelled source: a style of rendered figures (randomised, narrow, synthetic, real), or a data set, NAME:FOLDER?option=value, such as coco:labels.json
     crop:str='motion', # motion (fixed camera), whole, or a CSV of boxes
@@ -251,7 +254,7 @@ def adapt(
     _tick('reading the target'); frames = VideoFrames(target,p.size,crop,step=step,cache=cache,progress=bar)
     if files is None: _tick('rendering the source')
     src,val = hold_out(fit_skeleton(files,sk),96,seed) if files is not None else rendered(sk,p.size,source,seed,pool,cache,bar)
-    task = Task(out,src,val,frames,p,seed,workers=workers)
+    names = [Path(t).name for t in target]; task = Task(out,src,val,frames,p,seed,workers=workers,data=dict(source=f'{source} {pool}',target=f'{names} {crop} {step}'))
     runs = {}
     _tick('pre-training on the labelled source'); l,s = task.pretrain(bar); runs['source'] = (l,s,'source')
     _tick('adaptation with pseudo-labels'); a,sp = task.adapt(l.model.pose,('pseudo',),bar=bar); runs['pseudo'] = (a,sp,'target')
@@ -300,7 +303,7 @@ def _adapt_report(out, task, runs, labels, eval_path, source, video):
         row.update(motion_figures(px[frames.video_id==0],frames.sides[0]),confidence=dict(all=lik.mean().item()))
         rows.append(row)
     write_predictions(out,frames,*poses['full'][:2],sk)
-    if video: write_video(out/'labelled.mp4',labelled_frames(frames,[poses['full'][:2]],sk),frames.fps[0] or 30)
+    for v,m in enumerate(frames.media if video else []): write_video(out/(f'labelled_{v}_{m.path.stem}.mp4' if v else 'labelled.mp4'),labelled_frames(frames,[poses['full'][:2]],sk,video=v),frames.fps[v] or 30)
     clip = video and write_video(out/'before_after.mp4',(x for i,x in zip(range(450),labelled_frames(frames,[poses[m][:2] for m in ('source','full')],sk,['source only','adapted'],height=300))),frames.fps[0] or 30)
     res = dict(rows=rows,peak_rss_mb=round(peak_rss_mb()),seed=task.seed,preset=p.name,skeleton=sk.name,source=source); write_results(out,res)
     curves = {f'{m}: {k}':v for m,(l,_,_) in runs.items() for k,v in l.loss_history.steps.items()}
@@ -322,7 +325,7 @@ def _adapt_sections(task, runs, poses, ev):
 # %% ../nbs/55_commands.ipynb #a2261f19
 def predict(
     model:str, # Folder of a run, or a model file
-    input:str, # Image, folder of images, or video
+    input:str, # Image, video, or folder of images or of videos
     out:str, # Folder to write into
     crop:str=None, # motion, whole or a CSV of boxes; as in the run if not given
     step:int=1, # Every step-th frame

@@ -124,10 +124,17 @@ def crop_options(
     if bg is None: raise DataError('crop', "'motion' for a single image", "a model adapted with --crop motion, or --crop whole, or boxes")
     return dict(crop=crop,side=meta.get('side'),background=np.asarray(bg))
 
+def _draw(frames, poses, skeleton, v, out, step):
+    "A labelled video for input `v`, or an overlay for each of its images; numbered where there are several inputs"
+    m,several = frames.media[v],len(frames.media)>1; drawn = labelled_frames(frames,[poses],skeleton,video=v); stem = f'{v}_'*several+Path(m.path).stem
+    if not m.files: write_video(out/f'{stem}_pose.mp4',drawn,fps=(frames.fps[v] or 30)/step); return
+    for i,x in zip(np.flatnonzero(frames.video_id==v),drawn):
+        with atomic_path((out/stem if several else out)/f'{Path(frames.name(i)).stem}_pose.png') as t: cv2.imwrite(str(t),x[...,::-1])
+
 IMAGES = ('.png','.jpg','.jpeg','.bmp','.tif','.tiff','.webp')
 def predict_media(
     model, skeleton, preset, meta, # From `load_model`
-    source, # Image, folder of images, or video
+    source, # Image, video, or folder of images or of videos
     out, # Folder to write into
     crop=None, # 'motion', 'whole', a CSV of boxes; the run's if None
     step:int=1, # Every `step`-th frame
@@ -135,13 +142,9 @@ def predict_media(
 )->tuple: # frames, joints in frame pixels, likelihoods
     "Predict and write everything: overlays or labelled video, CSV, JSON"
     source,out = Path(source),Path(out)
-    is_image,is_folder = source.suffix.lower() in IMAGES,source.is_dir()
+    is_image = source.suffix.lower() in IMAGES
     frames = VideoFrames([source],preset.size,step=step,progress=progress,**crop_options(meta,crop,is_image))
     px,lik,_ = predict_frames(model,frames)
     write_predictions(out,frames,px,lik,skeleton)
-    drawn = labelled_frames(frames,[(px,lik)],skeleton)
-    if is_image or is_folder:
-        for i,x in enumerate(drawn):
-            with atomic_path(out/f'{Path(frames.name(i)).stem}_pose.png') as t: cv2.imwrite(str(t),x[...,::-1])
-    else: write_video(out/f'{source.stem}_pose.mp4',drawn,fps=(frames.fps[0] or 30)/step)
+    for v in range(len(frames.media)): _draw(frames,(px,lik),skeleton,v,out,step)
     return frames,px,lik

@@ -7,7 +7,7 @@ __all__ = ['Task', 'train_stage', 'evaluate', 'peak_rss_mb', 'render_pool']
 
 # %% ../nbs/53_runs.ipynb #5a744da5
 import copy, sys, torch, numpy as np
-from dataclasses import dataclass, asdict
+from dataclasses import dataclass, asdict, field
 from pathlib import Path
 from fastcore.basics import patch
 from .errors import CheckpointError
@@ -34,13 +34,14 @@ class Task:
     seed:int = 0 # Seeds weights, batches and augmentation
     device:object = None # Training device; a GPU where there is one if None
     workers:int = 0 # Processes that read the data; for sources and targets on disk
+    data:dict = field(default_factory=dict) # What `source` and `target` are, as text: a checkpoint of other data is then refused
     def __post_init__(self):
         self.out,self.preset = Path(self.out),get_preset(self.preset)
         self.device = torch.device(self.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     @property
     def skeleton(self): return self.source.skeleton
     @property
-    def meta(self): return dict(preset=plain(asdict(self.preset)),skeleton=skeleton_to_dict(self.skeleton),seed=self.seed)
+    def meta(self): return dict(preset=plain(asdict(self.preset)),skeleton=skeleton_to_dict(self.skeleton),seed=self.seed,source=self.data.get('source'))
 
 # %% ../nbs/53_runs.ipynb #73156ed4
 @patch
@@ -96,7 +97,7 @@ def adapt(self:Task,
     "Adaptation stage: a `PoseLearner` adapted to the target, and its seconds"
     p = self.preset; torch.manual_seed(self.seed+1); np.random.seed(self.seed+1)
     learn = adapt_learner(self.dls(True),pose,p,terms)
-    return learn,train_stage(learn,self.out/f'{name or "_".join(terms)}.ckpt',p.adapt_epochs,dict(self.meta,stage=list(terms)),p.drops,bar)
+    return learn,train_stage(learn,self.out/f'{name or "_".join(terms)}.ckpt',p.adapt_epochs,dict(self.meta,target=self.data.get('target'),stage=list(terms)),p.drops,bar)
 
 # %% ../nbs/53_runs.ipynb #3444bda0
 @patch
