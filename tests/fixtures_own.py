@@ -42,7 +42,7 @@ def write_coco_tree(root, n=6, seed=0, state=None):
     if state is not None: state = np.full(t['keypoints'].shape[:2], 2); state[1, 2], state[4, 1] = 1, 0; t['state'] = state
     (Path(root)/'train.json').write_text(json.dumps(coco_dict(t, state))); return t
 
-def table(kp, index, likelihood=None, individuals=None, scorer='anna', joints=JOINTS):
+def table(kp, index, likelihood=None, individuals=None, scorer='lab', joints=JOINTS):
     "A DeepLabCut table; kp (N,4,2), or (N,A,4,2) with individuals"
     x = kp if likelihood is None else np.concatenate([kp, likelihood[..., None]], -1)
     levels, names = [[scorer], list(joints), ['x', 'y', 'likelihood'][:x.shape[-1]]], ['scorer', 'bodyparts', 'coords']
@@ -53,11 +53,11 @@ def three(names, folder='clip'): return pd.MultiIndex.from_tuples([('labeled-dat
 def plain(names, folder='clip'): return [f'labeled-data/{folder}/{n}' for n in names]
 
 def write_dlc_tree(root, n=6, seed=0, h5=True, csv=True):
-    "root/labeled-data/clip/*, root/CollectedData_anna.csv and .h5 as DeepLabCut writes them; one joint is not labelled"
+    "root/labeled-data/clip/*, root/CollectedData_lab.csv and .h5 as DeepLabCut writes them; one joint is not labelled"
     root = Path(root); t = write_images(root/'labeled-data'/'clip', n, seed=seed, several=())
     t['keypoints'][1, 2] = np.nan; df = table(t['keypoints'], three(t['names']))
-    if csv: df.to_csv(root/'CollectedData_anna.csv')
-    if h5: df.to_hdf(root/'CollectedData_anna.h5', key='df_with_missing', mode='w')
+    if csv: df.to_csv(root/'CollectedData_lab.csv')
+    if h5: df.to_hdf(root/'CollectedData_lab.h5', key='df_with_missing', mode='w')
     return t
 
 def write_lightning_tree(root, n=6, seed=0):

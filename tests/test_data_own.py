@@ -29,7 +29,7 @@ def dots(ds, reach=7):
 
 def test_dlc_csv_as_pandas_writes_it(tmp_path):
     t = write_dlc_tree(tmp_path)
-    lb = read_dlc_csv(tmp_path/'CollectedData_anna.csv', 'mouse')
+    lb = read_dlc_csv(tmp_path/'CollectedData_lab.csv', 'mouse')
     assert np.allclose(lb.keypoints, t['keypoints'], atol=1e-4, equal_nan=True) and lb.names == [f'labeled-data/clip/{n}' for n in t['names']]
     assert not lb.visible[1, 2] and lb.visible.sum() == 23
 
@@ -64,7 +64,7 @@ class Evil:
 @pytest.mark.parametrize('protocol', [0, 2, 4])
 def test_h5_runs_nothing(tmp_path, protocol):
     write_dlc_tree(tmp_path/'d', 3); kp = np.ones((3, 4, 2)); ran = tmp_path/'ran'; payload = pickle.dumps(Evil(f'touch {ran}'), protocol)
-    write_dlc_h5(tmp_path/'t.h5', kp, np.ones((3, 4)), 'mouse'); bases = [tmp_path/'d'/'CollectedData_anna.h5', tmp_path/'t.h5']; tried = 0
+    write_dlc_h5(tmp_path/'t.h5', kp, np.ones((3, 4)), 'mouse'); bases = [tmp_path/'d'/'CollectedData_lab.h5', tmp_path/'t.h5']; tried = 0
     for base in bases:
         with h5py.File(base) as f: places = []; f.visititems(lambda n, o: places.append((n, list(o.attrs), isinstance(o, h5py.Dataset))))
         for n, attrs, array in places:
@@ -109,7 +109,7 @@ def test_old_places_of_names():
 # ---------------------------------------------------------------- names
 
 def test_names(tmp_path):
-    t = write_dlc_tree(tmp_path, h5=False); p = tmp_path/'CollectedData_anna.csv'
+    t = write_dlc_tree(tmp_path, h5=False); p = tmp_path/'CollectedData_lab.csv'
     p.write_text(p.read_text().replace('leftear', 'Ear_L').replace('rightear', 'right-ear').replace('snout', 'nose'))
     with pytest.raises(LabelError, match=r"unknown \['nose', 'Ear_L', 'right-ear'\].*did you mean names=\{.*'Ear_L': 'leftear'"): read_labels(p, 'mouse')
     with pytest.raises(LabelError, match="lacks the joints \\['snout'\\]"): read_labels(p, 'mouse', rename='auto')
@@ -150,7 +150,7 @@ def test_coco_source(tmp_path):
     d = json.loads((tmp_path/'train.json').read_text()); d['annotations'][0]['iscrowd'] = 1; d['annotations'][1].pop('bbox'); [m.pop('height') for m in d['images']]; (tmp_path/'train.json').write_text(json.dumps(d))
     ds = CocoPoses(tmp_path/'train.json', **kw); assert len(ds) == 6 and dots(ds)[[1, 3]].max() < .1
 
-@pytest.mark.parametrize('file', ['CollectedData_anna.csv', 'CollectedData_anna.h5'])
+@pytest.mark.parametrize('file', ['CollectedData_lab.csv', 'CollectedData_lab.h5'])
 def test_dlc_source(tmp_path, file):
     t = write_dlc_tree(tmp_path); ds = DlcPoses(tmp_path/file, skeleton='mouse', size=64)
     assert np.allclose(px(ds), t['keypoints'], atol=1e-3, equal_nan=True) and dots(ds).max() < .12 and (ds.frame == range(6)).all() and len(np.unique(ds.video_id)) == 1
@@ -322,7 +322,7 @@ def test_missing_folders(tmp_path):
     with pytest.raises(LabelError, match='e.json'): CocoPoses(tmp_path/'e.json', tmp_path)
 
 @quiet
-@pytest.mark.parametrize('file', ['CollectedData_anna.csv', 'CollectedData_anna.h5'])
+@pytest.mark.parametrize('file', ['CollectedData_lab.csv', 'CollectedData_lab.h5'])
 def test_dlc_bad_rows(tmp_path, file):
     t = write_dlc_tree(tmp_path); kp = t['keypoints'].copy(); kp[0, 0, 0] = np.nan; kp[2, 1] = 1e7; kp[3] = 5e4; kp[5] = np.nan
     df = table(kp, three(t['names'])); df.to_csv(tmp_path/file) if file.endswith('csv') else df.to_hdf(tmp_path/file, key='df_with_missing', mode='w'); make = lambda e: DlcPoses(tmp_path/file, skeleton='mouse', size=32, on_error=e)
@@ -333,7 +333,7 @@ def test_dlc_bad_rows(tmp_path, file):
     with pytest.raises(MediaError, match='img001.jpg'): ds.batch([0])
 
 def test_text_in_a_cell(tmp_path):
-    write_dlc_tree(tmp_path, h5=False); p = tmp_path/'CollectedData_anna.csv'; rows = p.read_text().split('\n'); r = rows[4].split(','); r[5] = 'oops'; rows[4] = ','.join(r); p.write_text('\n'.join(rows))
+    write_dlc_tree(tmp_path, h5=False); p = tmp_path/'CollectedData_lab.csv'; rows = p.read_text().split('\n'); r = rows[4].split(','); r[5] = 'oops'; rows[4] = ','.join(r); p.write_text('\n'.join(rows))
     with pytest.raises(LabelError, match="img001.jpg.*leftear.*'oops'"): DlcPoses(p)
     with pytest.warns(UserWarning, match='oops'): assert len(DlcPoses(p, on_error='skip')) == 5
 
@@ -346,7 +346,7 @@ def test_fuzz_coco(tmp_path):
 
 @quiet
 def test_fuzz_dlc_csv(tmp_path):
-    write_dlc_tree(tmp_path, 4, h5=False); fuzz(lambda r: read_all(lambda e: DlcPoses(r/'CollectedData_anna.csv', r, 'mouse', size=32, on_error=e)), tmp_path, N, seed=3)
+    write_dlc_tree(tmp_path, 4, h5=False); fuzz(lambda r: read_all(lambda e: DlcPoses(r/'CollectedData_lab.csv', r, 'mouse', size=32, on_error=e)), tmp_path, N, seed=3)
 
 @quiet
 def test_fuzz_lightning(tmp_path):
@@ -365,9 +365,9 @@ def _poke(p, r):
 @quiet
 def test_fuzz_h5(tmp_path):
     for k, t in enumerate(('labels', 'predictions')):
-        root = tmp_path/t; write_dlc_tree(root, 4, csv=False); p = root/'CollectedData_anna.h5'
+        root = tmp_path/t; write_dlc_tree(root, 4, csv=False); p = root/'CollectedData_lab.h5'
         if k: names = sorted(f.name for f in (root/'labeled-data'/'clip').iterdir()); table(np.full((4, 4, 2), 40.)+np.arange(8).reshape(4, 2), plain(names), np.ones((4, 4))).to_hdf(p, key='df_with_missing', mode='w', format='table')
-        build = lambda r: read_all(lambda e: DlcPoses(r/'CollectedData_anna.h5', r, 'mouse', size=32, on_error=e)); build(root)
+        build = lambda r: read_all(lambda e: DlcPoses(r/'CollectedData_lab.h5', r, 'mouse', size=32, on_error=e)); build(root)
         fuzz(build, root, N//2, seed=5+k, keep=lambda p: p.suffix == '.h5'); raw, r = p.read_bytes(), np.random.default_rng(k)
         for i in range(N//2):
             _poke(p, r)

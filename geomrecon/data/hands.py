@@ -385,7 +385,7 @@ def _split_rows(n, videos, split, split_by, seed, share, most):
 class H3D(PoseFiles):
     "Hand-3D-Studio in RegDA's crops: real hands seen by a ring of cameras; `fitted` says whose principal point was found"
     name,skeleton = 'H3D', HAND21
-    home = 'H3D_crop.tar, linked by https://github.com/thuml/Transfer-Learning-Library; raw set: https://www.yangangwang.com/papers/ZHAO-H3S-2020-02.html'
+    home = 'H3D_crop.tar, linked by https://github.com/thuml/Transfer-Learning-Library (the raw set: Hand-3D-Studio, ICASSP 2020)'
     def __init__(self,
         root, # Folder that holds `annotation.json` and `part1` to `part5`, or `H3D_crop` with them
         split:str='train', # 'train', 'test', 'all', 'val' (the block behind the test set), 'train-val' (what is behind that)
@@ -484,7 +484,7 @@ def _mvhand_rows(root, seq, number, frames, views, knuckles, screen):
 # %% ../../nbs/12_hands.ipynb #bc29c204
 class MVHand(PoseFiles):
     "MVHand: real moving right hands in four calibrated views"
-    name,skeleton,home = 'MVHand', HAND21, 'the authors\' page https://github.com/ShichengChen/multiviewDataset, which links the archive'
+    name,skeleton,home = 'MVHand', HAND21, 'the repository multiviewDataset on GitHub (MVHand, BMVC 2021), which links the archive'
     def __init__(self,
         root, # Folder that holds the sequences
         split:str='train', # 'train', 'test' or 'all'
