@@ -63,8 +63,10 @@ def _pairs_in(frames, n, stride):
     p = FramePairs(frames,stride)
     return p.sample(np.linspace(0,len(p)-1,n).astype(int),np.random.default_rng(0))
 
-# %% ../nbs/55_commands.ipynb #a2d4f054
-def _tick(text, t0=[time.time()]): print(f'[{time.time()-t0[0]:5.0f} s] {text}', flush=True)
+# %% ../nbs/55_commands.ipynb #5d5159ab
+_CLOCK = [time.time()]
+def _start(): _CLOCK[0] = time.time() # each command counts its own seconds
+def _tick(text): print(f'[{time.time()-_CLOCK[0]:5.0f} s] {text}', flush=True)
 
 def prepare_out(out, fresh:bool)->Path:
     "The folder of a run; `fresh` removes the checkpoints of an earlier one"
@@ -113,7 +115,7 @@ def demo(
     bar:bool=True, # Progress bars
 )->dict: # results, as in results.json
     "Pre-train on rendered images, adapt to rendered videos, and show what each step adds"
-    choose('control',control,('none','bn','time'))
+    _start(); choose('control',control,('none','bn','time'))
     out = prepare_out(out,fresh); p = get_preset(preset); sk = get_skeleton(skeleton)
     _tick('rendering the target videos'); task,test = benchmark(out,sk,p,seed,gap,cache=cache or out/'cache')
     r = run_stages(task,test,control,bar); rows,preds = r.rows,r.preds; full = r.full
@@ -184,7 +186,7 @@ def train(
     bar:bool=True, # Progress bars
 )->dict: # results, as in results.json
     "Pre-train on a labelled data set and adapt to another without its labels"
-    choose('control',control,('none','bn','time')); p = get_preset(preset); kw = dict(size=p.size,on_error=on_error)
+    _start(); choose('control',control,('none','bn','time')); p = get_preset(preset); kw = dict(size=p.size,on_error=on_error)
     _tick('reading the indices'); ready = (lambda ds: ds) if cache is None else (lambda ds: ds.pack(cache,bar))
     read = lambda spec,part: ready(open_dataset(spec,split=part,**kw))
     src,frames = read(source,'train'),read(target,'train').frames()
@@ -246,7 +248,7 @@ def adapt(
     bar:bool=True, # Progress bars
 )->dict: # results, as in results.json
     "Adapt a pose estimator from a rendered figure or a labelled data set to your own video, without labels"
-    p = get_preset(preset); target = [target] if isinstance(target,(str,Path)) else target
+    _start(); p = get_preset(preset); target = [target] if isinstance(target,(str,Path)) else target
     files = open_dataset(source,size=p.size) if is_dataset(source) else None
     if skeleton=='source' and files is None: raise ConfigError('skeleton', "'source' with a rendered source", 'a skeleton, or a data set as source')
     sk = files.skeleton if skeleton=='source' else get_skeleton(skeleton)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['pixel_grid', 'to_pixels', 'from_pixels', 'sample', 'resize_flow', 'apply_affine', 'compose', 'invert', 'affine',
-           'warp_image', 'square_box', 'crop_matrix', 'project', 'crop_intrinsics']
+           'warp_image', 'square_box', 'crop_matrix', 'project', 'crop_intrinsics', 'pixel_rays', 'to_25d',
+           'solve_root_depth', 'lift']
 
 # %% ../nbs/01_geometry.ipynb #5a744da5
 import torch, torch.nn.functional as F
@@ -151,3 +152,61 @@ def crop_intrinsics(
     return _homogeneous(torch.cat([A[...,:2]@K[...,:2,:2], A[...,:2]@K[...,:2,2:]+A[...,2:]], -1))
 
 def _homogeneous(M): return torch.cat([M, M.new_tensor([0.,0,1]).expand(*M.shape[:-2],1,3)], -2)
+
+# %% ../nbs/01_geometry.ipynb #a36f3f99
+def pixel_rays(
+    px, # (...,N,2) pixel-index coordinates
+    K, # (...,3,3) intrinsics of the image they are in; rotated, mirrored and skewed crops included
+)->torch.Tensor: # (...,N,2) x/z and y/z in the camera frame
+    "Directions in which the camera sees pixels, the inverse of `project` up to depth"
+    A = invert(K[...,:2,:])[...,:2]
+    return (A[...,None,:,:]*(px-K[...,None,:2,2])[...,None,:]).sum(-1)
+
+def to_25d(
+    xyz, # (...,N,3) joints in the camera frame, any unit
+    K, # (...,3,3) intrinsics
+    root:int, # Joint whose depth is 0
+    bone, # (parent, child) joint indices of the reference bone
+)->tuple: # pixels (...,N,2), depth relative to the root in bone lengths (...,N), bone length (...) in the unit of `xyz`
+    "The 2.5D pose of reference [9]; depths are not finite where the bone has no length"
+    length = (xyz[...,bone[1],:]-xyz[...,bone[0],:]).norm(dim=-1)
+    px = apply_affine(K[...,:2,:], xyz[...,:2]/xyz[...,2:])
+    return px, (xyz[...,2]-xyz[...,root,2][...,None])/length[...,None], length
+
+# %% ../nbs/01_geometry.ipynb #97945d8a
+def solve_root_depth(
+    rays, # (...,N,2) directions of the joints, from `pixel_rays`
+    depth_rel, # (...,N) depth relative to the root, reference-bone lengths
+    bone, # (parent, child) joint indices of the reference bone
+    limits=(2.,500.), # Nearest and farthest root, reference-bone lengths; solutions are clamped to it
+    floor:float=1e-4, # Below this `t` the slope of its square root is held back
+)->tuple: # depth of the root (...) in bone lengths, (...) mask: one exact solution within the limits
+    "Depth at which the reference bone has length 1: the quadratic of reference [9], in closed form"
+    n,m = bone; rn,rm,dn,dm = rays[...,n,:],rays[...,m,:],depth_rel[...,n],depth_rel[...,m]
+    a = ((rm-rn)**2).sum(-1); gap = a.clamp_min(1e-12).sqrt()
+    u,e,ez = (rm-rn)/gap[...,None], dm[...,None]*rm-dn[...,None]*rn, dm-dn
+    t = (1-ez)*(1+ez) - (u[...,0]*e[...,1]-u[...,1]*e[...,0])**2
+    s = t.clamp_min(floor).sqrt(); s = s + (t.clamp_min(0).sqrt()-s).detach()
+    z,other = (s-(u*e).sum(-1))/gap, (-s-(u*e).sum(-1))/gap
+    return z.clamp(*limits), (t>=0) & (a>1e-12) & (other<limits[0]) & (z>=limits[0]) & (z<=limits[1])
+
+# %% ../nbs/01_geometry.ipynb #73b64396
+def lift(
+    kp_px, # (B,N,2) joints, pixel-index coordinates of the crop (`to_pixels` of a prediction)
+    depth_rel, # (B,N) relative depth, reference-bone lengths; the root's own is subtracted
+    K, # (B,3,3) intrinsics of the crop; NaN where unknown
+    root:int, # Root joint
+    bone, # (parent, child) joint indices of the reference bone
+    bone_length=None, # (B,) or float: length of the reference bone (mm); None leaves the result in bone lengths
+    root_depth=None, # (B,) or float: known depth of the root, in the unit of the result; None solves for it
+    limits=(2.,500.), # Range of the solved root depth, reference-bone lengths
+)->tuple: # joints (B,N,3) in the camera frame, (B,) mask: one exact solution, all joints before the camera
+    "3D joints of a 2.5D pose; NaN, with a zero gradient, where the intrinsics are unknown"
+    size = lambda v: 1. if v is None else v[...,None] if torch.is_tensor(v) else v
+    known = K.isfinite().all(-1).all(-1)
+    rays = pixel_rays(kp_px, torch.where(known[...,None,None], K, torch.eye(3,dtype=K.dtype,device=K.device)))
+    d = depth_rel - depth_rel[...,root:root+1]
+    if root_depth is None: z,ok = solve_root_depth(rays, d, bone, limits); Z = (z[...,None]+d)*size(bone_length)
+    else: ok,Z = known, size(root_depth)+d*size(bone_length)
+    xyz = torch.cat([rays*Z[...,None], Z[...,None]], -1)
+    return xyz.masked_fill(~known[...,None,None], torch.nan), ok & known & (Z>0).all(-1)
