@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from .errors import ConfigError, DataError
 from .data.datasets import READERS, check_dataset, is_dataset, open_dataset, reader_options
-from .data.labels import Remapped, read_dlc_csv
+from .data.labels import Remapped, read_labels
 from .data.samples import choose
 from .skeleton import get_skeleton
 from .data.media import write_video
@@ -235,7 +235,7 @@ def adapt(
     out:str, # Folder for weights, predictions and report
     source:str='randomised', # Labelled source: a style of rendered figures (randomised, narrow, synthetic, real), or a data set, NAME:FOLDER?option=value, such as coco:labels.json
     crop:str='motion', # motion (fixed camera), whole, or a CSV of boxes
-    eval:str=None, # DeepLabCut CSV of labelled frames beside their images, to measure with
+    eval:str=None, # Labelled frames beside their images, to measure with: DeepLabCut or Lightning Pose CSV, DeepLabCut H5, or COCO JSON
     preset:str='small', # Sizes and schedule
     seed:int=0, # Seed of source data, weights and training
     control:bool=False, # Also measure batch-norm statistics alone, and the source trained on for the same time
@@ -252,7 +252,7 @@ def adapt(
     files = open_dataset(source,size=p.size) if is_dataset(source) else None
     if skeleton=='source' and files is None: raise ConfigError('skeleton', "'source' with a rendered source", 'a skeleton, or a data set as source')
     sk = files.skeleton if skeleton=='source' else get_skeleton(skeleton)
-    labels = None if eval is None else read_dlc_csv(eval,sk); out = prepare_out(out,fresh); cache = Path(cache or out/'cache')
+    labels = None if eval is None else read_labels(eval,sk); out = prepare_out(out,fresh); cache = Path(cache or out/'cache')
     _tick('reading the target'); frames = VideoFrames(target,p.size,crop,step=step,cache=cache,progress=bar)
     if files is None: _tick('rendering the source')
     src,val = hold_out(fit_skeleton(files,sk),96,seed) if files is not None else rendered(sk,p.size,source,seed,pool,cache,bar)
