@@ -200,7 +200,7 @@ def load_checkpoint(
     path = Path(path)
     if not path.is_file(): raise CheckpointError(path, 'no such file', 'a checkpoint')
     try: st = torch.load(path,map_location=map_location,weights_only=True)
-    except Exception as e: raise CheckpointError(path, f'cannot be read: {str(e).splitlines()[0]}', 'a checkpoint written by geomrecon') from None
+    except Exception as e: raise CheckpointError(path, f'cannot be read: {(str(e) or type(e).__name__).splitlines()[0]}', 'a checkpoint written by geomrecon') from None
     if not isinstance(st,dict) or 'model' not in st: raise CheckpointError(path, 'is no checkpoint', 'an entry called model')
     return st
 

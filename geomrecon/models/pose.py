@@ -60,7 +60,7 @@ def read_state(
     path = Path(path)
     if not path.is_file(): raise WeightsError(path, 'no such file', 'a file holding a state dict')
     try: sd = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e: raise WeightsError(path, f'cannot be read: {str(e).splitlines()[0]}', 'a file holding a state dict') from None
+    except Exception as e: raise WeightsError(path, f'cannot be read: {(str(e) or type(e).__name__).splitlines()[0]}', 'a file holding a state dict') from None
     if isinstance(sd, dict) and isinstance(sd.get('state_dict'), dict): sd = sd['state_dict']
     if not isinstance(sd, dict) or not all(isinstance(v, torch.Tensor) for v in sd.values()):
         raise WeightsError(path, f'holds a {type(sd).__name__} that is no state dict', 'a mapping from names to tensors')
