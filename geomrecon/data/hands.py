@@ -484,7 +484,7 @@ def _mvhand_rows(root, seq, number, frames, views, knuckles, screen):
 # %% ../../nbs/12_hands.ipynb #bc29c204
 class MVHand(PoseFiles):
     "MVHand: real moving right hands in four calibrated views"
-    name,skeleton,home = 'MVHand', HAND21, 'the repository multiviewDataset on GitHub (MVHand, BMVC 2021), which links the archive'
+    name,skeleton,home = 'MVHand', HAND21, 'the repository multiviewDataset of its authors, which links the archive: https://github.com/search?q=multiviewDataset'
     def __init__(self,
         root, # Folder that holds the sequences
         split:str='train', # 'train', 'test' or 'all'
