@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['pixel_grid', 'to_pixels', 'from_pixels', 'sample', 'resize_flow', 'apply_affine', 'compose', 'invert', 'affine',
-           'warp_image', 'square_box', 'crop_matrix', 'project', 'crop_intrinsics', 'pixel_rays', 'to_25d',
-           'solve_root_depth', 'lift']
+           'warp_image', 'square_box', 'crop_matrix', 'project', 'crop_intrinsics', 'default_intrinsics',
+           'relative_depth', 'pixel_rays', 'to_25d', 'solve_root_depth', 'lift']
 
 # %% ../nbs/01_geometry.ipynb #5a744da5
 import torch, torch.nn.functional as F
@@ -153,6 +153,24 @@ def crop_intrinsics(
 
 def _homogeneous(M): return torch.cat([M, M.new_tensor([0.,0,1]).expand(*M.shape[:-2],1,3)], -2)
 
+# %% ../nbs/01_geometry.ipynb #67de7efd
+def default_intrinsics(
+    size, # (height, width) of the image, or one side
+    focal:float, # Focal length, image heights
+)->torch.Tensor: # (3,3)
+    "Intrinsics to assume where the camera is unknown: it looks straight at the middle of the image"
+    h,w = _hw(size)
+    return torch.tensor([[focal*h,0,(w-1)/2],[0,focal*h,(h-1)/2],[0,0,1.]])
+
+def relative_depth(
+    xyz, # (...,N,3) joints in the camera frame, any unit; NaN where unknown
+    root:int, # Joint whose depth is 0
+    bone, # (parent, child) joint indices of the reference bone
+)->torch.Tensor: # (...,N) reference-bone lengths
+    "Depth relative to the root, free of any unit (reference [9]); not finite where a joint is unknown or the bone has no length"
+    length = (xyz[...,bone[1],:]-xyz[...,bone[0],:]).norm(dim=-1)
+    return (xyz[...,2]-xyz[...,root,2][...,None])/length[...,None]
+
 # %% ../nbs/01_geometry.ipynb #a36f3f99
 def pixel_rays(
     px, # (...,N,2) pixel-index coordinates
@@ -170,8 +188,7 @@ def to_25d(
 )->tuple: # pixels (...,N,2), depth relative to the root in bone lengths (...,N), bone length (...) in the unit of `xyz`
     "The 2.5D pose of reference [9]; depths are not finite where the bone has no length"
     length = (xyz[...,bone[1],:]-xyz[...,bone[0],:]).norm(dim=-1)
-    px = apply_affine(K[...,:2,:], xyz[...,:2]/xyz[...,2:])
-    return px, (xyz[...,2]-xyz[...,root,2][...,None])/length[...,None], length
+    return apply_affine(K[...,:2,:], xyz[...,:2]/xyz[...,2:]), relative_depth(xyz,root,bone), length
 
 # %% ../nbs/01_geometry.ipynb #97945d8a
 def solve_root_depth(

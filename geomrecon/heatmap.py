@@ -32,8 +32,11 @@ def soft_argmax(
     beta:float=100., # Inverse temperature; the paper prints 1
 )->torch.Tensor: # (B,K,2) in [-1,1]
     "Mean position under `softmax(beta*hm)` (Eq. 5 with a temperature)"
-    w = (beta*hm.float()).flatten(2).softmax(-1)
-    return w @ pixel_grid(*hm.shape[-2:], hm.device).view(-1,2)
+    return _mean((beta*hm.float()).flatten(2).softmax(-1), hm)
+
+def _mean(w, hm): # Weighted mean of the pixel centres by way of the marginals: no matrix product, which autocast would round to 8 bits
+    m = w.unflatten(-1,hm.shape[-2:]); g = pixel_grid(*hm.shape[-2:],hm.device)
+    return torch.stack([(m.sum(-2)*g[0,:,0]).sum(-1), (m.sum(-1)*g[:,0,1]).sum(-1)],-1)
 
 # %% ../nbs/02_heatmap.ipynb #5981a015
 def compensated_argmax(
@@ -45,8 +48,7 @@ def compensated_argmax(
     h = hm.float().flatten(2).clamp_min(0)
     h = h/h.amax(-1,keepdim=True).detach().clamp_min(floor)
     w = torch.exp(beta*(h-1)) - torch.exp(torch.as_tensor(-beta, dtype=h.dtype))
-    mass = w.sum(-1,keepdim=True).clamp_min(1e-6)
-    return (w @ pixel_grid(*hm.shape[-2:], hm.device).view(-1,2))/mass
+    return _mean(w, hm)/w.sum(-1,keepdim=True).clamp_min(1e-6)
 
 def hard_argmax(
     hm, # (B,K,h,w) heatmaps

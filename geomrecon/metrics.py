@@ -92,7 +92,7 @@ class PCK(Metric):
     ): self.thr,self.legacy = thr,legacy
     def reset(self): self.hits,self.count = 0,0
     def accumulate(self, learn):
-        hm,(kp,vis) = learn.pred['heatmaps'],learn.yb
+        hm,(kp,vis) = learn.pred['heatmaps'],learn.yb[:2]
         if self.legacy: h,ok = legacy_hits(hm,kp,vis,hm.shape[-1])
         else: ok = vis.bool(); h = (joint_distances(decode(hm,'local'),kp)<=self.thr)&ok
         self.hits,self.count = self.hits+h.sum(), self.count+ok.sum()

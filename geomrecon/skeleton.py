@@ -35,6 +35,7 @@ class Skeleton:
     groups: dict = field(default_factory=dict) # Group name -> joint indices, for tables
     root: int = 0 # Index of the root joint
     rig: tuple = () # `RigNode`s of the rendered figure, parents first; empty: cannot be rendered
+    ref_bone: tuple = () # (parent, child) joints between which 2.5D depth is measured; (): the first bone
     def __post_init__(self): _check(self)
     @property
     def n_joints(self): return len(self.joints)
@@ -45,6 +46,10 @@ class Skeleton:
         idx = list(range(self.n_joints))
         for a,b in self.flip_pairs: idx[a],idx[b] = b,a
         return idx
+    @property
+    def reference(self): # (parent, child) of the unit of relative depth
+        if not (self.ref_bone or self.bones): raise SkeletonError(f'skeleton {self.name!r}', 'no bones', 'a reference bone for depth')
+        return tuple(self.ref_bone or self.bones[0])
 
 # %% ../nbs/00_skeleton.ipynb #ab7281a0
 def _check(s):
@@ -58,6 +63,7 @@ def _check(s):
     need(len(set(flat))==len(flat) and all(0<=i<K for i in flat), 'a joint stands in two flip pairs or is out of range')
     for g,ii in s.groups.items(): need(len(ii) and all(0<=i<K for i in ii), f'group {g!r} is empty or names a joint that is not there')
     need(0<=s.root<K, f'root {s.root}', f'a joint index below {K}')
+    need(not s.ref_bone or len(s.ref_bone)==2 and len(set(s.ref_bone))==2 and all(0<=i<K for i in s.ref_bone), f'reference bone {s.ref_bone}', f'two different joint indices below {K}')
     seen = set()
     for n in s.rig:
         need(n.name not in seen, f'rig node {n.name!r} repeats')
@@ -68,12 +74,12 @@ def _check(s):
 
 # %% ../nbs/00_skeleton.ipynb #fad0f590
 def skeleton_from_dict(
-    d:dict, # Keys as in the file: name, joints, bones, and optionally flip_pairs, groups, root, rig
+    d:dict, # Keys as in the file: name, joints, bones, and optionally flip_pairs, groups, root, rig, ref_bone
 )->Skeleton:
     "Build a `Skeleton` from names; raises `SkeletonError` that says which entry is wrong"
     missing = [k for k in ('name','joints','bones') if k not in d]
     if missing: raise SkeletonError(d.get('name','skeleton'), f'lacks {missing}', 'name, joints and bones')
-    unknown = set(d)-{'name','joints','bones','flip_pairs','groups','root','rig'}
+    unknown = set(d)-{'name','joints','bones','flip_pairs','groups','root','rig','ref_bone'}
     if unknown: raise SkeletonError(d['name'], f'unknown keys {sorted(unknown)}')
     J = {n:i for i,n in enumerate(d['joints'])}
     def ix(n):
@@ -83,7 +89,7 @@ def skeleton_from_dict(
     groups = {g:tuple(ix(n) for n in ns) for g,ns in (d.get('groups') or {}).items()}
     try: rig = tuple(_node(**n) for n in d.get('rig') or ())
     except (TypeError, ValueError) as e: raise SkeletonError(d['name'], f'a rig node is malformed: {e}', 'name, parent, offset, radius, limits, part') from None
-    return Skeleton(d['name'], tuple(d['joints']), pairs('bones'), pairs('flip_pairs'), groups, ix(d.get('root', d['joints'][0])), rig)
+    return Skeleton(d['name'], tuple(d['joints']), pairs('bones'), pairs('flip_pairs'), groups, ix(d.get('root', d['joints'][0])), rig, tuple(ix(n) for n in d.get('ref_bone') or ()))
 
 def _node(name, parent, offset, radius=(0,0), limits=((0,0),)*3, part='skin'):
     radius = (radius,radius) if np.isscalar(radius) else radius
@@ -97,7 +103,7 @@ def skeleton_to_dict(
     n = s.joints
     node = lambda r: dict(name=r.name, parent=r.parent, offset=list(r.offset), radius=list(r.radius), limits=[list(l) for l in r.limits], part=r.part)
     return dict(name=s.name, joints=list(n), bones=[[n[a],n[b]] for a,b in s.bones], flip_pairs=[[n[a],n[b]] for a,b in s.flip_pairs],
-                groups={g:[n[i] for i in ii] for g,ii in s.groups.items()}, root=n[s.root], rig=[node(r) for r in s.rig])
+                groups={g:[n[i] for i in ii] for g,ii in s.groups.items()}, root=n[s.root], rig=[node(r) for r in s.rig], ref_bone=[n[i] for i in s.ref_bone])
 
 # %% ../nbs/00_skeleton.ipynb #0bdaf6c2
 def skeleton_from_file(
@@ -135,7 +141,7 @@ def _hand_rig():
 
 _hand_joints = ('wrist',)+tuple(f'{f}{i}' for f in _fingers for i in range(1,5))
 HAND21 = Skeleton('hand', _hand_joints, tuple((0 if i%4==1 else i-1, i) for i in range(1,21)),
-    groups=dict(wrist=(0,), mcp=(1,5,9,13,17), pip=(2,6,10,14,18), dip=(3,7,11,15,19), fin=(4,8,12,16,20)), rig=tuple(_hand_rig()))
+    groups=dict(wrist=(0,), mcp=(1,5,9,13,17), pip=(2,6,10,14,18), dip=(3,7,11,15,19), fin=(4,8,12,16,20)), rig=tuple(_hand_rig()), ref_bone=(0,9))
 
 # %% ../nbs/00_skeleton.ipynb #cdad056d
 def _body_rig():
@@ -158,7 +164,7 @@ def _body_rig():
 _body_joints = ('r_ankle','r_knee','r_hip','l_hip','l_knee','l_ankle','pelvis','thorax','neck','head','r_wrist','r_elbow','r_shoulder','l_shoulder','l_elbow','l_wrist')
 BODY16 = Skeleton('body', _body_joints, ((6,2),(2,1),(1,0),(6,3),(3,4),(4,5),(6,7),(7,8),(8,9),(8,12),(12,11),(11,10),(8,13),(13,14),(14,15)),
     flip_pairs=((5,0),(4,1),(3,2),(15,10),(14,11),(13,12)), root=6,
-    groups=dict(head=(9,), shoulder=(12,13), elbow=(11,14), wrist=(10,15), hip=(2,3), knee=(1,4), ankle=(0,5)), rig=_body_rig())
+    groups=dict(head=(9,), shoulder=(12,13), elbow=(11,14), wrist=(10,15), hip=(2,3), knee=(1,4), ankle=(0,5)), rig=_body_rig(), ref_bone=(6,7))
 
 # %% ../nbs/00_skeleton.ipynb #8506879c
 def _mouse_rig():
@@ -175,7 +181,7 @@ def _mouse_rig():
     return tuple(_node(**x) for x in rig)
 
 MOUSE4 = Skeleton('mouse', ('snout','leftear','rightear','tailbase'), ((3,0),(0,1),(0,2)), flip_pairs=((1,2),), root=3,
-    groups=dict(snout=(0,), ears=(1,2), tailbase=(3,)), rig=_mouse_rig())
+    groups=dict(snout=(0,), ears=(1,2), tailbase=(3,)), rig=_mouse_rig(), ref_bone=(3,0))
 
 # %% ../nbs/00_skeleton.ipynb #78367a28
 SKELETONS = {s.name:s for s in (HAND21, BODY16, MOUSE4)}

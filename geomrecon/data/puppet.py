@@ -827,19 +827,31 @@ class PuppetImages:
         idxs = np.atleast_1d(np.asarray(idxs, dtype=np.int64))
         if len(idxs)==0 or idxs.min()<-self.n or idxs.max()>=self.n: raise IndexError(f'indices {idxs[:4]} of {self.n} pictures')
         return render(self.rig, self.style, Draw(self._key, idxs%self.n), self.size, self.convention)
+    def labels(self,
+        idxs, # Indices of the pictures
+    )->dict: # keypoints, joints3d, intrinsics, as in `batch`
+        "What `batch` says about poses, without drawing anything (so not what hides what)"
+        idxs = np.asarray(idxs, dtype=np.int64); geo = geometry(self.rig, self.style, Draw(self._key, idxs%self.n), self.size)
+        pts = label_points(self.rig, geo, self.convention)
+        return dict(keypoints=from_pixels(project(pts, geo.K), self.size).float(), joints3d=pts.float(), intrinsics=geo.K.float())
     def __getitem__(self, i): return {k:v[0] for k,v in self.batch([i]).items()}
     def __repr__(self): return f'PuppetImages({self.skeleton.name}, {self.n} x {self.size} px, {self.style.name}, seed {self.seed})'
 
 # %% ../../nbs/11_puppet.ipynb #530e9f03
 class Frames:
-    "Unlabelled frames: images, and which video and moment each is from. Nothing else can be reached through it"
-    def __init__(self, images, video_id, frame): self._images,self.video_id,self.frame = images,video_id,frame
+    "Unlabelled frames: images, which video and moment each is from, and the camera's calibration. Nothing else can be reached through it"
+    def __init__(self, images, video_id, frame, cameras=None): self._images,self.video_id,self.frame,self._cameras = images,video_id,frame,cameras
     def __len__(self): return len(self._images)
     def images(self,
         idxs, # Indices of the frames
     )->torch.Tensor: # (n,3,S,S) uint8
         "Some frames"
         return self._images[torch.as_tensor(np.asarray(idxs, dtype=np.int64))]
+    def intrinsics(self,
+        idxs, # Indices of the frames
+    )->torch.Tensor: # (n,3,3)
+        "Cameras of some frames: calibration, not labels"
+        return self._cameras[torch.as_tensor(np.asarray(idxs, dtype=np.int64))]
 
 # %% ../../nbs/11_puppet.ipynb #c6567361
 SPLITS = ('train','valid','test')
@@ -883,7 +895,7 @@ class PuppetVideos:
 @patch
 def frames(self:PuppetVideos)->Frames:
     "The view without labels, as training on the target domain sees it"
-    return Frames(self._data['image'], self.video_id, self.frame)
+    return Frames(self._data['image'], self.video_id, self.frame, self._data['intrinsics'])
 
 @patch
 def batch(self:PuppetVideos,

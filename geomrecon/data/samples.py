@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['choose', 'Check', 'Screen', 'tight_boxes', 'family_boxes', 'seeded_order', 'family_split', 'Names', 'Pictures',
-           'PoseFiles', 'FileFrames', 'Packed']
+           'PoseFiles', 'Cameras', 'FileFrames', 'Packed']
 
 # %% ../../nbs/10_samples.ipynb #5a744da5
 import array, copy, hashlib, os, random, warnings
@@ -387,22 +387,36 @@ def _fill(self:PoseFiles, root, c, keep, size, screen, n, pad):
     self.pictures = Pictures(root, c['names'], take('file_id'), take('box'), size, take('at'), take('mirror'), take('frame_size'), screen.on_error, pad)
     return self
 
-# %% ../../nbs/10_samples.ipynb #209a8287
+# %% ../../nbs/10_samples.ipynb #2959908b
+def _mirror_sign(m, i): return torch.ones(len(i)) if m is None else 1-2*torch.as_tensor(m[i]).float()
+
+class Cameras:
+    "Intrinsics of crops, from those of the stored images, boxes and mirrors"
+    def __init__(self,
+        K, # (N,5) focal lengths, skew and principal point of the stored images, as `PoseFiles` holds them
+        box, # (N,4) boxes, stored pixels
+        mirror, # (N,) bool or None: crops that are mirrored
+        size:int, # Side of the crops
+    ): self.K,self.box,self.mirror,self.size = K,box,mirror,size
+    def matrices(self, i): # crop to stored pixels (n,2,3), -1 for mirrored crops (n,)
+        M,sign = crop_matrix(torch.as_tensor(self.box[i])),_mirror_sign(self.mirror,i)
+        return torch.cat([M[...,:1]*sign[:,None,None],M[...,1:]],-1),sign
+    def __call__(self, i): # (n,3,3); NaN where unknown
+        M,sign = self.matrices(i); K = crop_intrinsics(torch.as_tensor(_matrices(self.K[i])), M, self.size)
+        K = torch.cat([K[...,:1]*sign[:,None,None],K[...,1:]],-1)
+        return torch.where(K.isnan().any(-1,keepdim=True).any(-2,keepdim=True), torch.nan, K)
+
 @patch
 def labels(self:PoseFiles,
     idxs, # (n,) which
 )->dict:
     "Everything of `batch` except the images"
-    i = np.asarray(idxs); M = crop_matrix(torch.as_tensor(self.pictures.box[i])); m = self.pictures.mirror
-    sign = torch.ones(len(i)) if m is None else 1-2*torch.as_tensor(m[i]).float()
-    M = torch.cat([M[...,:1]*sign[:,None,None],M[...,1:]],-1)
+    i = np.asarray(idxs); cam = Cameras(self.K,self.pictures.box,self.pictures.mirror,self.size); M,sign = cam.matrices(i)
     kp = apply_affine(invert(M), torch.as_tensor(self.px[i])); vis = torch.as_tensor(self.visible[i])
     xyz = torch.full((*kp.shape[:2],3),torch.nan) if self.joints3d is None else torch.as_tensor(self.joints3d[i])*torch.stack([sign,torch.ones_like(sign),torch.ones_like(sign)],-1)[:,None]
-    K = crop_intrinsics(torch.as_tensor(_matrices(self.K[i])), M, self.size); K = torch.cat([K[...,:1]*sign[:,None,None],K[...,1:]],-1)
-    K = torch.where(K.isnan().any(-1,keepdim=True).any(-2,keepdim=True), torch.nan, K)
     if (sign<0).any() and self.skeleton.flip_pairs:
         f = self.skeleton.flip_index; kp,vis,xyz = (torch.where((sign<0).view(-1,*[1]*(t.ndim-1)), t[:,f], t) for t in (kp,vis,xyz))
-    out = dict(keypoints=kp, visible=vis&(kp.abs()<=1).all(-1), joints3d=xyz, intrinsics=K, **{k:torch.as_tensor(np.asarray(getattr(self,k)[i],np.int64)) for k in ('video_id','frame','view')}, index=torch.as_tensor(i))
+    out = dict(keypoints=kp, visible=vis&(kp.abs()<=1).all(-1), joints3d=xyz, intrinsics=cam(i), **{k:torch.as_tensor(np.asarray(getattr(self,k)[i],np.int64)) for k in ('video_id','frame','view')}, index=torch.as_tensor(i))
     return out if self.distortion is None else dict(out, distortion=torch.as_tensor(self.distortion[i]))
 
 @patch
@@ -418,12 +432,13 @@ def batch(self:PoseFiles,
 
 # %% ../../nbs/10_samples.ipynb #015ec744
 class FileFrames:
-    "Unlabelled frames on disk: crops, and which video and moment each is from. Nothing else can be reached through it"
+    "Unlabelled frames on disk: crops, which video and moment each is from, and the calibration of their cameras. Nothing else can be reached through it"
     def __init__(self,
         pictures, # `Pictures`
         video_id, # (N,) video and view as one number
         frame, # (N,) frame number
-    ): self._pictures,self.video_id,self.frame = pictures,video_id,frame
+        cameras=None, # `Cameras` of the crops
+    ): self._pictures,self.video_id,self.frame,self._cameras = pictures,video_id,frame,cameras
     def __len__(self): return len(self.frame)
     def images(self,
         idxs, # Indices, or a slice
@@ -435,6 +450,11 @@ class FileFrames:
         out = torch.empty((len(i),*x.shape[1:]),dtype=torch.uint8); out[torch.as_tensor(ok)] = x
         for j in np.flatnonzero(~ok): out[j] = self._near(i[j])
         return out
+    def intrinsics(self,
+        idxs, # Indices
+    )->torch.Tensor: # (n,3,3) of the crops; NaN where the data set has none
+        "Cameras of some frames: calibration, not labels"
+        return torch.full((len(idxs),3,3),torch.nan) if self._cameras is None else self._cameras(np.asarray(idxs,np.int64))
     def _near(self, i):
         "The nearest readable frame of the same video"
         same = np.flatnonzero(self.video_id==self.video_id[i]); same = same[np.argsort(np.abs(self.frame[same]-self.frame[i]),kind='stable')]
@@ -447,9 +467,9 @@ class FileFrames:
 def frames(self:PoseFiles)->FileFrames:
     "The same pictures as a frame source, without labels"
     key = self.video_id.astype(np.int64)*(int(self.view.max())-int(self.view.min())+1)+self.view-int(self.view.min())
-    return FileFrames(self.pictures, np.unique(key,return_inverse=True)[1].reshape(-1).astype(np.int32), self.frame)
+    return FileFrames(self.pictures, np.unique(key,return_inverse=True)[1].reshape(-1).astype(np.int32), self.frame, Cameras(self.K,self.pictures.box,self.pictures.mirror,self.size))
 
-# %% ../../nbs/10_samples.ipynb #8823dfc2
+# %% ../../nbs/10_samples.ipynb #209a8287
 @patch
 def subset(self:PoseFiles,
     idxs, # (n,) which samples, in this order
@@ -460,7 +480,7 @@ def subset(self:PoseFiles,
     for k in ('px','visible','joints3d','distortion','K','frame','view','video_id','subject'): setattr(new, k, None if (v := getattr(self,k)) is None else v[i])
     new.extra = {k:v[i] for k,v in self.extra.items()}; new.pictures = self.pictures.take(i); return new
 
-# %% ../../nbs/10_samples.ipynb #676c7775
+# %% ../../nbs/10_samples.ipynb #8823dfc2
 @patch
 def project_px(self:PoseFiles, xyz, K, distortion=None): return project(xyz.double(), K.double())
 
@@ -476,7 +496,7 @@ def reprojection(self:PoseFiles,
     e = np.linalg.norm(uv.numpy()-self.px[i],axis=-1)
     return np.where(self.visible[i],e,np.nan)
 
-# %% ../../nbs/10_samples.ipynb #33569435
+# %% ../../nbs/10_samples.ipynb #676c7775
 @patch
 def show(self:PoseFiles,
     n:int=8, # How many, spread over the set

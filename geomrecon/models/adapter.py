@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from fastcore.basics import patch
 from ..errors import ConfigError
-from ..heatmap import decode
+from ..heatmap import decode, decode_depth
 from .pose import PoseNet, split_batchnorm, domain_split
 from .warp import WarpEstimator
 from .generator import Generator
@@ -34,11 +34,18 @@ class PoseAdapter(nn.Module):
         "Heatmaps of a batch whose first `n_source` images are of the source domain"
         with domain_split(self.pose, n_source): return self.pose(x)
 
+    def maps(self, x, n_source):
+        "Heatmaps and relative depth (B,K) of such a batch; None for a net without depth maps"
+        if not self.pose.has_depth: return self.heatmaps(x,n_source),None
+        with domain_split(self.pose, n_source): hm,D = self.pose(x,depth=True)
+        return hm,decode_depth(hm,D,beta=self.beta)
+
     def forward(self, source, base=None, driving=None, *views):
-        if base is None: return dict(heatmaps=self.heatmaps(source,len(source)))
-        n,m = len(source),len(base)
-        hm = self.heatmaps(torch.cat([source,base,driving]), n)
-        out = dict(heatmaps=hm[:n], base=hm[n:n+m], driving=hm[n+m:])
+        x = source if base is None else torch.cat([source,base,driving]); n,m = len(source),0 if base is None else len(base)
+        hm,d = self.maps(x,n); parts = dict(heatmaps=slice(n),base=slice(n,n+m),driving=slice(n+m,None))
+        if base is None: parts = dict(heatmaps=slice(n))
+        out = {k:hm[s] for k,s in parts.items()}
+        if d is not None: out.update({'depth' if k=='heatmaps' else f'depth_{k}':d[s] for k,s in parts.items()})
         if self.mode!='off': out['recon'] = self.reconstruct(base,driving,out['base'],out['driving'])
         return out
 
@@ -60,13 +67,14 @@ def predict(self:PoseAdapter,
     images, # (N,3,S,S) uint8 or [0,1], any number
     domain:str='target', # Whose batch-norm statistics: 'target' or 'source'
     bs:int=128, # Images per pass
-)->tuple: # joints (N,K,2) in [-1,1], confidence (N,K), on the CPU
-    "Joints (`local_argmax`) and peak heights of images, in eval mode"
+    depth:bool=False, # Relative depth as well
+)->tuple: # joints (N,K,2) in [-1,1], confidence (N,K), with `depth` also (N,K) in reference-bone lengths; on the CPU
+    "Joints (`local_argmax`), peak heights and depths of images, in eval mode; raises `ConfigError` for a net without depth"
     was,dev = self.training,next(self.parameters()).device
-    self.eval(); kps,conf = [],[]
+    self.eval(); out = []
     for x in torch.split(torch.as_tensor(images),bs):
         x = x.to(dev); x = x.float()/255 if x.dtype==torch.uint8 else x
-        hm = self.heatmaps(x,len(x) if domain=='source' else 0).float()
-        kps.append(decode(hm,'local',self.beta).cpu()); conf.append(hm.flatten(2).amax(-1).cpu())
+        with domain_split(self.pose, len(x) if domain=='source' else 0): hm,*D = self.pose(x,depth=True) if depth else (self.pose(x),)
+        hm = hm.float(); out.append((decode(hm,'local',self.beta).cpu(), hm.flatten(2).amax(-1).cpu(), *(decode_depth(hm,d,'local',self.beta).cpu() for d in D)))
     self.train(was)
-    return torch.cat(kps),torch.cat(conf)
+    return tuple(map(torch.cat,zip(*out)))

@@ -82,6 +82,14 @@ class PerceptualLoss(nn.Module):
 def _relative(a, b, ref): return (a.float()-b.float()).abs().mean()/(ref.float().abs().mean()+1e-3)
 
 @patch
+def compare(self:PerceptualLoss,
+    image, # (B,3,h,w) in [0,1]
+    features, # Feature maps of another image, without gradients
+)->list: # a scalar per layer
+    "Relative difference of the image's features"
+    return [_relative(x,y,y) for x,y in zip(self.net(image,self.min_map),features)]
+
+@patch
 def terms(self:PerceptualLoss,
     recon, # (B,3,H,W) reconstruction in [0,1]
     target, # (B,3,H,W) image it should equal
@@ -94,7 +102,7 @@ def terms(self:PerceptualLoss,
         a,b = (recon,target) if s==1 else (F.interpolate(t, size, mode='bilinear', align_corners=False, antialias=True) for t in (recon,target))
         if self.pixel_weight: out[s,'pixel'] = _relative(a, b, b-b.mean((2,3),keepdim=True))
         with torch.no_grad(): fb = self.net(b, self.min_map)
-        for i,(x,y) in enumerate(zip(self.net(a, self.min_map), fb)): out[s,i] = _relative(x, y, y)
+        out.update({(s,i):v for i,v in enumerate(self.compare(a,fb))})
     if not out: raise DataError('PerceptualLoss', f'images of {tuple(target.shape[-2:])} pixels', f'at least {self.min_map} pixels a side')
     return out
 

@@ -107,11 +107,12 @@ class PoseNet(nn.Module):
         stem_pool:bool=True, # False keeps small images larger: the encoder halves once less
         stages:int=4, # Residual stages of the encoder
         width:float=1., # Factor on the encoder's channels
+        depth:bool=False, # K depth maps beside the K heatmaps: 2K maps in all, as in the paper
     ):
         super().__init__()
         if n_joints<1 or n_deconv<1: raise ConfigError('PoseNet', f'{n_joints} joints, {n_deconv} deconvolutions', 'at least one of each')
         self.config = dict(n_joints=n_joints, arch=arch, n_deconv=n_deconv, deconv_width=deconv_width,
-                           stem_pool=stem_pool, stages=stages, width=width)
+                           stem_pool=stem_pool, stages=stages, width=width, depth=depth)
         self.encoder = Encoder(arch, width, stages, stem_pool)
         ins = [self.encoder.widths[-1]] + [deconv_width]*(n_deconv-1)
         self.decoder = nn.Sequential(*[m for i in ins for m in
@@ -121,12 +122,19 @@ class PoseNet(nn.Module):
             if isinstance(m, (nn.ConvTranspose2d,nn.Conv2d)): nn.init.normal_(m.weight, std=.001)
         nn.init.zeros_(self.head.bias)
         for n,v in dict(mean=(.485,.456,.406), std=(.229,.224,.225)).items(): self.register_buffer(n, torch.tensor(v).view(1,3,1,1), persistent=False)
+        self.depth_head = nn.Conv2d(deconv_width, n_joints, 1) if depth else None
+        if depth: nn.init.normal_(self.depth_head.weight, std=.001); nn.init.zeros_(self.depth_head.bias)
         if weights is not None: self._load(arch, weights)
+    @property
+    def has_depth(self): return self.depth_head is not None
     def normalise(self, x): return (x-self.mean)/self.std
     def features(self, x): return self.encoder.features(self.normalise(x))
-    def forward(self, x):
+    def forward(self, x, depth=False): # heatmaps, or with `depth` heatmaps and depth maps
+        if depth and not self.has_depth: raise ConfigError('PoseNet', 'a net without depth maps', 'PoseNet(..., depth=True)')
         y = self.decoder(self.encoder(self.normalise(x)))
-        with torch.autocast(y.device.type, enabled=False): return self.head(y.float())
+        with torch.autocast(y.device.type, enabled=False):
+            y = y.float()
+            return (self.head(y),self.depth_head(y)) if depth else self.head(y)
 
 # %% ../../nbs/20_pose_net.ipynb #73156ed4
 from fastcore.basics import patch

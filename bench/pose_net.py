@@ -1,6 +1,6 @@
 """Training speed of the pose net on this CPU or GPU: images per second for forward, backward and an AdamW step.
 
-    python benchmarks/pose_net.py [--px 64 96] [--threads 1] [--batch 16] [--reps 3] [--device cpu]
+    python bench/pose_net.py [--px 64 96] [--threads 1] [--batch 16] [--reps 3] [--device cpu]
 
 Columns: plain float32, channels_last, bfloat16 autocast, both; then the ratio of each to plain. On the CPU it counts
 CPU time per thread rather than wall time, so that other work on the machine changes it little."""

@@ -1,6 +1,6 @@
 """Cost of one reconstruction step (warp estimator, generator, perceptual loss) beside the pose net's.
 
-    python benchmarks/reconstruction.py [--px 64] [--threads 1] [--batch 8] [--reps 3]
+    python bench/reconstruction.py [--px 64] [--threads 1] [--batch 8] [--reps 3]
 
 CPU time per pair of frames and part, forward and backward, plain float32 and bfloat16 autocast with channels_last."""
 import argparse, statistics, time
