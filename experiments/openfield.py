@@ -11,12 +11,12 @@ ap.add_argument('--data', type=Path, default=Path('../shared/data/openfield')); 
 ap.add_argument('--sources', nargs='+', default=['narrow','randomised']); ap.add_argument('--seeds', type=int, nargs='+', default=[0,1,2])
 ap.add_argument('--threads', type=int, default=0, help='torch threads, 0: as torch chooses'); ap.add_argument('--merge', type=Path, help='write the merged table of all finished runs here')
 a = ap.parse_args()
-PRESET = dict(narrow='plain', randomised='small') # narrow: appearance is randomised neither by the renderer nor by augmentation
+PRESET = dict(narrow='plain', randomised='compact') # narrow: appearance is randomised neither by the renderer nor by augmentation
 if a.threads: torch.set_num_threads(a.threads)
 run = lambda src,s: a.out/f'{src}-{s}'
 for s in a.seeds:
     for src in a.sources:
-        if not (run(src,s)/'results.json').exists(): adapt('mouse', a.data/'m3v1.mp4', run(src,s), source=src, crop='motion', eval=a.data/'dev_labels.csv', preset=PRESET.get(src,'small'), seed=s, control=True, video=False, cache=a.out/'cache', bar=False)
+        if not (run(src,s)/'results.json').exists(): adapt('mouse', a.data/'m3v1.mp4', run(src,s), source=src, crop='motion', eval=a.data/'dev_labels.csv', preset=PRESET.get(src,'compact'), seed=s, control=True, video=False, cache=a.out/'cache', bar=False)
 if a.merge:
     per_seed = []
     for s in a.seeds:

@@ -23,22 +23,24 @@ def pixel_grid(
     y,x = torch.meshgrid(ax(h), ax(w), indexing='ij')
     return torch.stack([x,y], -1)
 
-# %% ../nbs/01_geometry.ipynb #a502905f
+# %% ../nbs/01_geometry.ipynb #50cec011
+def _per_axis(f, v, size): # f(coordinate, number of pixels), without sending numbers to the device
+    h,w = _hw(size)
+    return f(v,w) if h==w else torch.stack([f(v[...,0],w),f(v[...,1],h)],-1)
+
 def to_pixels(
     kp, # (...,2) positions in [-1,1]
     size, # (height, width), or one side of a square
 )->torch.Tensor:
     "Pixel-index coordinates of `kp`: the centre of the first pixel is 0"
-    h,w = _hw(size)
-    return (kp+1)*kp.new_tensor([w,h])/2 - .5
+    return _per_axis(lambda v,n: (v+1)*n/2-.5, kp, size)
 
 def from_pixels(
     px, # (...,2) pixel-index coordinates
     size, # (height, width), or one side of a square
 )->torch.Tensor:
     "Positions in [-1,1] of pixel-index coordinates, the inverse of `to_pixels`"
-    h,w = _hw(size)
-    return (2*px+1)/px.new_tensor([w,h]) - 1
+    return _per_axis(lambda v,n: (2*v+1)/n-1, px, size)
 
 # %% ../nbs/01_geometry.ipynb #83233920
 def sample(

@@ -85,6 +85,7 @@ def read_results(
 
 # %% ../nbs/54_report.ipynb #6d470ecf
 _titles = dict(pck='PCK@0.05, %', pck_legacy='PCK@0.05, rule of the earlier papers, %', median_px='median error, px', mean_px='mean error, px',
+               epe3d='3D error, root-relative, mm', pa_epe3d='3D error, Procrustes-aligned, mm', auc3d='AUC of 3D PCK, 20 to 50 mm, %', unsolved='poses without an exact root depth',
                flips='front-back flips', offset_removed_px='median px without mean offsets (diagnostic)')
 def metric_title(
     m:str, # Key of a row
@@ -100,7 +101,7 @@ def lower_is_better(
     m:str, # Key of a row
 )->bool:
     "Whether a metric is an error"
-    return m.endswith('_px') or m.startswith(('flips','swaps','epe','seconds'))
+    return m.endswith('_px') or m.startswith(('flips','swaps','epe','pa_epe','unsolved','seconds'))
 
 def metrics_of(
     rows, # Rows of results
@@ -248,12 +249,12 @@ def _merge_row(rows):
     return out
 
 # %% ../nbs/54_report.ipynb #5f68b6d4
-_steps = (('pseudo','source'),('full','source'),('full','control'),('full','pseudo'))
+_steps = (('aligned','source'),('pseudo','source'),('pseudo','aligned'),('full','source'),('full','control'),('full','pseudo'))
 def _gains(results, by, keys):
-    "What each step adds to the first metric, wherever every seed has both methods"
-    m = metrics_of(results[0]['rows'])[0]
-    has = lambda c,x: all(((b.get((c,x)) or {}).get(m) or {}).get('all') is not None for b in by)
-    return [seed_gain(results,a,b,m,'all',c) for c in dict.fromkeys(c for c,_ in keys) for a,b in _steps if has(c,a) and has(c,b)]
+    "What each step adds to the first metric and to the error in 3D, wherever every seed has both methods"
+    has = lambda c,x,m: all(((b.get((c,x)) or {}).get(m) or {}).get('all') is not None for b in by)
+    ms = dict.fromkeys((metrics_of(results[0]['rows'])[0],'epe3d'))
+    return [seed_gain(results,a,b,m,'all',c) for m in ms for c in dict.fromkeys(c for c,_ in keys) for a,b in _steps if has(c,a,m) and has(c,b,m)]
 
 # %% ../nbs/54_report.ipynb #b3fdace3
 def merge_seeds(
@@ -405,7 +406,7 @@ def _results_section(results, groups):
     rows = results['rows']; ms = metrics_of(rows)
     note = 'Small figures: difference from source only. Bold: best of the column.' if any(r['method']=='source' for r in rows) and len(rows)>1 else ''
     if 'seeds' in results: note += ' ±: sample standard deviation over seeds.'
-    parts = [html_table(rows, m, groups, time=i==0) for i,m in enumerate(ms)] + [_scalar_table(rows), _bars(rows, ms[0], groups)]
+    parts = [html_table(rows, m, groups, time=i==0) for i,m in enumerate(ms)] + [_scalar_table(rows), *(_bars(rows, m, groups) for m in dict.fromkeys((ms[0],'epe3d')) if m in ms)]
     parts.insert(1, ''.join(f'<li>{_e(t)}</li>' for t in _gain_lines(results)).join(('<ul>','</ul>') if results.get('gains') else ('','')))
     return f'<section id="results"><h2>Results</h2>{_paras(note)}{"".join(parts)}</section>'
 

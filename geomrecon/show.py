@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['to_image', 'colours', 'bone_colours', 'joint_colours', 'grid', 'show_images', 'show_pose', 'show_poses',
-           'show_heatmaps', 'show_bone_maps', 'show_masks', 'show_flow', 'show_inpaint', 'show_reconstruction',
-           'show_pairs', 'method_name', 'method_colour', 'show_compare', 'smooth_values', 'show_curves', 'show_bars',
-           'show_error_curve', 'draw_pose', 'draw_label', 'side_by_side', 'fig_to_png']
+           'show_poses3d', 'show_heatmaps', 'show_bone_maps', 'show_masks', 'show_flow', 'show_inpaint',
+           'show_reconstruction', 'show_pairs', 'method_name', 'method_colour', 'show_compare', 'smooth_values',
+           'show_curves', 'show_bars', 'show_error_curve', 'draw_pose', 'draw_label', 'side_by_side', 'fig_to_png']
 
 # %% ../nbs/03_show.ipynb #5a744da5
 import io, math
@@ -207,6 +207,32 @@ def show_poses(
     axs = grid(len(ims), ncols, size, titles is not None, ims[0].shape[0]/ims[0].shape[1])
     pick = lambda x,i: None if x is None else x[i]
     for i,ax in enumerate(axs): show_pose(ims[i], kps[i], skeleton, pick(visible,i), pick(truth,i), ax, titles and str(titles[i]))
+    return axs
+
+# %% ../nbs/03_show.ipynb #f9118eb2
+def _pose3d(ax, xyz, skeleton, span, colours, lw, alpha=1.):
+    p = np.stack([xyz[:,0],xyz[:,2],-xyz[:,1]],1)
+    for (a,b),c in zip(skeleton.bones,colours): ax.plot(*p[[a,b]].T, c=c, lw=lw, alpha=alpha, solid_capstyle='round')
+    ax.set(xlim=(-span,span), ylim=(-span,span), zlim=(-span,span)); ax.set_box_aspect((1,1,1),zoom=1.5)
+
+def show_poses3d(
+    xyz, # (N,K,3) joints in the camera frame (x right, y down, z away), any unit
+    skeleton, # Skeleton of `xyz`
+    truth=None, # (N,K,3) true joints, in grey
+    views=(0,70), # Directions of view, one row each: degrees around the vertical axis, 0 as the camera
+    size:float=1.1, # Side of a panel, inches
+)->np.ndarray: # (len(views),N) of axes
+    "Skeletons in 3D, roots at the same place; poses that are not finite are left out"
+    rel = [None if x is None else _np(x)-_np(x)[:,[skeleton.root]] for x in (xyz,truth)]; n = len(rel[0])
+    fig,axs = plt.subplots(len(views), n, figsize=(n*size,len(views)*size), squeeze=False, subplot_kw=dict(projection='3d',computed_zorder=False))
+    fig.subplots_adjust(0,0,1,1,0,0)
+    for i in range(n):
+        ps = [(r[i],c,w,a) for r,c,w,a in ((rel[1],['#9aa3ad']*skeleton.n_bones,2.2,.8),(rel[0],bone_colours(skeleton)*.85,1.4,1.)) if r is not None and np.isfinite(r[i]).all()]
+        every = np.concatenate([p[0] for p in ps] or [np.zeros((1,3))]); lo,hi = every.min(0),every.max(0); mid,span = (lo+hi)/2,max(np.linalg.norm(hi-lo)/2.6,1e-6)
+        for v,ax in zip(views,axs[:,i]):
+            ax.set_axis_off()
+            for p,c,w,a in ps: _pose3d(ax,p-mid,skeleton,span,c,w,a)
+            ax.view_init(elev=8 if v else 0, azim=-90+v)
     return axs
 
 # %% ../nbs/03_show.ipynb #409d0577
@@ -410,9 +436,9 @@ def _rows(rows, n, size, skeleton, titles=None, truth=None):
 
 # %% ../nbs/03_show.ipynb #61eae1e0
 _methods = dict(source=('source only','#9aa3ad'), control=('source only, same time','#c8b08a'), bn=('batch-norm statistics only','#8fb8a8'),
-                pseudo=('+ pseudo-labels','#4a90d9'), full=('+ reconstruction','#e2603a'))
+                aligned=('+ style and alignment','#7fb069'), pseudo=('+ pseudo-labels','#4a90d9'), full=('+ reconstruction','#e2603a'))
 def method_name(
-    m:str, # 'source', 'control', 'bn', 'pseudo', 'full', or another
+    m:str, # 'source', 'control', 'bn', 'aligned', 'pseudo', 'full', or another
 )->str:
     "How a method is called in tables and pictures; unknown names stay as they are"
     return _methods.get(m,(m,))[0]

@@ -150,3 +150,14 @@ def test_runtime_requirements_do_not_cap_fastai():
 def test_files_are_of_a_size_to_clone():
     big = {p.relative_to(root).as_posix(): f'{p.stat().st_size/1e6:.1f} MB' for p in committed() if p.stat().st_size>1_500_000}
     assert not big, f'large files: {big}'
+
+# The paper
+
+def test_every_equation_has_its_place():
+    "The README's table names a notebook for each equation (1) to (11), and that notebook names the equation"
+    rows = re.findall(r'^\| Eq\. (\d+) \| `(\w+)`', (root/'README.md').read_text(encoding='utf-8'), re.M)
+    assert [int(n) for n,_ in rows]==list(range(1,12))
+    for n,name in rows:
+        said = re.findall(r'Eq\.? ?\(?([\d, andto]+)', ''.join(src(c) for c in cells(root/cfg['nbs_path']/f'{name}.ipynb')))
+        spans = [range(int(a),int(b)+1) for s in said for a,b in re.findall(r'(\d+) to (\d+)', s)]
+        assert any(n in re.findall(r'\d+', s) for s in said) or any(int(n) in s for s in spans), f'{name} does not name Eq. {n}'

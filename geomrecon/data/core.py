@@ -7,6 +7,7 @@ __all__ = ['TensorPoses', 'move_depth', 'move_joints', 'random_affine', 'photome
 
 # %% ../../nbs/10_data_core.ipynb #5a744da5
 import torch, torch.nn.functional as F
+from functools import lru_cache
 from fasttransform import ItemTransform
 from ..errors import DataError
 from ..geometry import affine, apply_affine, warp_image
@@ -41,13 +42,17 @@ class TensorPoses:
 # %% ../../nbs/10_data_core.ipynb #ef094aa4
 def _mirrored(M): return (M[:,0,0]*M[:,1,1]-M[:,0,1]*M[:,1,0]<0)[:,None]
 
+@lru_cache(32)
+def _index(ix, device): return torch.tensor(ix,device=device) # Sent to the device once, not at every step
+def _swap(v, flip_index): return v[:,_index(tuple(flip_index),v.device)]
+
 def move_depth(
     depth, # (B,K) depth relative to the root, lengths of the reference bone
     M, # (B,2,3) how the image was moved
     flip_index, # `Skeleton.flip_index`
 )->torch.Tensor:
     "Relative depth after moving the image by `M`: turning, scaling and shifting within the image leave it alone, a mirror swaps left and right"
-    return torch.where(_mirrored(M), depth[:,flip_index], depth)
+    return torch.where(_mirrored(M), _swap(depth,flip_index), depth)
 
 def move_joints(
     kp, # (B,K,2) joints in [-1,1]
@@ -57,8 +62,8 @@ def move_joints(
 )->tuple: # joints, visibility
     "Joints and visibility after moving the image by `M`"
     kp = apply_affine(M, kp); mirrored = _mirrored(M)
-    swapped = torch.where(mirrored[...,None], kp[:,flip_index], kp)
-    vis = torch.where(mirrored, visible[:,flip_index], visible)
+    swapped = torch.where(mirrored[...,None], _swap(kp,flip_index), kp)
+    vis = torch.where(mirrored, _swap(visible,flip_index), visible)
     return swapped, vis.bool() & (swapped.abs()<=1).all(-1)
 
 # %% ../../nbs/10_data_core.ipynb #75d003d7

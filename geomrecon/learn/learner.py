@@ -126,9 +126,10 @@ _flat = dict(depth=False,restyle='') # 2D labels and no style: for one's own vid
 PRESETS = {p.name:p for p in (Preset(), Preset('paper-body',rotate=60.),
     Preset('small',size=128,arch='resnet50',sigma=1.5,beta=11.,warp_width=32,gen_width=32,gen_res=4,steps=250,epochs=20,adapt_epochs=30,drops=(22,28),style_epochs=10,integrate=8.,rec_start=2.,rec_attach=4.),
     Preset('tiny',size=64,**_cpu,sigma=1.5,beta=11.,steps=50,epochs=12,bs=32,lr=1.5e-3,adapt_epochs=8,adapt_bs=16,adapt_bs_target=12,adapt_lr=5e-4,rec_lr=1e-3,
-           pseudo_weight=.5,gamma=.3,decay=.98,rec_weight=1.,rec_start=.5,rec_attach=2.,rotate=25.,integrate=2.,style_encoder_epochs=2,style_epochs=4,style_bs=16,style_lr=2e-3,align_epochs=4),
+           pseudo_weight=.5,gamma=.3,decay=.98,rec_weight=1.,rec_start=.5,rec_attach=2.,rotate=25.,integrate=2.,style_widths=(16,32),style_loss='moments',style_encoder_epochs=3,style_epochs=3,style_lr=2e-3,align_epochs=4,align_lr=1e-3),
     Preset('compact',size=96,**{**_cpu,**_flat,'stem_pool':True,'n_deconv':3},sigma=2.,beta=20.,steps=40,epochs=20,bs=32,lr=2e-3,adapt_epochs=6,adapt_bs=12,adapt_bs_target=8,adapt_lr=5e-4,rec_lr=1e-3,
            pseudo_weight=.5,gamma=.3,decay=.98,rec_weight=.3,rec_start=.5,rec_attach=1.5,rotate=180.,flip=.5))}
+PRESETS['tiny-2d'] = replace(PRESETS['tiny'],name='tiny-2d',**_flat)
 PRESETS['plain'] = replace(PRESETS['compact'],name='plain',colour=0.,cutout=0.) # No randomised appearance, to study what a narrow source does
 
 # %% ../../nbs/41_learner.ipynb #0d3bebae

@@ -25,6 +25,7 @@ from ..losses.supervised import depth_loss, heatmap_loss
 from ..losses.pseudo import PseudoTargets, Teacher, integrated_labels, pose_loss, pseudo_labels
 from ..metrics import joint_distances
 from ..models.pose import domain_split
+from ..parallel import process_mean
 
 # %% ../../nbs/40_stages.ipynb #a9c3b0f6
 class LossHistory(Callback):
@@ -49,7 +50,7 @@ class LossHistory(Callback):
     def after_fit(self):
         if hasattr(self,'old_metrics'): self.learn.metrics = self.old_metrics
     def _check(self):
-        self._fetched = {t:torch.stack(v).float().cpu().tolist() for t,v in self.pending.items()}
+        self._fetched = {t:process_mean(torch.stack(v).float()).cpu().tolist() for t,v in self.pending.items()}
         bad = [(int(np.flatnonzero(~np.isfinite(v))[0])-len(v),t=='sup',t) for t,v in self._fetched.items() if not np.isfinite(v).all()]
         if bad:
             i,_,t = min(bad)
@@ -269,7 +270,7 @@ def set_rng_state(st:dict, dl=None):
     tup = lambda s: (s[0],tuple(s[1]),s[2])
     random.setstate(tup(st['python'])); np.random.set_state((st['numpy'][0],np.array(st['numpy'][1],dtype=np.uint32),*st['numpy'][2:]))
     torch.set_rng_state(st['torch'])
-    if 'cuda' in st and torch.cuda.is_available(): torch.cuda.set_rng_state_all(st['cuda'])
+    if 'cuda' in st and torch.cuda.is_available(): torch.cuda.set_rng_state_all(st['cuda'][:torch.cuda.device_count()])
     if 'loader' in st and hasattr(dl,'rng'): dl.rng.setstate(tup(st['loader']))
 
 # %% ../../nbs/40_stages.ipynb #72cef1f7

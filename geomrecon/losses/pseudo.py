@@ -15,6 +15,7 @@ from ..geometry import from_pixels, lift, to_25d, to_pixels
 from ..heatmap import decode, peak_confidence
 from .kinematics import Limits, correct_pose
 from .supervised import heatmap_loss
+from ..parallel import gather_rows, shared_count
 
 # %% ../../nbs/32_pseudo.ipynb #8a33a41a
 def confidence_mask(
@@ -28,7 +29,8 @@ def confidence_mask(
     if keep is not None and not 0<keep<=1: raise ConfigError('keep', f'{keep}', 'a share in (0, 1]')
     m = torch.ones_like(conf,dtype=torch.bool) if gamma is None else conf>gamma
     if keep is None: return m
-    q = torch.quantile(conf.float(), 1-keep, dim=0, keepdim=True) if per_joint else torch.quantile(conf.float().flatten(), 1-keep)
+    c = gather_rows(conf.detach().float()) # The batch of all processes
+    q = torch.quantile(c, 1-keep, dim=0, keepdim=True) if per_joint else torch.quantile(c.flatten(), 1-keep)
     return m & (conf>=q)
 
 # %% ../../nbs/32_pseudo.ipynb #fc8ab9fd
@@ -106,7 +108,7 @@ def pose_loss(
     "Mean distance of (u, v, d) from its label over the joints in `mask` (second term of Eq. 3)"
     m = mask.bool(); y,t = torch.cat([kp.float(),depth.float()[...,None]],-1),torch.cat([kp_label.float(),depth_label.float()[...,None]],-1)
     err = (y-torch.where(m[...,None],t,y.detach())).square().sum(-1).add(1e-10).sqrt()
-    return torch.where(m,err,torch.zeros_like(err)).sum()/m.sum().clamp_min(1)
+    return torch.where(m,err,torch.zeros_like(err)).sum()/shared_count(m.sum())
 
 # %% ../../nbs/32_pseudo.ipynb #e2d98f14
 class Teacher(nn.Module):

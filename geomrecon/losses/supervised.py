@@ -8,6 +8,7 @@ __all__ = ['heatmap_loss', 'SupervisedLoss', 'depth_loss']
 # %% ../../nbs/29_supervised.ipynb #5a744da5
 import math, torch
 from ..heatmap import render_heatmaps
+from ..parallel import shared_count
 
 # %% ../../nbs/29_supervised.ipynb #686779ea
 def heatmap_loss(
@@ -20,7 +21,7 @@ def heatmap_loss(
     m = mask.bool()
     target = render_heatmaps(kp, hm.shape[-2:], sigma, visible=m)
     err = (hm.float()-target).square().sum((-1,-2))/(math.pi*sigma**2)
-    return torch.where(m, err, torch.zeros_like(err)).sum()/m.sum().clamp_min(1)
+    return torch.where(m, err, torch.zeros_like(err)).sum()/shared_count(m.sum())
 
 # %% ../../nbs/29_supervised.ipynb #5c68a4fd
 class SupervisedLoss:
@@ -39,4 +40,4 @@ def depth_loss(
     "Mean absolute error of relative depth (second term of Eq. 1)"
     m = mask.bool() & target.isfinite()
     err = (depth.float()-torch.where(m, target.float(), depth.detach().float())).abs()
-    return torch.where(m, err, torch.zeros_like(err)).sum()/m.sum().clamp_min(1)
+    return torch.where(m, err, torch.zeros_like(err)).sum()/shared_count(m.sum())

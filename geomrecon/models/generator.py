@@ -53,6 +53,7 @@ class Generator(nn.Module):
         self.middle = nn.Sequential(*[ResBlock(ws[-1]) for _ in range(n_res)])
         self.up = nn.ModuleList(conv_block(b,a) for a,b in zip(ws[-2::-1],ws[:0:-1]))
         self.paint = nn.Conv2d(width, 3, 7, padding=3)
+    def mix(self, skip, prev, flow, inpaint): return merge(skip, prev, flow, inpaint) # A method, so that `27_memory` can have it computed twice
 
 # %% ../../nbs/23_generator.ipynb #73156ed4
 @patch
@@ -64,7 +65,7 @@ def forward(self:Generator,
     "Reconstruct the driving image"
     x = self.stem(base_image-.5); skips = []
     for f in self.down: skips.append(x); x = f(F.avg_pool2d(x, 2, ceil_mode=True))
-    x = self.middle(merge(x, None, flow, inpaint))
+    x = self.middle(self.mix(x, None, flow, inpaint))
     for f,s in zip(self.up,skips[::-1]):
-        x = merge(s, f(F.interpolate(x, s.shape[-2:], mode='nearest')), flow, inpaint)
-    return merge(base_image, self.paint(x).float().sigmoid(), flow, inpaint)
+        x = self.mix(s, f(F.interpolate(x, s.shape[-2:], mode='nearest')), flow, inpaint)
+    return self.mix(base_image, self.paint(x).float().sigmoid(), flow, inpaint)

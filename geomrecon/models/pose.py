@@ -14,6 +14,7 @@ from torch import nn
 import torch.nn.functional as F
 from torchvision.models.resnet import ResNet, BasicBlock, Bottleneck
 from ..errors import ConfigError, WeightsError
+from ..parallel import batch_norm
 
 # %% ../../nbs/20_pose_net.ipynb #89c14ac2
 #: name -> (block, blocks per stage, groups, width per group), as in torchvision
@@ -166,7 +167,7 @@ class DomainBatchNorm2d(nn.BatchNorm2d):
                       (self.target_mean,self.target_var,self.target_batches_tracked))
         if self.training: n.add_(1)
         m = 1/float(n) if self.momentum is None else self.momentum
-        return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, m, self.eps)
+        return batch_norm(x, mean, var, self.weight, self.bias, self.training, m, self.eps)
     def forward(self, x):
         n = self.n_source
         if n is None: return self._norm(x, self.domain)
