@@ -49,8 +49,10 @@ def sample(
     pad:str='border', # What lies outside: 'border', 'zeros' or 'reflection'
     mode:str='bilinear',
 )->torch.Tensor: # (B,C,h,w)
-    "Read `img` at the positions of `flow`"
-    return F.grid_sample(img.float(), flow.float(), mode=mode, padding_mode=pad, align_corners=False).to(img.dtype)
+    "Read `img` at the positions of `flow`; its memory layout stays"
+    last = not img.is_contiguous() and img.is_contiguous(memory_format=torch.channels_last)
+    y = F.grid_sample(img.float(), flow.float(), mode=mode, padding_mode=pad, align_corners=False)
+    return y.to(img.dtype, memory_format=torch.channels_last if last else torch.contiguous_format)
 
 def resize_flow(
     flow, # (B,h,w,2)

@@ -26,7 +26,8 @@ from .losses.align import jitter
 from .metrics import pck_table, legacy_pck, group_pck, pose3d_table
 from .models.adapter import PoseAdapter
 from .models.pose import reestimate_batchnorm
-from .models.style import Stylise, encoder_learner, style_learner, style_stats
+from .models.perceptual import PerceptualLoss
+from .models.style import Stylise, encoder_learner, style_encoder, style_learner, style_stats
 
 # %% ../nbs/53_runs.ipynb #3087581e
 _types = {f.name:typing.get_args(f.type) or (f.type,) for f in fields(Preset)}
@@ -38,8 +39,9 @@ def _number(v, kind):
     if not x.is_integer(): raise ValueError
     return int(x)
 
-def _items(v): # elements of a tuple field, numbers
-    v = [u for u in v.strip('()[] ').split(',') if u.strip()] if isinstance(v,str) else [] if v is None else v if isinstance(v,(list,tuple)) else [v]
+def _items(v, like): # elements of a tuple field: words or numbers, as its default has them
+    v = [u.strip('" \'') for u in v.strip('()[] ').split(',') if u.strip()] if isinstance(v,str) else [] if v is None else v if isinstance(v,(list,tuple)) else [v]
+    if like and isinstance(like[0],str): return tuple(map(str,v))
     return tuple(int(x) if x.is_integer() and '.' not in str(u) else x for u in v for x in (_number(u,float),))
 
 def typed_field(
@@ -52,7 +54,7 @@ def typed_field(
     try:
         if none and type(None) in _types[name]: return None
         if kind is str: return '' if v is None else str(v)
-        if kind is tuple: return _items(v)
+        if kind is tuple: return _items(v,getattr(Preset(),name))
         if kind is not bool: return _number(v,kind)
         return {'true':True,'false':False}[str(v).lower()]
     except (ValueError,TypeError,KeyError): raise ConfigError(f'preset, {name}', repr(v), f'{kind.__name__}, such as {getattr(Preset(),name)!r}') from None
@@ -109,6 +111,13 @@ def save_config(self:Task)->Path:
     return write_atomic(self.out/'preset.yaml', preset_text(self.preset))
 
 @patch
+def check_weights(self:Task):
+    "Raise `WeightsError` for foreign weights that cannot be had, before anything is trained"
+    p = self.preset
+    if p.restyle=='stylenet' and p.style_encoder!='conv': style_encoder(p.style_encoder)
+    if p.features!='encoder': PerceptualLoss(p.features,scales=p.scales)
+
+@patch
 def dls(self:Task,
     target:bool, # With target pairs
     depth:bool|None=None, # With relative depth and cameras; as the preset if None
@@ -116,8 +125,8 @@ def dls(self:Task,
 ):
     "Loaders of this task"
     p = self.preset
-    kw = dict(bs=p.adapt_bs,bs_target=p.adapt_bs_target,stride=p.stride) if target else dict(bs=p.bs)
-    kw.update(steps=p.steps,aug=p.aug,seed=self.seed,num_workers=self.workers,device=self.device,depth=p.depth if depth is None else depth,focal=p.focal)
+    kw = dict(p.sizes(target),**dict(stride=p.stride) if target else {})
+    kw.update(aug=p.aug,seed=self.seed,num_workers=self.workers,device=self.device,depth=p.depth if depth is None else depth,focal=p.focal)
     return pose_dls(self.source,self.valid,self.frames if target else None,**{**kw,**kwargs})
 
 # %% ../nbs/53_runs.ipynb #b522f295
@@ -168,7 +177,7 @@ def style(self:Task,
 )->tuple: # `Stylise`, seconds
     "The trained StyleNet with the target's statistics, as a callback and a `stylise` function; raises `WeightsError`"
     p = self.preset; aug = dict(p.aug,colour=0.,cutout=0.); meta = dict(self.meta,target=self.data.get('target'))
-    dls = lambda: self.dls(True,False,bs=p.style_bs,bs_target=-(-p.style_bs//2),aug=aug)
+    dls = lambda: self.dls(True,False,steps=p.steps,bs=p.style_bs,bs_target=-(-p.style_bs//2),aug=aug)
     torch.manual_seed(self.seed+2); np.random.seed(self.seed+2); enc,s0 = p.style_encoder,0.
     if enc=='conv':
         ae = encoder_learner(dls(),p.style_widths,p.style_lr)
@@ -199,7 +208,7 @@ def align(self:Task,
     if restyle is None: raise ConfigError('align', "preset with restyle=''", "'stylenet' or 'jitter'")
     if pose is None and not whole: raise ConfigError('align', f'no pose net for {n} more epochs', 'the net of `pretrain`, or align_epochs=None')
     torch.manual_seed(self.seed+(not whole)); np.random.seed(self.seed+(not whole))
-    learn = pose_learner(self.dls(False,bs=p.bs if whole else p.adapt_bs),p,None if whole else copy.deepcopy(pose),restyle,lr=p.align_lr or p.lr)
+    learn = pose_learner(self.dls(False,bs=p.sizes(not whole)['bs']),p,None if whole else copy.deepcopy(pose),restyle,lr=p.align_lr or p.lr)
     drops = _paper_drops(n,p.drops,p.adapt_epochs) if whole and p.drops else ()
     return learn,s0+train_stage(learn,self.out/'aligned.ckpt',n,dict(self.meta,target=self.data.get('target'),stage='aligned'),drops,bar)
 

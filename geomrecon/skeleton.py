@@ -36,6 +36,7 @@ class Skeleton:
     root: int = 0 # Index of the root joint
     rig: tuple = () # `RigNode`s of the rendered figure, parents first; empty: cannot be rendered
     ref_bone: tuple = () # (parent, child) joints between which 2.5D depth is measured; (): the first bone
+    limits: dict = field(default_factory=dict) # Child joint -> ranges of its bone (length in reference bones, flexion and abduction in degrees), see `31_kinematics`; what is missing is estimated from the source
     def __post_init__(self): _check(self)
     @property
     def n_joints(self): return len(self.joints)
@@ -63,6 +64,7 @@ def _check(s):
     need(len(set(flat))==len(flat) and all(0<=i<K for i in flat), 'a joint stands in two flip pairs or is out of range')
     for g,ii in s.groups.items(): need(len(ii) and all(0<=i<K for i in ii), f'group {g!r} is empty or names a joint that is not there')
     need(0<=s.root<K, f'root {s.root}', f'a joint index below {K}')
+    need(set(s.limits)<=set(s.joints), f'limits for {sorted(set(s.limits)-set(s.joints))}', 'names of joints'); need(all(isinstance(v,dict) and set(v)<={'length','flexion','abduction','axis'} for v in s.limits.values()), f'limits {s.limits}', 'joint -> length, flexion, abduction, axis')
     need(not s.ref_bone or len(s.ref_bone)==2 and len(set(s.ref_bone))==2 and all(0<=i<K for i in s.ref_bone), f'reference bone {s.ref_bone}', f'two different joint indices below {K}')
     seen = set()
     for n in s.rig:
@@ -74,12 +76,12 @@ def _check(s):
 
 # %% ../nbs/00_skeleton.ipynb #fad0f590
 def skeleton_from_dict(
-    d:dict, # Keys as in the file: name, joints, bones, and optionally flip_pairs, groups, root, rig, ref_bone
+    d:dict, # Keys as in the file: name, joints, bones, and optionally flip_pairs, groups, root, rig, ref_bone, limits
 )->Skeleton:
     "Build a `Skeleton` from names; raises `SkeletonError` that says which entry is wrong"
     missing = [k for k in ('name','joints','bones') if k not in d]
     if missing: raise SkeletonError(d.get('name','skeleton'), f'lacks {missing}', 'name, joints and bones')
-    unknown = set(d)-{'name','joints','bones','flip_pairs','groups','root','rig','ref_bone'}
+    unknown = set(d)-{'name','joints','bones','flip_pairs','groups','root','rig','ref_bone','limits'}
     if unknown: raise SkeletonError(d['name'], f'unknown keys {sorted(unknown)}')
     J = {n:i for i,n in enumerate(d['joints'])}
     def ix(n):
@@ -89,7 +91,7 @@ def skeleton_from_dict(
     groups = {g:tuple(ix(n) for n in ns) for g,ns in (d.get('groups') or {}).items()}
     try: rig = tuple(_node(**n) for n in d.get('rig') or ())
     except (TypeError, ValueError) as e: raise SkeletonError(d['name'], f'a rig node is malformed: {e}', 'name, parent, offset, radius, limits, part') from None
-    return Skeleton(d['name'], tuple(d['joints']), pairs('bones'), pairs('flip_pairs'), groups, ix(d.get('root', d['joints'][0])), rig, tuple(ix(n) for n in d.get('ref_bone') or ()))
+    return Skeleton(d['name'], tuple(d['joints']), pairs('bones'), pairs('flip_pairs'), groups, ix(d.get('root', d['joints'][0])), rig, tuple(ix(n) for n in d.get('ref_bone') or ()), dict(d.get('limits') or {}))
 
 def _node(name, parent, offset, radius=(0,0), limits=((0,0),)*3, part='skin'):
     radius = (radius,radius) if np.isscalar(radius) else radius
@@ -103,7 +105,7 @@ def skeleton_to_dict(
     n = s.joints
     node = lambda r: dict(name=r.name, parent=r.parent, offset=list(r.offset), radius=list(r.radius), limits=[list(l) for l in r.limits], part=r.part)
     return dict(name=s.name, joints=list(n), bones=[[n[a],n[b]] for a,b in s.bones], flip_pairs=[[n[a],n[b]] for a,b in s.flip_pairs],
-                groups={g:[n[i] for i in ii] for g,ii in s.groups.items()}, root=n[s.root], rig=[node(r) for r in s.rig], ref_bone=[n[i] for i in s.ref_bone])
+                groups={g:[n[i] for i in ii] for g,ii in s.groups.items()}, root=n[s.root], rig=[node(r) for r in s.rig], ref_bone=[n[i] for i in s.ref_bone], limits=s.limits)
 
 # %% ../nbs/00_skeleton.ipynb #0bdaf6c2
 def skeleton_from_file(

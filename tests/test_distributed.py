@@ -1,60 +1,61 @@
-"Two processes (Gloo, CPU) compute what one computes with the joint batch: loss, gradients, statistics, log; and go on where the other was stopped."
+"Two processes (Gloo, CPU) compute what one computes with the joint batch: loss, gradients, statistics, log; and one goes on where two were stopped."
 import os, subprocess, sys
-from pathlib import Path
 import pytest, torch
 from geomrecon.learn.stages import load_checkpoint
 import two_processes as two
 
+each = pytest.mark.parametrize('case', two.CASES, ids=lambda c: f"{c[0]}-{'float64' if c[1] else 'float32'}")
+
 @pytest.fixture(scope='module')
-def ranks(tmp_path_factory):
-    "Folder with what both processes saved"
+def folder(tmp_path_factory):
+    "What both processes saved"
     out = tmp_path_factory.mktemp('two')
+    for kinks in (True, False): torch.save(two.trained(kinks), out/f'net_{kinks}.pt')
     p = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', two.__file__, str(out)],
                        capture_output=True, text=True, timeout=300, env=dict(os.environ, OMP_NUM_THREADS='1'))
     assert p.returncode == 0, p.stderr[-4000:]
     return out
 
 @pytest.fixture(scope='module')
-def alone(): return {k: two.one_step(k) for k in ('pretrain', 'adapt')}
+def results(folder):
+    "By case: of process 0, of process 1, of one process with the joint batch"
+    a = [torch.load(folder/f'steps{r}.pt', weights_only=False) for r in (0, 1)]
+    return {c: (a[0][c], a[1][c], two.one_step(folder, *c)) for c in two.CASES}
 
-def steps(ranks, kind): return [torch.load(ranks/f'steps{r}.pt')[kind] for r in (0, 1)]
-
-@pytest.mark.parametrize('kind', ['pretrain', 'adapt'])
-def test_shares_are_the_joint_batch(ranks, alone, kind):
-    a, one = steps(ranks, kind), alone[kind]
+@each
+def test_shares_are_the_joint_batch(results, case):
+    a, b, one = results[case]
     for k in ('x', 'y'):
-        assert len(a[0][k]) == len(a[1][k]) == len(one[k])
+        assert len(a[k]) == len(b[k]) == len(one[k])
         for i, joint in enumerate(one[k]):
-            parts = [s[k][i] for s in a]; assert len(parts[0]) == len(parts[1]) == len(joint)//2
-            if kind == 'pretrain': parts = [h for hs in zip(*(p.chunk(2) for p in parts)) for h in hs]  # images, then their other looks
+            parts = [s[k][i] for s in (a, b)]; assert len(parts[0]) == len(parts[1]) == len(joint)//2
+            if case[0] == 'pretrain': parts = [h for hs in zip(*(p.chunk(2) for p in parts)) for h in hs]  # images, then their other looks
             assert torch.equal(torch.cat(parts), joint)
-    seen = [s['y'][1].sum().item() for s in a]
-    assert seen[0] != seen[1], 'both processes see as many joints: the test would not notice local means'
+    assert a['y'][1].sum() != b['y'][1].sum(), 'both processes see as many joints: local means would go unnoticed'
 
-@pytest.mark.parametrize('kind', ['pretrain', 'adapt'])
-def test_gradients(ranks, alone, kind):
-    a, one = steps(ranks, kind), alone[kind]
-    assert one['grad'] and all(g is not None for g in one['grad'].values())
+@each
+def test_gradients(results, case):
+    a, b, one = results[case]; tol = 1e-10 if case[1] else 1e-5
+    assert all(g is not None and g.abs().max() > 0 for n, g in one['grad'].items() if 'weight' in n)
     for n, g in one['grad'].items():
-        assert g.abs().max() > 0 or n.endswith('bias'), f'{n} gets no gradient'
-        for s in a: torch.testing.assert_close(s['grad'][n], g, rtol=1e-5, atol=1e-5, msg=lambda m: f'{n}: {m}')
-    assert abs(sum(s['loss'] for s in a)/2-one['loss']) < 1e-5*one['loss']
+        for s in (a, b): torch.testing.assert_close(s['grad'][n], g, rtol=tol, atol=tol, msg=lambda m: f'{n}: {m}')
+    assert (a['loss']+b['loss'])/2 == pytest.approx(one['loss'], rel=tol)
 
-@pytest.mark.parametrize('kind', ['pretrain', 'adapt'])
-def test_statistics_log_and_metrics(ranks, alone, kind):
-    a, one = steps(ranks, kind), alone[kind]
-    assert a[0]['keys'] == a[1]['keys'] == one['keys']
-    for n, b in one['stats'].items():
-        assert torch.equal(a[0]['stats'][n], a[1]['stats'][n])
-        torch.testing.assert_close(a[0]['stats'][n], b, rtol=1e-5, atol=1e-5)
-    want = {'pretrain': {'sup', 'depth', 'align'}, 'adapt': {'sup', 'depth', 'pseudo', 'pseudo_3d', 'labelled', 'M_2D', 'M_3D', 'rec'}}[kind]
-    assert set(one['log']) == want and a[0]['log'] == a[1]['log']
-    for t in want: assert a[0]['log'][t] == pytest.approx(one['log'][t], rel=1e-5), t
-    assert a[0]['values'] == pytest.approx(a[1]['values']) == pytest.approx(one['values'], rel=1e-4)  # train and valid loss, PCK, terms
-    if kind == 'adapt': assert 0 < one['log']['M_3D'][0] < 1 and 0 < one['log']['M_2D'][0] < 1
+@each
+def test_statistics_log_and_metrics(results, case):
+    a, b, one = results[case]
+    assert a['keys'] == b['keys'] == one['keys']
+    for n, v in one['stats'].items():
+        assert torch.equal(a['stats'][n], b['stats'][n])
+        torch.testing.assert_close(a['stats'][n], v, rtol=1e-5, atol=1e-5)
+    want = dict(pretrain={'sup', 'depth', 'align'}, adapt={'sup', 'depth', 'pseudo', 'pseudo_3d', 'labelled', 'M_2D', 'M_3D', 'rec'})[case[0]]
+    assert set(one['log']) == want and a['log'] == b['log']
+    for t in want: assert a['log'][t] == pytest.approx(one['log'][t], rel=1e-5), t
+    assert a['values'] == b['values'] and a['values'] == pytest.approx(one['values'], rel=1e-3)  # training and validation loss, PCK, terms
+    if case[0] == 'adapt': assert 0 < one['log']['M_3D'][0] < 1 and 0 < one['log']['M_2D'][0] < 1
 
-def test_processes_stay_alike_and_resume(ranks):
-    a, b = (torch.load(ranks/f'stage{r}.pt') for r in (0, 1))
+def test_processes_stay_alike_and_resume(folder):
+    a, b = (torch.load(folder/f'stage{r}.pt', weights_only=False) for r in (0, 1))
     assert a['world'] == b['world'] == 2
     for k, v in a['whole'].items():
         assert torch.equal(v, b['whole'][k]), f'{k} differs between the processes'
@@ -62,9 +63,9 @@ def test_processes_stay_alike_and_resume(ranks):
     assert not torch.equal(a['draws'], b['draws']), 'both processes draw the same augmentation'
     assert a['values'] == b['values']
 
-def test_one_process_goes_on(ranks, tmp_path):
-    st = load_checkpoint(ranks/'left.ckpt'); assert st['epoch'] == 1 and not any(k.startswith('module.') for k in st['model'])
-    learn = two.stage(ranks/'left.ckpt', resume=True, aug=two.STILL); done = load_checkpoint(ranks/'left.ckpt')
-    assert done['epoch'] == 3 and len(done['history']['sup']) == 6
-    whole = two.stage(tmp_path/'whole.ckpt', aug=two.STILL).loss_history.steps
-    for t in ('sup', 'depth', 'pseudo', 'rec'): assert done['history'][t][:3] == pytest.approx(whole[t][:3], rel=1e-3), t
+def test_one_process_goes_on(folder, tmp_path):
+    st = load_checkpoint(folder/'left.ckpt'); assert st['epoch'] == 1 and not any(k.startswith('module.') for k in st['model'])
+    two.stage(folder, 'left.ckpt', resume=True, still=True); done = load_checkpoint(folder/'left.ckpt')
+    whole = two.stage(folder, 'alone.ckpt', still=True).loss_history.steps
+    assert done['epoch'] == 3 and {t: len(v) for t, v in done['history'].items()} == {t: len(v) for t, v in whole.items()}
+    for t in ('sup', 'depth', 'pseudo', 'rec'): assert done['history'][t][:3] == pytest.approx(whole[t][:3], rel=1e-2), t

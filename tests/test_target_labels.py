@@ -14,7 +14,7 @@ class Guarded:
     def __init__(self, frames): self.__dict__['_f'] = frames
     def __len__(self): return len(self._f)
     def __getattr__(self, k):
-        assert k in ('images', 'video_id', 'frame'), f'training touched {k!r} of the target'
+        assert k in ('images', 'video_id', 'frame', 'intrinsics'), f'training touched {k!r} of the target' # A camera's calibration is no label
         return getattr(self.__dict__['_f'], k)
 
 def train(out, frames):
@@ -71,3 +71,24 @@ def test_eval_labels_change_no_weight(tmp_path, monkeypatch):
         adapt('mouse', tmp_path/'m.mp4', tmp_path/name, crop='whole', eval=labels is not None and tmp_path/f'{name}.csv' or None, preset=SMALL, pool=32, video=False, bar=False)
         got.append(torch.load(tmp_path/name/'model.pth', weights_only=True)['model'])
     for other in got[1:]: assert all(torch.equal(x, y) for x, y in zip(got[0].values(), other.values()))
+
+FULL = get_preset(SMALL, depth=True, restyle='stylenet', style_widths=(4, 8), style_encoder_epochs=1, style_epochs=1, style_bs=4, align_epochs=1, integrate=1.)
+
+class Wrong:
+    "Labels that are wrong throughout, for measuring pseudo-labels with"
+    def __init__(self, vids): self.vids = vids
+    def __len__(self): return len(self.vids)
+    def batch(self, idxs): b = self.vids.batch(idxs); return dict(b, keypoints=-b['keypoints'], visible=~b['visible'], joints3d=b['joints3d']*torch.nan)
+
+def test_whole_method_does_not_depend_on_target_labels(tmp_path):
+    "Style, alignment, depth, integrated labels and reconstruction: with labels for measuring, with wrong ones and without any, bit by bit the same weights"
+    got, quality = [], {}
+    for name, labels in (('right', lambda v: v), ('wrong', Wrong), ('none', lambda v: None)):
+        vids = PuppetVideos(MOUSE4, 2, 24, 48, 'real', seed=0)
+        src, val = PuppetImages(MOUSE4, 500, 48, 'synthetic', seed=0), PuppetImages(MOUSE4, 8, 48, 'synthetic', seed=1)
+        task = Task(tmp_path/name, src, val, Guarded(vids.frames()), FULL, seed=3, device='cpu', quality=labels(vids))
+        base = task.align(task.pretrain(bar=False)[0].model.pose, bar=False)[0]; learn = task.adapt(base.model.pose, bar=False)[0]
+        got.append({**base.model.state_dict(), **{f'adapted.{k}': v for k, v in learn.model.state_dict().items()}})
+        if labels(vids) is not None: quality[name] = learn.label_quality.epochs
+    for other in got[1:]: assert got[0].keys() == other.keys() and all(torch.equal(x, y) for x, y in zip(got[0].values(), other.values()))
+    assert quality['right'] != quality['wrong'], 'the labels were not looked at: the test shows nothing'

@@ -1,6 +1,5 @@
 "What `test_distributed` runs, alone and in two processes: torchrun --nproc-per-node 2 two_processes.py FOLDER"
 import sys
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 import torch
@@ -11,17 +10,17 @@ from geomrecon.data.pairs import pose_dls
 from geomrecon.data.puppet import PuppetImages, PuppetVideos
 from geomrecon.learn.distributed import distribute
 from geomrecon.learn.learner import adapt_learner, build_pose, get_preset, pose_learner
-from geomrecon.learn.stages import Checkpoint, load_checkpoint, restore_learner
-from geomrecon.parallel import is_main, rank, start, world
+from geomrecon.learn.stages import CPUMixedPrecision, Checkpoint, load_checkpoint, restore_learner
+from geomrecon.parallel import rank, start, world
 from geomrecon.skeleton import HAND21
 
 torch.set_num_threads(1)
 STILL = dict(rotate=0., scale=(1., 1.), shift=0., flip=0., colour=0., cutout=0.)
-P = get_preset('tiny', size=48, width=.25, deconv_width=32, bs=6, adapt_bs=6, adapt_bs_target=4, warp_width=8, gen_width=8, gen_res=1, amp=False,
-               gamma=None, keep=.6, gamma_3d=.3, integrate=0., rec_start=0., rec_attach=0., align_weight=1., pseudo_weight=1., y_weight=1., depth_weight=1.)
+P = get_preset('tiny', size=48, width=.25, deconv_width=32, bs=6, adapt_bs=6, adapt_bs_target=4, warp_width=8, gen_width=8, gen_res=1, amp=False, lr=3e-3,
+               gamma=None, keep=.6, gamma_3d=.05, integrate=0., rec_start=0., rec_attach=0., rec_weight=1., pseudo_weight=1., y_weight=1.)
 
 class Patchy:
-    "A source of which one half of each batch shows all joints and the other only a few"
+    "A source with samples that show all joints and others that show a few: their number differs between the halves of a batch"
     def __init__(self, ds): self.ds = ds
     def __len__(self): return len(self.ds)
     def __getattr__(self, k):
@@ -36,50 +35,78 @@ class Look(Callback):
     "Keeps batch, loss and gradients of the first step"
     order, seen = MixedPrecision.order+5, None
     def after_loss(self):
-        if self.training and self.seen is None: self.seen = dict(x=[x.clone() for x in self.xb], y=[y.clone() for y in self.yb], loss=self.loss_grad.detach())
+        if self.training and self.seen is None: self.seen = dict(x=[x.clone() for x in self.xb], y=[y.clone() for y in self.yb], loss=self.loss_grad.item())
     def before_step(self):
         m = getattr(self.model, 'module', self.model)
         if 'grad' not in self.seen: self.seen['grad'] = {n: None if p.grad is None else p.grad.clone() for n, p in m.named_parameters()}
 
+FLOAT = torch.Tensor.float
+
+class Double(Callback):
+    "Training steps in double precision, also where the package asks for float32: what differs then is a mistake and not rounding"
+    order = -5
+    def before_fit(self):
+        for m in (self.model, *(v for cb in self.learn.cbs for v in vars(cb).values())):
+            if isinstance(m, nn.Module): m.double()
+    def before_batch(self):
+        torch.set_default_dtype(torch.float64); torch.Tensor.float = lambda t: t.double()
+        avg = self.learn.recorder.smooth_loss; avg.val = avg.val.double()
+        up = lambda ts: tuple(t.double() if torch.is_tensor(t) and t.is_floating_point() else t for t in ts)
+        self.learn.xb, self.learn.yb = up(self.xb), up(self.yb)
+    def after_batch(self): torch.set_default_dtype(torch.float32); torch.Tensor.float = FLOAT
+
+def smooth(model):
+    "Without kinks, at which rounding alone may turn a gradient"
+    for m in model.modules():
+        for n, c in m.named_children():
+            if isinstance(c, nn.ReLU): setattr(m, n, nn.Softplus(5.))
+    return model
+
+def source(seed=0, n=500): return PuppetImages(HAND21, n, 48, 'synthetic', seed=seed)
+
 def data(target, steps, aug=STILL):
-    src, val = Patchy(PuppetImages(HAND21, 500, 48, 'synthetic', seed=0)), PuppetImages(HAND21, 7, 48, 'synthetic', seed=1)
     frames = PuppetVideos(HAND21, 2, 24, 48, 'real', seed=0).frames() if target else None
-    return pose_dls(src, val, frames, steps=steps, bs=6, bs_target=4, stride=(2, 9), aug=aug, seed=3, device='cpu', depth=True)
-
-def net(double=False):
-    "A pose net whose untrained heatmaps have peaks of different heights"
-    torch.manual_seed(0); pose = build_pose(HAND21, P)
-    for h, std in ((pose.head, .2), (pose.depth_head, .2)): nn.init.normal_(h.weight, std=std)
-    return pose
-
-def other_look(x): return .1+.8*x.flip(1)
-
-def learner(kind, steps=1, preset=P, aug=STILL):
-    torch.manual_seed(1)
-    if kind == 'pretrain': return pose_learner(data(False, steps, aug), preset, net(), restyle=other_look)
-    return adapt_learner(data(True, steps, aug), net(), preset, terms=('pseudo', 'rec'))
+    return pose_dls(Patchy(source()), source(1, 7), frames, steps=steps, bs=6, bs_target=4, stride=(2, 9), aug=aug, seed=3, device='cpu', depth=True)
 
 def quiet(learn, n, cbs=None):
     with learn.no_bar(), learn.no_logging(): learn.fit(n, cbs=cbs)
     return learn
 
-def one_step(kind):
-    "Batch, loss, gradients, statistics, log and metrics of one step"
-    learn, look = learner(kind), Look()
-    with distribute(learn): quiet(learn, 1, look)
+def trained(kinks):
+    "State of a pose net that has seen some images, so that its heatmaps have peaks and its gradients the usual sizes"
+    torch.manual_seed(0); pose = build_pose(HAND21, P)
+    if not kinks: smooth(pose)
+    quiet(pose_learner(pose_dls(source(), source(1, 7), steps=30, bs=12, aug=STILL, device='cpu', depth=True), P, pose=pose), 1)
+    return pose.state_dict()
+
+def learner(folder, kind, steps=1, preset=P, aug=STILL, kinks=True):
+    pose = build_pose(HAND21, preset); pose.load_state_dict(torch.load(Path(folder)/f'net_{kinks}.pt')); torch.manual_seed(1)
+    if kind == 'pretrain': l = pose_learner(data(False, steps, aug), preset, pose, restyle=lambda x: .1+.8*x.flip(1))
+    else: l = adapt_learner(data(True, steps, aug), pose, preset, terms=('pseudo', 'rec'))
+    if not kinks: smooth(l.model); [smooth(v) for cb in l.cbs for v in vars(cb).values() if isinstance(v, nn.Module)]
+    return l
+
+SAVING = replace(P, accumulate=2, checkpointing=('pose', 'warp', 'generator'))
+
+def one_step(folder, kind, exact):
+    "Batch, loss, gradients, statistics, log and metrics of one step: in double precision and by two micro-batches with activations computed twice, or in float32 without kinks"
+    learn, look = learner(folder, kind, 2, SAVING) if exact else learner(folder, kind, kinks=False), Look()
+    with distribute(learn): quiet(learn, 1, [look, Double()] if exact else look)
     stats = {n: b.clone() for n, b in learn.model.named_buffers() if 'mean' in n or 'var' in n or 'tracked' in n}
     return dict(look.seen, stats=stats, log=learn.loss_history.steps, values=list(learn.recorder.values[0]), keys=list(learn.model.state_dict()))
 
-MOVING = replace(P, rec_start=.5, rec_attach=1.5, decay=.9)
+CASES = [(k, e) for k in ('pretrain', 'adapt') for e in (True, False)]
+MOVING = replace(P, rec_start=.5, rec_attach=1.5, decay=.9, lr=5e-4)
+
 class Stop(Exception): "Stands for a kill"
 class StopAt(Callback):
     def __init__(self, epoch): self.at = epoch
     def after_step(self):
-        if self.epoch == self.at: raise Stop
+        if self.epoch == self.at: raise Stop('now')
 
-def stage(path, stop=None, resume=False, aug={}):
-    "Three epochs of adaptation, perhaps broken off, perhaps resumed"
-    learn = learner('adapt', 2, MOVING, aug); learn.add_cb(Checkpoint(path))
+def stage(folder, name, stop=None, resume=False, still=False):
+    "Three epochs of adaptation, perhaps broken off, perhaps resumed; `still`: without augmentation and half precision"
+    path = Path(folder)/name; learn = learner(folder, 'adapt', 2, MOVING, STILL if still else {}); learn.add_cbs([Checkpoint(path)]+[CPUMixedPrecision()]*(not still))
     if resume: learn.first_epoch = restore_learner(learn, load_checkpoint(path), path)
     with distribute(learn):
         try: quiet(learn, 3, None if stop is None else StopAt(stop))
@@ -88,9 +115,8 @@ def stage(path, stop=None, resume=False, aug={}):
 
 def main(out):
     start(); out = Path(out); r = rank()
-    torch.save({k: one_step(k) for k in ('pretrain', 'adapt')}, out/f'steps{r}.pt')
-    whole, broken = stage(out/'whole.ckpt'), stage(out/'broken.ckpt', stop=2)
-    again = stage(out/'broken.ckpt', resume=True); stage(out/'left.ckpt', stop=1, aug=STILL)
+    torch.save({c: one_step(out, *c) for c in CASES}, out/f'steps{r}.pt')
+    whole = stage(out, 'whole.ckpt'); stage(out, 'broken.ckpt', stop=2); again = stage(out, 'broken.ckpt', resume=True); stage(out, 'left.ckpt', stop=1, still=True)
     state = lambda l: {k: v.clone() for k, v in l.model.state_dict().items()}
     torch.save(dict(world=world(), whole=state(whole), again=state(again), draws=torch.rand(3), values=[list(v) for v in whole.recorder.values]), out/f'stage{r}.pt')
 

@@ -62,6 +62,7 @@ class TwoDomainDL(TfmdDL):
         super().__init__(list(range(steps)), bs=1, shuffle=False, num_workers=num_workers, after_batch=Pipeline([tfm] if tfm else []), do_setup=False, device=device)
         self.tfm,self.shuffled,self.batch_size = tfm,shuffle,bs
         self.rng,self.part = random.Random(seed),(0,1)
+    def __len__(self): return self.steps
     def _one_pass(self): self._types = None
     def _draw(self, n, m):
         "`m` batches worth of indices below `n`: shuffled passes, or in order"
@@ -98,23 +99,10 @@ def get_idxs(self:TwoDomainDL):
     self.np_rng = np.random.default_rng(self.rng.getrandbits(64))
     if self.shuffled: i = self._draw(len(self.source), self.steps*self.batch_size).reshape(self.steps,-1)
     else: i = np.array_split(np.arange(len(self.source)), range(self.batch_size,len(self.source),self.batch_size))
-    if self.pairs is None: return self.shares([(s,) for s in i])
+    share = lambda *xs: tuple(shard(x,self.part) for x in xs)
+    if self.pairs is None: return [share(s) for s in i]
     b,d = self.pairs.sample(self._draw(len(self.pairs), self.steps*self.bs_target), self.np_rng)
-    return self.shares(zip(i, b.reshape(self.steps,-1), d.reshape(self.steps,-1)))
-
-@patch
-def shares(self:TwoDomainDL, batches):
-    "Of every batch of indices the share of process `part[0]` of `part[1]`: equal in training, else as even as can be"
-    r,w = self.part
-    cut = lambda i: shard(i,self.part) if self.shuffled else np.array_split(i,w)[r]
-    out = (tuple(map(cut,b)) for b in batches)
-    return [b for b in out if len(b[0])]
-
-@patch
-def __len__(self:TwoDomainDL):
-    if self.shuffled: return self.steps
-    n,bs = len(self.source),self.batch_size
-    return sum(min(bs,n-i)>self.part[0] for i in range(0,n,bs))
+    return [share(*xs) for xs in zip(i, b.reshape(self.steps,-1), d.reshape(self.steps,-1))]
 
 @patch
 def create_batches(self:TwoDomainDL, samps):

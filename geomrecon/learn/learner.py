@@ -23,11 +23,12 @@ from ..geometry import sample, resize_flow
 from ..heatmap import decode
 from ..losses.align import AlignLoss, jitter
 from ..losses.kinematics import Limits, estimate_limits
-from .stages import Align, CPUMixedPrecision, Depth, LossHistory, PoseLearner, PseudoLabel, Reconstruct, cpu_bf16
+from .stages import Accumulate, Align, CPUMixedPrecision, Depth, LossHistory, PoseLearner, PseudoLabel, Reconstruct, cpu_bf16
 from ..losses.supervised import SupervisedLoss
 from ..metrics import PCK
 from ..models.adapter import PoseAdapter
 from ..models.generator import Generator
+from ..models.memory import compile_parts, recompute_parts
 from ..models.perceptual import PerceptualLoss
 from ..models.pose import PoseNet
 from ..models.warp import WarpEstimator
@@ -48,6 +49,7 @@ class NetPreset:
     n_deconv:int = 3 # Deconvolutions of the decoder
     deconv_width:int = 256 # Their channels
     depth:bool = True # 2.5D: depth maps beside the heatmaps
+    depth_grad:bool = False # Errors of depth move heatmaps
     sigma:float = 2. # Standard deviation of target heatmaps, px of the heatmap
     beta:float = 20. # Inverse temperature of decoding
     flow_stride:int = 4 # Image pixels per pixel of flow and masks
@@ -95,10 +97,10 @@ class Preset(StylePreset):
     pseudo_start:float = 0. # First epoch of L_pseudo
     gamma:float|None = .5 # gamma_2D: lowest peak of a label
     keep:float|None = None # Share of highest peaks kept
-    gamma_3d:float = .02 # gamma_3D: largest shift of a feasible joint, image sides
+    gamma_3d:float = .01 # gamma_3D: largest shift of a feasible joint, image sides
     integrate:float = 20. # Epoch T from which both masks are united
     y_weight:float = .1 # lambda_y
-    limits_margin:float = 5. # Degrees by which the joint angles seen in the source are widened
+    limits_margin:float = 0. # Degrees by which the joint angles seen in the source are widened
     focal:float = 5. # Focal length where a target camera is unknown, crop sides
     decay:float|None = None # Decay of a moving-average teacher; None: the net labels for itself
     features:str = 'vgg19' # Perceptual features: 'vgg19', a file, or 'encoder' for the frozen source-trained one
@@ -113,23 +115,27 @@ class Preset(StylePreset):
     colour:float = 1. # Augmentation: strength of `photometric`
     cutout:float = .3 # Augmentation: share of source images with a hidden patch
     amp:bool = True # bfloat16 where the GPU or the CPU computes it natively
-    compile:bool = False # torch.compile
-    checkpointing:bool = False # Recompute activations instead of keeping them
-    accumulate:int = 1 # Micro-batches per step
+    compile:bool = False # torch.compile of the networks
+    checkpointing:tuple = ('merge',) # Parts computed twice instead of kept, see `segments`
+    accumulate:int = 1 # Micro-batches per step; the batch sizes above are those of the step
+    def sizes(self, target): # Options of `pose_dls`: micro-batches, so many that an epoch keeps its steps
+        n,bs = self.accumulate,dict(bs=self.adapt_bs,bs_target=self.adapt_bs_target) if target else dict(bs=self.bs)
+        if any(b%n for b in bs.values()): raise ConfigError('accumulate', f'{n} for batches of {bs}', 'a divisor of the batch sizes')
+        return dict(steps=self.steps*n,**{k:b//n for k,b in bs.items()})
     @property
     def aug(self): return dict(rotate=self.rotate,scale=self.scale,shift=self.shift,flip=self.flip,colour=self.colour,cutout=self.cutout)
 
 # %% ../../nbs/41_learner.ipynb #89c14ac2
 _cpu = dict(arch='resnet18',weights=None,width=.5,stages=3,stem_pool=False,n_deconv=2,deconv_width=64,drops=(),flow_stride=2,warp_width=32,gen_width=16,gen_res=2,features='encoder',scales=(1.,.5),
-            style_encoder='conv',scale=(.8,1.25))
+            style_encoder='conv',scale=(.8,1.25),checkpointing=())
 _flat = dict(depth=False,restyle='') # 2D labels and no style: for one's own video
 PRESETS = {p.name:p for p in (Preset(), Preset('paper-body',rotate=60.),
-    Preset('small',size=128,arch='resnet50',sigma=1.5,beta=11.,warp_width=32,gen_width=32,gen_res=4,steps=250,epochs=20,adapt_epochs=30,drops=(22,28),style_epochs=10,integrate=8.,rec_start=2.,rec_attach=4.),
+    Preset('small',size=128,arch='resnet50',sigma=1.5,beta=11.,warp_width=32,gen_width=32,gen_res=4,steps=250,epochs=20,adapt_epochs=30,drops=(22,28),style_epochs=10,integrate=8.,rec_start=2.,rec_attach=4.,checkpointing=()),
     Preset('tiny',size=64,**_cpu,sigma=1.5,beta=11.,steps=50,epochs=12,bs=32,lr=1.5e-3,adapt_epochs=8,adapt_bs=16,adapt_bs_target=12,adapt_lr=5e-4,rec_lr=1e-3,
-           pseudo_weight=.5,gamma=.3,decay=.98,rec_weight=1.,rec_start=.5,rec_attach=2.,rotate=25.,integrate=2.,style_widths=(16,32),style_loss='moments',style_encoder_epochs=3,style_epochs=3,style_lr=2e-3,align_epochs=4,align_lr=1e-3),
+           pseudo_weight=.5,decay=.98,rec_weight=1.,rec_start=.5,rec_attach=2.,rotate=25.,integrate=2.,depth_weight=.5,style_widths=(16,32),style_loss='moments',style_encoder_epochs=3,style_epochs=3,style_lr=2e-3,align_epochs=4,align_lr=1e-3),
     Preset('compact',size=96,**{**_cpu,**_flat,'stem_pool':True,'n_deconv':3},sigma=2.,beta=20.,steps=40,epochs=20,bs=32,lr=2e-3,adapt_epochs=6,adapt_bs=12,adapt_bs_target=8,adapt_lr=5e-4,rec_lr=1e-3,
            pseudo_weight=.5,gamma=.3,decay=.98,rec_weight=.3,rec_start=.5,rec_attach=1.5,rotate=180.,flip=.5))}
-PRESETS['tiny-2d'] = replace(PRESETS['tiny'],name='tiny-2d',**_flat)
+PRESETS['tiny-2d'] = replace(PRESETS['tiny'],name='tiny-2d',gamma=.3,**_flat)
 PRESETS['plain'] = replace(PRESETS['compact'],name='plain',colour=0.,cutout=0.) # No randomised appearance, to study what a narrow source does
 
 # %% ../../nbs/41_learner.ipynb #0d3bebae
@@ -147,14 +153,14 @@ def get_preset(
 
 # %% ../../nbs/41_learner.ipynb #61134406
 ORIGIN = dict(size='paper', arch='paper', weights='family: ImageNet', width='torchvision', stages='torchvision', stem_pool='torchvision', n_deconv='paper: deconvolutions to 64 x 64', deconv_width='family: 256',
-    depth='paper: 2K maps', sigma='paper', beta='ours: Eq. 5 needs a temperature; least decoding error in `02_heatmap`', flow_stride='paper: H/4', warp_width='first-order motion model', warp_mode='ours: rotation, scale and shift only, as footnote 2 asks; `21_bones`',
+    depth='paper: 2K maps', depth_grad='ours: it costs 2D accuracy; `26_adapter`', sigma='paper', beta='ours: Eq. 5 needs a temperature; least decoding error in `02_heatmap`', flow_stride='paper: H/4', warp_width='first-order motion model', warp_mode='ours: rotation, scale and shift only, as footnote 2 asks; `21_bones`',
     gen_width='first-order motion model', gen_res='first-order motion model', restyle='paper: StyleNet', align_weight='paper: lambda_a', align_tau='paper', align_epochs='paper: aligned from the start', align_lr='paper: as the rest', style_encoder='family: AdaIN',
     style_widths='ours: as wide as two cores allow', style_loss='family: Gram', style_epochs='ours: 10,000 steps; the family has 160,000, for natural images at large', style_encoder_epochs='ours: no encoder is trained where VGG-19 is used', style_bs='AdaIN', style_lr='AdaIN',
     style_alpha='family: random strength', style_share='paper: style in pre-training only', steps='family: 500 iterations an epoch', epochs='paper', bs='paper', lr='paper', depth_weight='ours: as the other lambdas', adapt_epochs='paper', adapt_bs='paper',
     adapt_bs_target='paper: batch of 32', adapt_lr='paper', rec_lr='paper: one rate', drops='paper', stride='paper: Table 4', pseudo_weight='paper: lambda_p', pseudo_start='paper: warm start has L_pseudo', gamma="ours: half the target's height", keep='ours: the threshold alone; the family keeps the top half',
-    gamma_3d='ours: 0.4 of the PCK radius; see `32_pseudo`', integrate='ours: a quarter of the schedule', y_weight='paper: lambda_y', limits_margin='ours: thousands of poses miss the rim of a range by a few degrees; `31_kinematics`', focal='ours: a figure seen from five times its size',
+    gamma_3d='ours: on the built-in hands it selects as many joints as gamma_2D, half of them, at the same precision', integrate='ours: a quarter of the schedule', y_weight='paper: lambda_y', limits_margin='ours: the ranges of 4,096 source poses as they are; 5 degrees more let 3% more of the wrong joints pass', focal='ours: a figure seen from five times its size',
     decay='paper: no teacher', features='paper', scales='first-order motion model', rec_weight='paper: lambda_r', rec_start='ours: after a short warm start', rec_attach='ours: W and G start from noise', rotate='family: 180 for hands, 60 for bodies', scale='family', shift='family: 5% of the side',
-    flip='family: none', colour='ours: about the family\'s jitter, with gamma, blur and noise', cutout='ours', amp='ours', compile='ours', checkpointing='ours', accumulate='ours')
+    flip='family: none', colour='ours: about the family\'s jitter, with gamma, blur and noise', cutout='ours', amp='ours', compile='ours', checkpointing='ours: paper presets below 24 GB, `results/memory.json`', accumulate='ours: the whole batch at once')
 
 def preset_table(
     preset='paper-hand', # Name or `Preset`
@@ -181,9 +187,12 @@ def _depth_term(dls, pose, p):
     if not dls.train.depth: raise ConfigError('loaders', 'no depth for a net with depth maps', 'pose_dls(..., depth=True), or a preset with depth=False')
     return [Depth(p.depth_weight)]
 
-def _learner(dls, model, p, cbs, **kwargs):
+def _learner(dls, model, p, cbs, perceptual=None, **kwargs):
     cuda = p.amp and dls.device is not None and torch.device(dls.device).type=='cuda'
-    fast = [ChannelsLast()]+([MixedPrecision(AMPMode.BF16)] if cuda else [CPUMixedPrecision()] if p.amp and cpu_bf16() else [])
+    mode = AMPMode.BF16 if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else AMPMode.FP16
+    fast = [ChannelsLast()]+([MixedPrecision(mode)] if cuda else [CPUMixedPrecision()] if p.amp and cpu_bf16() else [])+([Accumulate(p.accumulate)] if p.accumulate>1 else [])
+    recompute_parts(model, perceptual, [c for c in p.checkpointing if not p.compile or c=='perceptual']) # What is compiled chooses for itself
+    if p.compile: compile_parts(model)
     kwargs = dict(dict(opt_func=Adam,wd=0.,splitter=_split_pose_rec,metrics=PCK()),**kwargs)
     return PoseLearner(dls, model, SupervisedLoss(p.sigma), cbs=[LossHistory(),*fast,*cbs], **kwargs)
 
@@ -200,18 +209,19 @@ def pose_learner(
     "Learner for pre-training on the labelled source (Eq. 10)"
     p = get_preset(preset); pose = pose or build_pose(dls.skeleton,p)
     own = _depth_term(dls,pose,p)+([] if restyle is None else [Align(AlignLoss(p.align_tau),restyle,p.align_weight)])
-    return _learner(dls, PoseAdapter(pose,split_bn=False,beta=p.beta), p, [*own,*cbs], **dict(dict(lr=p.lr),**kwargs))
+    return _learner(dls, PoseAdapter(pose,split_bn=False,beta=p.beta,depth_grad=p.depth_grad), p, [*own,*cbs], **dict(dict(lr=p.lr),**kwargs))
 
 # %% ../../nbs/41_learner.ipynb #b096620a
 def source_limits(
     source, # Labelled source with 3D joints
     n:int=4096, # Poses looked at, evenly spread
-    margin:float=5., # Degrees by which angle ranges are widened
+    margin:float=0., # Degrees by which angle ranges are widened
 )->Limits:
-    "Ranges of bone lengths and joint angles in the source; raises `DataError` where it has no complete 3D poses"
+    "Ranges of bone lengths and joint angles in the source, over which the skeleton's own table is laid; raises `DataError` where the source has no complete 3D poses, `SkeletonError`"
     i = np.unique(np.linspace(0,len(source)-1,min(n,len(source))).astype(int)); get = getattr(source,'labels',None) or source.batch
     xyz = torch.cat([get(k)['joints3d'] for k in np.array_split(i,-(-len(i)//256))])
-    return estimate_limits(xyz,source.skeleton,margin=margin)
+    lim = estimate_limits(xyz,source.skeleton,margin=margin)
+    return lim.with_table(source.skeleton.limits) if source.skeleton.limits else lim
 
 # %% ../../nbs/41_learner.ipynb #c79d6e8e
 @delegates(Learner.__init__)
@@ -226,7 +236,7 @@ def adapt_learner(
     **kwargs
 )->PoseLearner:
     "Learner for adaptation to the unlabelled target (Eq. 11)"
-    p = get_preset(preset); pose = copy.deepcopy(pose); parts = (None,None)
+    p = get_preset(preset); pose = copy.deepcopy(pose); parts,loss = (None,None),None
     unknown = set(terms)-{'pseudo','rec'}
     if unknown: raise ConfigError('terms', f'{sorted(unknown)}', "'pseudo' and 'rec'")
     own = _depth_term(dls,pose,p)
@@ -238,7 +248,7 @@ def adapt_learner(
         loss = perceptual or PerceptualLoss(pose if p.features=='encoder' else p.features,scales=p.scales)
         own.append(Reconstruct(loss,p.rec_weight,p.rec_start,p.rec_attach))
     lr = [p.adapt_lr,p.rec_lr] if 'rec' in terms else p.adapt_lr
-    return _learner(dls, PoseAdapter(pose,*parts,beta=p.beta), p, [*own,*cbs], **dict(dict(lr=lr),**kwargs))
+    return _learner(dls, PoseAdapter(pose,*parts,beta=p.beta,depth_grad=p.depth_grad), p, [*own,*cbs], loss, **dict(dict(lr=lr),**kwargs))
 
 # %% ../../nbs/41_learner.ipynb #73156ed4
 @patch

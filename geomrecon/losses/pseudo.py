@@ -88,7 +88,7 @@ def integrated_labels(
     size, # Side of the images
     flip_index, # `Skeleton.flip_index`
     limits:Limits, # What is feasible
-    gamma_3d:float=.02, # Largest shift of a feasible joint, image sides; not given in the paper
+    gamma_3d:float=.01, # Largest shift of a feasible joint, image sides; not given in the paper
     gamma:float|None=.5, keep:float|None=None, per_joint:bool=False, # As for `confidence_mask`
     beta:float=20., # Inverse temperature of decoding
 )->PseudoTargets:

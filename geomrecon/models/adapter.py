@@ -24,11 +24,12 @@ class PoseAdapter(nn.Module):
         generator:Generator|None=None, # G
         split_bn:bool=True, # Separate batch-norm statistics for source and target
         beta:float=20., # Inverse temperature of decoding
+        depth_grad:bool=False, # Errors of depth may move the heatmaps through which it is read, as in reference [9]
     ):
         super().__init__()
         if (warp is None)!=(generator is None): raise ConfigError('PoseAdapter', 'only one of warp and generator', 'both or neither')
         self.pose = split_batchnorm(pose) if split_bn else pose
-        self.warp,self.generator,self.split_bn,self.beta,self.mode = warp,generator,split_bn,beta,'off'
+        self.warp,self.generator,self.split_bn,self.beta,self.mode = warp,generator,split_bn,beta,'off'; self.depth_grad = depth_grad
 
     def heatmaps(self, x, n_source):
         "Heatmaps of a batch whose first `n_source` images are of the source domain"
@@ -38,14 +39,13 @@ class PoseAdapter(nn.Module):
         "Heatmaps and relative depth (B,K) of such a batch; None for a net without depth maps"
         if not self.pose.has_depth: return self.heatmaps(x,n_source),None
         with domain_split(self.pose, n_source): hm,D = self.pose(x,depth=True)
-        return hm,decode_depth(hm,D,beta=self.beta)
+        return hm,decode_depth(hm if self.depth_grad else hm.detach(),D,beta=self.beta)
 
     def forward(self, source, base=None, driving=None, *views):
         x = source if base is None else torch.cat([source,base,driving]); n,m = len(source),0 if base is None else len(base)
-        hm,d = self.maps(x,n); parts = dict(heatmaps=slice(n),base=slice(n,n+m),driving=slice(n+m,None))
-        if base is None: parts = dict(heatmaps=slice(n))
-        out = {k:hm[s] for k,s in parts.items()}
-        if d is not None: out.update({'depth' if k=='heatmaps' else f'depth_{k}':d[s] for k,s in parts.items()})
+        hm,d = self.maps(x,n); parts = ('heatmaps','base','driving') if m else ('heatmaps',); cut = lambda t: t.split((n,m,m)[:len(parts)])
+        out = dict(zip(parts,cut(hm)))
+        if d is not None: out.update({'depth' if k=='heatmaps' else f'depth_{k}':v for k,v in zip(parts,cut(d))})
         if self.mode!='off': out['recon'] = self.reconstruct(base,driving,out['base'],out['driving'])
         return out
 

@@ -38,11 +38,13 @@ def bone_maps(
     sigma2:float=px64, # Fall-off, in [-1,1]
 )->torch.Tensor: # (B,J,h,w), 1 on the bone
     "One map per bone that falls off with the distance to it, Eq. 6"
-    a,b = (e[:,:,None,None] for e in bone_ends(kp, bones))
-    grid = pixel_grid(*((size,size) if isinstance(size,int) else size), kp.device)
-    q,e = grid-a, b-a
-    t = ((q*e).sum(-1)/(e.square().sum(-1)+1e-8)).clamp(0,1)
-    return (-((q-t[...,None]*e).square().sum(-1)+1e-12).sqrt()/sigma2).exp()
+    h,w = (size,size) if isinstance(size,int) else size
+    a,b = bone_ends(kp, bones); e,m = b-a,(a+b)/2; n2 = e.square().sum(-1); ok = n2>1e-8
+    L = torch.where(ok,n2,1.).sqrt(); ux,uy,half = torch.where(ok,e[...,0]/L,1.),torch.where(ok,e[...,1]/L,0.),torch.where(ok,L/2,0.)
+    x,y = pixel_grid(1,w,kp.device)[0,:,0]-m[...,:1], pixel_grid(h,1,kp.device)[:,0,1]-m[...,1:]
+    outer = lambda u,v: (u[...,None]*x)[...,None,:] + (v[...,None]*y)[...,:,None] # Products of rows and columns: one sum per pixel
+    beyond,across = (outer(ux,uy).abs()-half[...,None,None]).clamp_min(0), outer(-uy,ux)
+    return (-(beyond.square()+across.square()+1e-12).sqrt()/sigma2).exp()
 
 # %% ../../nbs/21_bones.ipynb #c759c7e3
 def bone_moments(

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from ..errors import ConfigError, DataError
 from .pose import PoseNet, fit_state, read_state, torchvision_state
+from ..parallel import process_mean
 
 # %% ../../nbs/24_perceptual.ipynb #1d71bf48
 class VGGFeatures(nn.Module):
@@ -78,8 +79,9 @@ class PerceptualLoss(nn.Module):
         super().train(mode); self.net.eval()
         return self
 
-# %% ../../nbs/24_perceptual.ipynb #fb36b9c2
-def _relative(a, b, ref): return (a.float()-b.float()).abs().mean()/(ref.float().abs().mean()+1e-3)
+# %% ../../nbs/24_perceptual.ipynb #2d8decd1
+def _relative(a, b, ref): # The gradient of `sum`, unlike that of `mean`, keeps channels last
+    return (a.float()-b.float()).abs().sum()/a.numel()/(process_mean(ref.float().abs().mean())+1e-3)
 
 @patch
 def compare(self:PerceptualLoss,

@@ -171,7 +171,7 @@ class DomainBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x):
         n = self.n_source
         if n is None: return self._norm(x, self.domain)
-        return torch.cat([self._norm(p,d) for p,d in ((x[:n],'source'),(x[n:],'target')) if len(p)])
+        return torch.cat([self._norm(p,d) for p,d in zip(x.split((n,len(x)-n)),('source','target')) if len(p)]) # `split`: its gradient is one `cat`
 
 # %% ../../nbs/20_pose_net.ipynb #dd0e7d90
 def split_batchnorm(

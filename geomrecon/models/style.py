@@ -429,7 +429,7 @@ class Stylise(Callback):
     def stylise(self, x): # (B,3,H,W) -> all of them stylised at random, in [0,1]
         lo,hi = self.alpha
         for m,t in ((self.net,next(self.net.parameters())),(self.stats,self.stats.mean)):
-            if t.device!=x.device: m.to(x.device)
+            if t.device!=x.device: m.to(x.device, memory_format=torch.channels_last)
         return self.net(x, *self.stats.sample(len(x)), lo+(hi-lo)*torch.rand(len(x),device=x.device)).clamp(0,1).to(x.dtype)
     def before_batch(self):
         x = self.learn.xb[0]; n = int(self.share*len(x)+.5)
