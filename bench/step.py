@@ -5,10 +5,10 @@
 
 Floor: matrix products at the measured rate of their dtype, everything else at the measured rate of copying what it reads and writes, operator by operator; a fused or
 cached operator can beat it. Straightforward: `straightforward.py`, whose results are compared with ours before either is timed.
-With --memory nothing is computed: the step of the paper's presets runs on fake tensors at full batch, and the bytes alive are counted."""
-import argparse, contextlib, copy, json, os, resource, statistics, tempfile, time, warnings
+With --memory nothing is computed: the step of the paper's presets runs on fake tensors at full batch, and the bytes alive are counted, with FLOPs and traffic."""
+import argparse, copy, json, os, resource, statistics, tempfile, time, warnings
 from pathlib import Path
-import numpy as np, torch, torchvision
+import cv2, numpy as np, torch, torchvision
 from fastai.callback.core import Callback, CancelFitException, CancelValidException
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -38,10 +38,10 @@ RANDOM = Path(tempfile.gettempdir())/f'random_vgg19_{os.getpid()}.pth'   # Weigh
 # The device
 
 class Clock:
-    "Seconds of a call, all its work on the device included"
-    def __init__(self, device): self.cuda = device.type=='cuda'
+    "Seconds of a call, all its work on the device included; of a single thread its CPU time, which other work on the machine changes little"
+    def __init__(self, device, threads=1): self.cuda, self.now = device.type=='cuda', time.process_time if threads==1 and device.type=='cpu' else time.perf_counter
     def __call__(self, f):
-        if not self.cuda: t = time.perf_counter(); f(); return time.perf_counter()-t
+        if not self.cuda: t = self.now(); f(); return self.now()-t
         a, b = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize(); a.record(); f(); b.record(); torch.cuda.synchronize()
         return a.elapsed_time(b)/1e3
@@ -66,8 +66,9 @@ class Cost(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}; out = func(*args, **kwargs)
         ins, outs = ([t for t in tree_leaves(v) if isinstance(t, torch.Tensor)] for v in ((args, kwargs), out))
-        given = {t.untyped_storage().data_ptr() for t in ins}
-        view = not func._schema.is_mutable and all(t.untyped_storage().data_ptr() in given for t in outs)
+        if not outs and func._schema.is_mutable: outs = [t for t in tree_leaves(args[0]) if isinstance(t, torch.Tensor)]
+        given = {t.untyped_storage()._cdata for t in ins}
+        view = not func._schema.is_mutable and all(t.untyped_storage()._cdata in given for t in outs)
         if view or not outs: return out
         f = flop_registry[func._overloadpacket](*args, **kwargs, out_val=out) if func._overloadpacket in flop_registry else 0
         n = sum(t.numel()*t.element_size() for t in (*ins, *outs)); kind = next((t.dtype for t in ins if t.is_floating_point()), torch.float32)
@@ -122,10 +123,10 @@ class NoValidation(Callback):
 class Timer(Callback):
     "Seconds per step after the first `skip`"
     order = 10000
-    def __init__(self, skip=1): self.skip = skip
+    def __init__(self, clock, skip=1): self.clock, self.skip = clock, skip
     def wait(self):
-        if self.dls.device.type=='cuda': torch.cuda.synchronize()
-        return time.perf_counter()
+        if self.clock.cuda: torch.cuda.synchronize()
+        return self.clock.now()
     def after_batch(self):
         if self.iter==self.skip-1: self.start = self.wait()
     def after_train(self): self.seconds = (self.wait()-self.start)/(self.n_iter-self.skip)
@@ -140,6 +141,13 @@ class Held(Callback):
         if self.dls.device.type=='cuda': self.peak = torch.cuda.max_memory_allocated()
         elif self.iter==self.n_iter-1: self.live.__exit__(None, None, None); self.peak = self.live.peak+self.grads+fixed(self.learn)
 
+class Counted(Callback):
+    "`Cost` of one step"
+    order = -1000
+    def __init__(self, products, copies): self.cost = Cost(products, copies)
+    def before_batch(self): self.cost.__enter__()
+    def after_batch(self): self.cost.__exit__(None, None, None)
+
 def fixed(learn):
     "Bytes of weights, buffers and Adam's two averages, the frozen perceptual net's and a teacher's included"
     nets = [learn.model, *(m for cb in learn.cbs for m in (getattr(cb, 'perceptual', None), getattr(cb, 'teacher', None)) if isinstance(m, torch.nn.Module))]
@@ -149,11 +157,12 @@ def fit(learn, cbs, repeat=None):
     if repeat is not None: learn.dls.loaders[0] = repeat
     with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=[NoValidation(), *cbs])
 
-def step_time(setting, kind, steps):
-    "Seconds and peak bytes of a training step, all terms on, of a batch that is at hand"
-    learn = setting.learner(kind, steps); dl, timer, held = learn.dls.train, Timer(), Held()
-    fit(learn, [timer], Repeat(dl, steps)); fit(learn, [held], Repeat(dl, 2*setting.p.accumulate))
-    return timer.seconds, held.peak
+def step_time(setting, kind, steps, clock, rate):
+    "Seconds, peak bytes and `Cost` of a training step, all terms on, of a batch that is at hand"
+    learn = setting.learner(kind, steps); dl, timer, held, counted = learn.dls.train, Timer(clock, max(1, steps//5)), Held(), Counted(*rate)
+    fit(learn, [timer], Repeat(dl, steps*setting.p.accumulate)); fit(learn, [held], Repeat(dl, 2*setting.p.accumulate))
+    if not setting.p.compile: fit(learn, [counted], Repeat(dl, 1))
+    return timer.seconds, held.peak, counted.cost
 
 # Parts: (name, ours, straightforward or None, comparison of the two or None)
 
@@ -298,17 +307,17 @@ class Pretend(Callback):
     "The whole step on fake tensors, its bytes counted; ends the training before the optimiser's step"
     order = -1000
     def __init__(self, mode): self.mode, self.marks = mode, {}
-    def before_batch(self): self.mode.__enter__(); self.live = LiveBytes(); self.live.__enter__(); self.saved = SavedBytes(self.learn.model); self.saved.__enter__()
+    def before_batch(self): self.mode.__enter__(); self.live, self.cost = LiveBytes(), Cost({torch.float32: 1.}, 1.); self.live.__enter__(); self.cost.__enter__(); self.saved = SavedBytes(self.learn.model); self.saved.__enter__()
     def after_pred(self): self.marks['forward'] = self.live.now
     def before_backward(self): self.saved.__exit__(None, None, None); self.marks['saved'] = self.saved.total; self.saved.held.clear()
     def before_step(self):
-        self.live.__exit__(None, None, None); self.mode.__exit__(None, None, None)
+        self.cost.__exit__(None, None, None); self.live.__exit__(None, None, None); self.mode.__exit__(None, None, None)
         self.marks['live'], self.marks['fixed'] = self.live.peak, fixed(self.learn); raise CancelFitException
 
 def memory(names, skeleton):
     "Peak bytes of the steps of some presets, bfloat16, full batch, with and without checkpointing"
     rows, options = [], ((), ('merge',), ('pose',), ('merge', 'generator'), ('pose', 'warp', 'merge', 'generator', 'perceptual'))
-    print(f'{"preset":12s}{"stage":14s}{"computed twice":40s}{"kept":>8s}{"peak":>8s}{"+fixed":>8s}{"total":>8s}  GiB')
+    print(f'{"preset":12s}{"stage":14s}{"computed twice":40s}{"kept":>8s}{"peak":>8s}{"+fixed":>8s}{"total":>8s} GiB{"TFLOP":>7s}{"GiB r/w":>8s}{"ops":>8s}')
     for name in names:
         s = Setting(get_preset(name, weights=None), torch.device('cpu'), skeleton)
         for kind in ('pre-training', 'adaptation'):
@@ -319,14 +328,14 @@ def memory(names, skeleton):
                 for cb in learn.cbs: # Tables are made for real, or they would be fake ones for ever
                     if getattr(cb, 'limits', None) is not None: correct_pose(torch.randn(2, s.sk.n_joints, 3), cb.limits)
                 fit(learn, [see], Repeat(learn.dls.train, 1)); m = see.marks; total = m['live']+m['fixed']
-                rows.append(dict(preset=name, stage=kind, twice=list(parts), chosen=list(parts)==[c for c in s.p.checkpointing if kind=='adaptation' or c=='pose'], **{k: round(v/GB, 2) for k, v in m.items()}, total=round(total/GB, 2)))
-                print(f'{name:12s}{kind:14s}{", ".join(parts) or "-":40s}{m["saved"]/GB:8.2f}{m["live"]/GB:8.2f}{m["fixed"]/GB:8.2f}{total/GB:8.2f}', flush=True)
+                rows.append(dict(preset=name, stage=kind, twice=list(parts), chosen=list(parts)==[c for c in s.p.checkpointing if kind=='adaptation' or c=='pose'], **{k: round(v/GB, 2) for k, v in m.items()}, total=round(total/GB, 2), tflop=round(see.cost.flops/1e12, 2), traffic=round(see.cost.bytes/GB, 1), operators=see.cost.ops))
+                print(f'{name:12s}{kind:14s}{", ".join(parts) or "-":40s}{m["saved"]/GB:8.2f}{m["live"]/GB:8.2f}{m["fixed"]/GB:8.2f}{total/GB:8.2f}{see.cost.flops/1e12:9.2f}{see.cost.bytes/GB:8.0f}{see.cost.ops:8d}', flush=True)
     return dict(torch=torch.__version__, unit='GiB', note="fake tensors, bfloat16 autocast, channels_last; without the CUDA context, cuDNN's work space and the allocator's slack", rows=rows)
 
 # Report
 
-def table(s, clock, seconds, bones):
-    products, copies = rates(s.device, clock); kind = torch.bfloat16 if s.amp['enabled'] else torch.float32; rows = []
+def table(s, clock, rate, seconds, bones):
+    (products, copies), kind = rate, torch.bfloat16 if s.amp['enabled'] else torch.float32; rows = []
     print('matrix products '+', '.join(f'{str(k).split(".")[1]} {v/1e9:.0f} GFLOP/s' for k, v in products.items())+f'; copies {copies/1e9:.1f} GB/s')
     print(f'{"part":40s}{"ms":>9s}{"peak MB":>9s}{"GFLOP":>8s}{"ops":>6s}{"floor ms":>10s}{"floor/ms":>9s}{"plain ms":>10s}{"plain/ms":>9s}')
     for name, ours, theirs, check in (*bone_parts(s, *bones), *label_parts(s), *data_parts(s), *network_parts(s)):
@@ -338,15 +347,15 @@ def table(s, clock, seconds, bones):
         print(f'{name:40s}{t*1e3:9.2f}{m/2**20:9.1f}{c.flops/1e9:8.2f}{c.ops:6d}{c.seconds*1e3:10.2f}{c.seconds/t:9.0%}'+(f'{other*1e3:10.1f}{other/t:9.1f}' if other else ''), flush=True)
     return rows, dict(product_flops={str(k).split('.')[1]: v for k, v in products.items()}, copy_bytes=copies, dtype=str(kind).split('.')[1])
 
-def whole(s, clock, steps):
+def whole(s, clock, rate, steps):
     rows = []
     for kind in ('pre-training', 'adaptation'):
-        t, m = step_time(s, kind, steps); dl = s.dls(kind!='pre-training', 1).train; raw = next(dl.create_batches(dl.get_idxs()))
+        t, m, c = step_time(s, kind, steps, clock, rate); dl = s.dls(kind!='pre-training', 1).train; raw = next(dl.create_batches(dl.get_idxs()))
         augment = clock.best(lambda: dl.tfm.encodes(tuple(x if x is None else x.to(s.device) for x in raw)), .5)
         theirs = Straightforward(s, kind); other = clock.best(lambda: theirs(raw), 2., 3); del theirs
         ours = t+augment; n = (s.p.epochs if kind=='pre-training' else s.p.adapt_epochs)*s.p.steps*s.p.accumulate
-        rows.append(dict(stage=kind, ms=t*1e3, augment_ms=augment*1e3, peak_mb=m/2**20, straightforward_ms=other*1e3, ratio=other/ours, steps=n, hours=ours*n/3600))
-        print(f'{kind:14s} step {t*1e3:8.1f} ms + augmentation {augment*1e3:6.1f} ms, peak {m/2**20:.0f} MB; straightforward {other*1e3:.1f} ms: {other/ours:.1f} x; {n} steps in {ours*n/3600:.2f} h', flush=True)
+        rows.append(dict(stage=kind, ms=t*1e3, augment_ms=augment*1e3, peak_mb=m/2**20, gflop=c.flops/1e9, ops=c.ops, floor_ms=c.seconds*1e3, share_of_floor=c.seconds/t, straightforward_ms=other*1e3, ratio=other/ours, steps=n, hours=ours*n/3600))
+        print(f'{kind:14s} step {t*1e3:8.1f} ms + augmentation {augment*1e3:6.1f} ms, peak {m/2**20:.0f} MB, {c.flops/1e9:.0f} GFLOP, {c.ops} operators, {c.seconds/t:.0%} of it the floor; straightforward {other*1e3:.1f} ms: {other/ours:.1f} x; {n} steps in {ours*n/3600:.2f} h', flush=True)
     return rows
 
 def main():
@@ -354,15 +363,15 @@ def main():
     add('--preset', default='tiny'); add('--skeleton', default='hand'); add('--device', default='cuda' if torch.cuda.is_available() else 'cpu'); add('--threads', type=int, default=1)
     add('--steps', type=int, default=None, help='steps of which the whole step is timed'); add('--seconds', type=float, default=None, help='time for each part'); add('--bones', type=int, nargs=2, default=(32, 64), help='samples and side of the grid')
     add('--compile', action='store_true'); add('--fp32', action='store_true'); add('--memory', action='store_true'); add('--presets', nargs='+', default=['paper-hand', 'small']); add('--out')
-    a = ap.parse_args(); torch.set_num_threads(a.threads); warnings.simplefilter('ignore'); torch.manual_seed(0); start = time.time()
+    a = ap.parse_args(); torch.set_num_threads(a.threads); cv2.setNumThreads(a.threads); warnings.simplefilter('ignore'); torch.manual_seed(0); start = time.time()
     try:
         if a.memory: out = memory(a.presets, a.skeleton)
         else:
-            device = torch.device(a.device); cuda = device.type=='cuda'; clock = Clock(device); p = get_preset(a.preset, weights=None, compile=a.compile, amp=not a.fp32)
+            device = torch.device(a.device); cuda = device.type=='cuda'; clock = Clock(device, a.threads); p = get_preset(a.preset, weights=None, compile=a.compile, amp=not a.fp32)
             name = torch.cuda.get_device_name() if cuda else next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if 'model name' in l), 'CPU') if Path('/proc/cpuinfo').exists() else 'CPU'
             s = Setting(p, device, a.skeleton); s.pose.to(device); print(f'{name}, torch {torch.__version__}, {a.threads} threads, preset {p.name}, {s.amp["dtype"] if s.amp["enabled"] else torch.float32}')
-            parts, rate = table(s, clock, a.seconds or (1. if cuda else .6), a.bones); steps = whole(s, clock, a.steps or (30 if cuda else 3))
-            out = dict(device=name, torch=torch.__version__, cuda=torch.version.cuda if cuda else None, threads=a.threads, preset=p.name, compile=a.compile, **rate, parts=parts, whole=steps, peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)
+            rate = rates(device, clock); parts, about = table(s, clock, rate, a.seconds or (1. if cuda else .6), a.bones); steps = whole(s, clock, rate, a.steps or (30 if cuda else 3))
+            out = dict(device=name, torch=torch.__version__, cuda=torch.version.cuda if cuda else None, threads=a.threads, preset=p.name, compile=a.compile, **about, parts=parts, whole=steps, peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)
     finally: RANDOM.unlink(missing_ok=True)
     print(f'{time.time()-start:.0f} s')
     if a.out: Path(a.out).write_text(json.dumps(out, indent=1)+'\n')

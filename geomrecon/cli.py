@@ -6,9 +6,10 @@
 __all__ = ['add_command', 'main']
 
 # %% ../nbs/56_cli.ipynb #5a744da5
-import argparse, inspect, sys, types, typing
+import argparse, contextlib, inspect, os, sys, types, typing
 from fastcore.docments import docments
 from .errors import GeomReconError
+from .parallel import is_main, start, stop
 
 # %% ../nbs/56_cli.ipynb #0d963c92
 def _kind(ann):
@@ -45,6 +46,14 @@ def main(
     for f in (c.demo,c.adapt,c.train,c.predict,c.data,c.presets): add_command(sub,f)
     args = vars(ap.parse_args(argv)); f = args.pop('_run')
     first = [args.pop(n) for n in args.pop('_by_position')]
-    try: f(*first,**args); return 0
+    try:
+        start()
+        if is_main(): f(*first,**args)
+        elif f in (c.demo,c.adapt,c.train): # The main process speaks for all
+            with open(os.devnull,'w') as null, contextlib.redirect_stdout(null): f(*first,**args)
+        stop(); return 0
     except GeomReconError as e: print(f'geomrecon: {type(e).__name__}: {e}',file=sys.stderr); return 2
     except KeyboardInterrupt: print('\ngeomrecon: stopped; the same command goes on where it was',file=sys.stderr); return 130
+
+# %% ../nbs/56_cli.ipynb #89c14ac2
+if __name__=='__main__' and __spec__ is not None: sys.exit(main()) # Not in a notebook

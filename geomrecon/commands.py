@@ -23,6 +23,7 @@ from .data.pairs import FramePairs
 from .data.puppet import PuppetImages, PuppetVideos, ANNOTATION_GAP
 from .geometry import to_pixels
 from .learn.learner import PRESETS, get_preset, preset_table, reconstructions
+from .parallel import barrier, is_main, main_alone, main_first, start
 from .metrics import pixel_report, joint_distances
 from .models.style import show_style
 from .predict import save_model, load_model, predict_frames, predict_media, write_predictions, labelled_frames
@@ -66,16 +67,18 @@ def _pairs_in(frames, n, stride):
     p = FramePairs(frames,stride)
     return p.sample(np.linspace(0,len(p)-1,n).astype(int),np.random.default_rng(0))
 
-# %% ../nbs/55_commands.ipynb #5d5159ab
+# %% ../nbs/55_commands.ipynb #b8ce87b6
 _CLOCK = [time.time()]
-def _start(): _CLOCK[0] = time.time() # each command counts its own seconds
-def _tick(text): print(f'[{time.time()-_CLOCK[0]:5.0f} s] {text}', flush=True)
+def _start(): _CLOCK[0] = time.time(); start() # each command counts its own seconds, and trains with all processes that were launched
+def _tick(text):
+    if is_main(): print(f'[{time.time()-_CLOCK[0]:5.0f} s] {text}', flush=True)
 
 def prepare_out(out, fresh:bool)->Path:
     "The folder of a run; `fresh` removes the checkpoints of an earlier one"
     out = Path(out); out.mkdir(parents=True,exist_ok=True)
-    if fresh:
+    if fresh and is_main():
         for f in (*out.glob('*.ckpt'),*out.glob('style_*.pth')): f.unlink()
+    barrier()
     return out
 
 # %% ../nbs/55_commands.ipynb #6e0dcd10
@@ -92,15 +95,17 @@ def train_stages(
     task:Task, # What is to be trained
     control:str='none', # See `demo`
     bar:bool=True, # Progress bars
+    ladder:bool=True, # Also the steps on the way, each a row of its own; False: what the full method needs
 ):
     "Train what the preset holds, in order; yields method, learner, seconds, and the domain whose batch-norm statistics it predicts with"
-    p = task.preset; choose('control',control,('none','bn','time')); task.check_weights(); task.save_config()
-    _tick('pre-training on the labelled source'); src,s0 = task.pretrain(bar); yield 'source',src,s0,'source'
+    p = task.preset; choose('control',control,('none','bn','time')); task.save_config(); whole = p.restyle and p.align_epochs is None
+    with main_first(): task.check_weights()
+    if ladder or control!='none' or not whole: _tick('pre-training on the labelled source'); src,s0 = task.pretrain(bar); yield 'source',src,s0,'source'
     if control!='none': yield 'bn',_Bare(task.batchnorm_only(src.model.pose)),0.,'target'
-    base,s1 = src,0.
-    if p.restyle: _tick('style transfer and alignment'); base,s1 = task.align(src.model.pose,bar); yield 'aligned',base,s1,'source'
+    if p.restyle: _tick('style transfer and alignment'); base,s1 = task.align(None if whole else src.model.pose,bar); yield 'aligned',base,s1,'source'
+    else: base,s1 = src,0.
     kind = 'integrated pseudo-labels' if p.depth else 'pseudo-labels'
-    _tick(f'adaptation with {kind}'); ps,s = task.adapt(base.model.pose,('pseudo',),bar=bar); yield 'pseudo',ps,s,'target'
+    if ladder: _tick(f'adaptation with {kind}'); ps,s = task.adapt(base.model.pose,('pseudo',),bar=bar); yield 'pseudo',ps,s,'target'
     _tick(f'adaptation with {kind} and reconstruction'); full,s = task.adapt(base.model.pose,('pseudo','rec'),bar=bar); yield 'full',full,s,'target'
     if control=='time': _tick('control: the source for the same time'); c,sc = task.control(src.model.pose,s+s1,s0,bar); yield 'control',c,sc,'source'
 
@@ -113,10 +118,11 @@ def run_stages(
     test=None, # Labelled target images; None: nothing is measured
     control:str='none', # See `demo`
     bar:bool=True, # Progress bars
+    ladder:bool=True, # See `train_stages`
 )->SimpleNamespace: # rows of the table; by method: learners, predictions, joints in 3D, quality of pseudo-labels; loss curves
     "Every stage of the preset, each measured on `test`"
     r = SimpleNamespace(rows=[],preds={},poses3d={},learners={},quality={},curves={})
-    for m,learn,sec,domain in train_stages(task,control,bar):
+    for m,learn,sec,domain in train_stages(task,control,bar,ladder):
         r.learners[m] = learn; r.curves.update(_curves(m,learn)); row = dict(method=m,seconds=round(sec,1)); r.rows.append(row)
         if q := _quality(learn): r.quality[m] = q
         if test is None: row['confidence'] = dict(all=target_confidence(learn.model,task.frames,domain)); continue
@@ -145,13 +151,18 @@ def demo(
     "Pre-train on rendered images, adapt to rendered videos, and show what each step adds"
     _start(); choose('control',control,('none','bn','time'))
     p = read_preset(preset,set); sk = get_skeleton(skeleton); out = prepare_out(out,fresh)
-    _tick('rendering the target videos'); task,test = benchmark(out,sk,p,seed,gap,cache=cache or out/'cache')
-    r = run_stages(task,test,control,bar); rows = r.rows
+    _tick('rendering the target videos')
+    with main_first(): task,test = benchmark(out,sk,p,seed,gap,cache=cache or out/'cache')
+    r = run_stages(task,test,control,bar); command = f'geomrecon demo --skeleton {skeleton} --preset {p.name} --seed {seed}'+' --gap'*gap+(f" --set {' '.join(set)}" if set else '')
+    return main_alone(_demo_report,out,task,test,r,gap,command)
+
+def _demo_report(out, task, test, r, gap, command):
+    "Write model, video, results and report"
+    p,sk,seed,rows = task.preset,task.skeleton,task.seed,r.rows
     save_model(out/'model.pth',r.learners['full'].model,sk,p,seed=seed,crop='whole')
     _tick('writing the report')
     video = benchmark_video(out/'before_after.mp4',test,r.preds['source'],r.preds['full'])
-    res = dict(rows=rows,peak_rss_mb=round(peak_rss_mb()),seed=seed,preset=p.name,skeleton=sk.name,gap=gap,label_quality=r.quality,
-        command=f'geomrecon demo --skeleton {skeleton} --preset {p.name} --seed {seed}'+' --gap'*gap+(f" --set {' '.join(set)}" if set else ''))
+    res = dict(rows=rows,peak_rss_mb=round(peak_rss_mb()),seed=seed,preset=p.name,skeleton=sk.name,gap=gap,label_quality=r.quality,command=command)
     write_results(out,res)
     page = write_report(out,'Synthetic to real, on puppets',res,demo_sections(task,test,r),r.curves,{'before and after':video},
         intro='Trained on labelled, flatly shaded stills; adapted to unlabelled, textured videos; measured on test videos of other figures.')
@@ -171,6 +182,8 @@ def benchmark_video(path, test, before, after, side:int=256):
 # %% ../nbs/55_commands.ipynb #b8078a45
 def _spread(k, n=14): return np.unique(np.linspace(0,k-1,n).astype(int))
 
+def _first(d): return next(iter(d)) # The method before any adaptation
+
 def domain_section(task)->Section:
     "Source and target, some images each"
     return Section('The two domains','Source: labelled. Target: video without labels.',[show_images(task.source.batch(_spread(len(task.source)))['image'],ncols=7),
@@ -187,15 +200,15 @@ def pose3d_section(test, poses3d)->list:
     "Lifted poses against the truth, where there are any"
     if not poses3d: return []
     b = test.batch(_spread(len(test),7)); i = _spread(len(test),7)
-    figs = [show_poses(b['image'],b['keypoints'],test.skeleton,ncols=7,size=.95)]+[show_poses3d(poses3d[m][i],test.skeleton,b['joints3d'],size=.99) for m in ('source','full')]
-    return [Section('Poses in 3D','Colours: the prediction, lifted to 3D by the depth that the reference bone implies; its true length is the only scale given. Grey: the truth. First row as the camera sees it, second from the side.',figs,['test frames with their labels','source only','full method'])]
+    figs = [show_poses(b['image'],b['keypoints'],test.skeleton,ncols=7,size=.95)]+[show_poses3d(poses3d[m][i],test.skeleton,b['joints3d'],size=.99) for m in (_first(poses3d),'full')]
+    return [Section('Poses in 3D','Colours: the prediction, lifted to 3D by the depth that the reference bone implies; its true length is the only scale given. Grey: the truth. First row as the camera sees it, second from the side.',figs,['test frames with their labels','before adaptation','full method'])]
 
 def quality_section(quality)->list:
     "Shares of selected and of correct pseudo-labels by epoch, where they were measured"
     if not quality: return []
     names = dict(selected='selected',correct='correct',selected_2d='selected, M_2D',correct_2d='correct, M_2D',selected_3d='selected, M_3D',correct_3d='correct, M_3D')
     text = 'Share of visible joints that get a label, and share of these labels within 5% of the image side of the truth, after each epoch; of the labels in use, and of each mask. The truth is read for these curves alone.'
-    figs = [show_curves({t:[100*e[k] for e in es] for k,t in names.items() if '_' not in k or any(e[k] for e in es)},smooth=1,cols=6,log=False) for es in quality.values()]
+    figs = [show_curves({t:[100*e[k] for e in es] for k,t in names.items() if '_' not in k or any(e[k] for e in es)},smooth=1,cols=3,log=False) for es in quality.values()]
     return [Section('Pseudo-labels',text,figs,[f'{method_name(m)}, percent by epoch' for m in quality])]
 
 # %% ../nbs/55_commands.ipynb #3e78c5df
@@ -203,11 +216,11 @@ def demo_sections(task, test, r)->list:
     "Sections of the demo's report"
     b = test.batch(np.arange(len(test))); sk = test.skeleton; pick = np.linspace(0,len(test)-1,7).astype(int)
     err = {m:torch.where(b['visible'],joint_distances(k,b['keypoints']),torch.nan) for m,k in r.preds.items()}
-    gain = (err['source']-err['full']).nanmean(1); best = gain.argsort(descending=True)[:7]; worst = gain.argsort()[:7]
+    gain = (err[_first(err)]-err['full']).nanmean(1); best = gain.argsort(descending=True)[:7]; worst = gain.argsort()[:7]
     pose = lambda i,m: show_poses(b['image'][i],r.preds[m][i],sk,truth=b['keypoints'][i],ncols=7)
     return [domain_section(task), *style_section(task), Section('PCK by joint group','',[show_bars(r.rows),show_error_curve(err)]),
         Section('Before and after','White marks: the truth, used for measuring only. Evenly spaced test frames, then those that adaptation improved most, then those that it made worse.',
-            [pose(i,m) for i in (pick,best,worst) for m in ('source','full')],['evenly spaced: before','after','most improved: before','after','most worsened: before','after']),
+            [pose(i,m) for i in (pick,best,worst) for m in (_first(err),'full')],['evenly spaced: before','after','most improved: before','after','most worsened: before','after']),
         *pose3d_section(test,r.poses3d), *quality_section(r.quality),
         Section('Reconstruction','The base frame is moved to the pose of the driving frame; where nothing can be copied, it is painted anew.',_strips(r.learners['full'].model,task.frames,_pairs_in(task.frames,5,task.preset.stride),sk))]
 
@@ -239,6 +252,7 @@ def train(
     set:list=None, # Fields of the preset to change: field=value
     seed:int=0, # Seed of weights, batches and augmentation
     control:str='none', # Controls: none, bn (batch-norm statistics alone) or time (also the source trained on for the same time)
+    ladder:bool=True, # Also train and measure the steps on the way; --no-ladder: what the full method needs
     workers:int=2, # Processes that read the data
     on_error:str='raise', # What to do about unusable samples and images: raise, or skip (left out, counted and reported)
     cache:str=None, # Folder in which all crops are made once (3 x size x size bytes each): for clips like SURREAL's, and for large photographs
@@ -249,13 +263,19 @@ def train(
     _start(); choose('control',control,('none','bn','time')); p = read_preset(preset,set); kw = dict(size=p.size,on_error=on_error)
     _tick('reading the indices'); ready = (lambda ds: ds) if cache is None else (lambda ds: ds.pack(cache,bar))
     read = lambda spec,part: ready(open_dataset(spec,split=part,**kw))
-    src,frames = read(source,'train'),read(target,'train').frames()
-    ev = None if test is None else fit_skeleton(read(test,'test'),src.skeleton)
+    with main_first():
+        src,frames = read(source,'train'),read(target,'train').frames()
+        ev = None if test is None else fit_skeleton(read(test,'test'),src.skeleton)
     out = prepare_out(out,fresh); task = Task(out,*hold_out(src,96,seed),frames,p,seed,workers=workers,data=dict(source=source,target=target))
-    r = run_stages(task,ev,control,bar); save_model(out/'model.pth',r.learners['full'].model,src.skeleton,p,seed=seed,crop='whole')
+    return main_alone(_train_report,out,task,ev,run_stages(task,ev,control,bar,ladder),src.name,source,target,test)
+
+def _train_report(out, task, ev, r, name, source, target, test):
+    "Write model, results and report"
+    p,sk,seed = task.preset,task.skeleton,task.seed
+    save_model(out/'model.pth',r.learners['full'].model,sk,p,seed=seed,crop='whole')
     _tick('writing the report')
-    res = dict(rows=r.rows,peak_rss_mb=round(peak_rss_mb()),seed=seed,preset=p.name,skeleton=src.skeleton.name,source=source,target=target,test=test); write_results(out,res)
-    page = write_report(out,f'{src.name} to {target.split(":")[0]}',res,train_sections(task,ev,r),r.curves,intro='Labelled source, unlabelled target'+(', measured on labelled target images that no training saw.' if ev else '.'))
+    res = dict(rows=r.rows,peak_rss_mb=round(peak_rss_mb()),seed=seed,preset=p.name,skeleton=sk.name,source=source,target=target,test=test); write_results(out,res)
+    page = write_report(out,f'{name} to {target.split(":")[0]}',res,train_sections(task,ev,r),r.curves,intro='Labelled source, unlabelled target'+(', measured on labelled target images that no training saw.' if ev else '.'))
     print(); print(format_table(r.rows)); print(f'\npeak memory {res["peak_rss_mb"]} MB; report: {page}')
     return res
 
@@ -266,7 +286,7 @@ def train_sections(task, test, r)->list:
         i = _spread(len(test),256); some = lambda d: {m:k[i] for m,k in d.items()}
         return demo_sections(task,test.subset(i),SimpleNamespace(**{**vars(r),'preds':some(r.preds),'poses3d':some(r.poses3d)}))
     x = task.frames.images(_spread(len(task.frames))); pose = lambda m,d: show_poses(x,r.learners[m].model.predict(x,d)[0],task.skeleton,ncols=7)
-    return [domain_section(task), *style_section(task), Section('Before and after','',[pose('source','source'),pose('full','target')],['source only','adapted'])]
+    return [domain_section(task), *style_section(task), Section('Before and after','',[pose(_first(r.learners),'source'),pose('full','target')],['before','adapted'])]
 
 # %% ../nbs/55_commands.ipynb #45b38468
 def data(
@@ -297,6 +317,7 @@ def adapt(
     set:list=None, # Fields of the preset to change: field=value
     seed:int=0, # Seed of source data, weights and training
     control:bool=False, # Also measure batch-norm statistics alone, and the source trained on for the same time
+    ladder:bool=True, # Also train and measure the steps on the way; --no-ladder: what the full method needs
     video:bool=True, # Write labelled videos
     step:int=1, # Use every step-th frame of the target
     pool:int=6000, # Rendered source images
@@ -311,14 +332,15 @@ def adapt(
     if skeleton=='source' and files is None: raise ConfigError('skeleton', "'source' with a rendered source", 'a skeleton, or a data set as source')
     sk = files.skeleton if skeleton=='source' else get_skeleton(skeleton)
     labels = None if eval is None else read_labels(eval,sk); out = prepare_out(out,fresh); cache = Path(cache or out/'cache')
-    _tick('reading the target'); frames = VideoFrames(target,p.size,crop,step=step,cache=cache,progress=bar)
+    _tick('reading the target')
+    with main_first(): frames = VideoFrames(target,p.size,crop,step=step,cache=cache,progress=bar)
     if files is None: _tick('rendering the source')
-    src,val = hold_out(fit_skeleton(files,sk),96,seed) if files is not None else rendered(sk,p.size,source,seed,pool,cache,bar)
+    with main_first(): src,val = hold_out(fit_skeleton(files,sk),96,seed) if files is not None else rendered(sk,p.size,source,seed,pool,cache,bar)
     names = [Path(t).name for t in target]; task = Task(out,src,val,frames,p,seed,workers=workers,data=dict(source=f'{source} {pool}',target=f'{names} {crop} {step}'))
-    runs = {m:(l,sec,dom) for m,l,sec,dom in train_stages(task,'time' if control else 'none',bar)}; f = runs['full'][0]
+    runs = {m:(l,sec,dom) for m,l,sec,dom in train_stages(task,'time' if control else 'none',bar,ladder)}; f = runs['full'][0]
     first = frames.backgrounds[0]
-    save_model(out/'model.pth',f.model,sk,p,seed=seed,crop=crop if crop in ('motion','whole') else 'whole',side=frames.sides[0] if crop=='motion' else None,background=None if first is None else torch.from_numpy(first))
-    _tick('predicting'); res = _adapt_report(out,task,runs,labels,eval,source,video)
+    main_alone(save_model,out/'model.pth',f.model,sk,p,seed=seed,crop=crop if crop in ('motion','whole') else 'whole',side=frames.sides[0] if crop=='motion' else None,background=None if first is None else torch.from_numpy(first))
+    _tick('predicting'); res = main_alone(_adapt_report,out,task,runs,labels,eval,source,video)
     return res
 
 # %% ../nbs/55_commands.ipynb #57ec26aa
@@ -354,7 +376,7 @@ def _adapt_report(out, task, runs, labels, eval_path, source, video):
         rows.append(row)
     write_predictions(out,frames,*poses['full'][:2],sk)
     for v,m in enumerate(frames.media if video else []): write_video(out/(f'labelled_{v}_{m.path.stem}.mp4' if v else 'labelled.mp4'),labelled_frames(frames,[poses['full'][:2]],sk,video=v),frames.fps[v] or 30)
-    clip = video and write_video(out/'before_after.mp4',(x for i,x in zip(range(450),labelled_frames(frames,[poses[m][:2] for m in ('source','full')],sk,['source only','adapted'],height=300))),frames.fps[0] or 30)
+    clip = video and write_video(out/'before_after.mp4',(x for i,x in zip(range(450),labelled_frames(frames,[poses[m][:2] for m in (_first(poses),'full')],sk,['before','adapted'],height=300))),frames.fps[0] or 30)
     res = dict(rows=rows,peak_rss_mb=round(peak_rss_mb()),seed=task.seed,preset=p.name,skeleton=sk.name,source=source); write_results(out,res)
     curves = {k:v for m,(l,_,_) in runs.items() for k,v in _curves(m,l).items()}
     page = write_report(out,'From a labelled source to a real video',res,_adapt_sections(task,runs,poses,ev),curves,{'before and after':clip} if video else None)
@@ -363,13 +385,13 @@ def _adapt_report(out, task, runs, labels, eval_path, source, video):
 
 def _adapt_sections(task, runs, poses, ev):
     frames,sk = task.frames,task.skeleton; i = np.linspace(0,len(frames)-1,14).astype(int); full = runs['full'][0].model
-    shift = (poses['source'][2]-poses['full'][2]).norm(dim=-1).amax(1).argsort(descending=True)[:7].numpy()
+    was = _first(poses); shift = (poses[was][2]-poses['full'][2]).norm(dim=-1).amax(1).argsort(descending=True)[:7].numpy()
     show = lambda i,m: show_poses(frames.images(i),poses[m][2][i],sk,ncols=7)
     out = [domain_section(task), *style_section(task),
-        Section('Before and after','Evenly spaced frames, then those on which the two models disagree most.',[show(i,'source'),show(i,'full'),show(shift,'source'),show(shift,'full')],['source only','adapted','largest changes: source only','adapted'])]
+        Section('Before and after','Evenly spaced frames, then those on which the two models disagree most.',[show(i,was),show(i,'full'),show(shift,was),show(shift,'full')],['before','adapted','largest changes: before','adapted'])]
     if ev is not None:
         j = np.linspace(0,len(ev)-1,7).astype(int); b = ev.batch(j)
-        out.append(Section('Labelled frames','White marks: labels, read after training.',[show_poses(b['image'],runs[m][0].model.predict(b['image'],runs[m][2])[0],sk,truth=b['keypoints'],ncols=7) for m in ('source','full')],['source only','adapted']))
+        out.append(Section('Labelled frames','White marks: labels, read after training.',[show_poses(b['image'],runs[m][0].model.predict(b['image'],runs[m][2])[0],sk,truth=b['keypoints'],ncols=7) for m in (was,'full')],['before','adapted']))
     return out+[Section('Reconstruction','',_strips(full,frames,_pairs_in(frames,5,task.preset.stride),sk))]
 
 # %% ../nbs/55_commands.ipynb #a2261f19
@@ -379,11 +401,12 @@ def predict(
     out:str, # Folder to write into
     crop:str=None, # motion, whole or a CSV of boxes; as in the run if not given
     step:int=1, # Every step-th frame
+    bone_length:float=None, # Length of the reference bone in mm, for a net with depth; 3D joints are in bone lengths without it
     bar:bool=True, # Progress bar
 ):
-    "Predict with a saved run: overlays or labelled video, predictions.csv, predictions.json"
+    "Predict with a saved run: overlays or labelled video, predictions.csv, predictions.json, and predictions_3d.csv from a net with depth"
     m = load_model(model)
-    frames,px,lik = predict_media(*m,input,out,crop,step,bar)
+    frames,px,lik = predict_media(*m,input,out,crop,step,bar,bone_length=bone_length)
     print(f'{len(frames)} frames, mean likelihood {lik.mean():.2f}; written to {out}')
 
 # %% ../nbs/55_commands.ipynb #ac05808f

@@ -49,10 +49,11 @@ def stop():
 # %% ../nbs/04_parallel.ipynb #ac349147
 @contextmanager
 def alone():
-    "Inside, this process is the only one"
-    old,_alone[0] = _alone[0],True
+    "Inside, this process is the only one, for fastai as well, which looks at the launcher's variables"
+    old,env = _alone[0],{k:os.environ.pop(k) for k in ('WORLD_SIZE','RANK') if k in os.environ}
+    _alone[0] = True
     try: yield
-    finally: _alone[0] = old
+    finally: _alone[0] = old; os.environ.update(env)
 
 def barrier():
     "Wait until every process is here"

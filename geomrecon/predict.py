@@ -60,7 +60,7 @@ def load_model(
     st = load_checkpoint(path)
     try:
         sk,d = skeleton_from_dict(st['meta']['skeleton']),st['meta']['preset']
-        p = Preset(**{k:tuple(v) if isinstance(v,list) else v for k,v in d.items()})
+        p = Preset(**{k:tuple(v) if isinstance(v,list) else v for k,v in dict(dict(depth=False),**d).items()}) # Files older than depth do not name it
         model = build_adapter(sk,p,st['rec'],st['split_bn']); model.load_state_dict(st['model'])
     except (KeyError,TypeError,RuntimeError) as e: raise CheckpointError(path, f'does not describe a model: {(str(e) or type(e).__name__).splitlines()[0]}', 'a file written by save_model') from None
     return model.eval(),sk,p,st['meta']

@@ -7,7 +7,7 @@ __all__ = ['typed_field', 'read_preset', 'preset_text', 'Task', 'train_stage', '
            'render_pool']
 
 # %% ../nbs/53_runs.ipynb #5a744da5
-import copy, difflib, sys, torch, typing, yaml, numpy as np
+import contextlib, copy, difflib, sys, torch, typing, yaml, numpy as np
 from dataclasses import dataclass, asdict, field, fields
 from pathlib import Path
 from fastcore.basics import patch
@@ -20,6 +20,7 @@ from fastprogress.fastprogress import progress_bar
 from .data.pairs import pose_dls
 from .data.samples import choose
 from .geometry import lift, to_pixels
+from .learn.distributed import distribute
 from .learn.learner import Preset, get_preset, preset_table, pose_learner, adapt_learner, source_limits
 from .learn.stages import Checkpoint, LabelQuality, PoseLearner, load_checkpoint, save_atomic, restore_learner
 from .losses.align import jitter
@@ -28,6 +29,7 @@ from .models.adapter import PoseAdapter
 from .models.pose import reestimate_batchnorm
 from .models.perceptual import PerceptualLoss
 from .models.style import Stylise, encoder_learner, style_encoder, style_learner, style_stats
+from .parallel import is_main, main_first, share
 
 # %% ../nbs/53_runs.ipynb #3087581e
 _types = {f.name:typing.get_args(f.type) or (f.type,) for f in fields(Preset)}
@@ -108,7 +110,8 @@ class Task:
 @patch
 def save_config(self:Task)->Path:
     "Write `preset.yaml` into the run's folder"
-    return write_atomic(self.out/'preset.yaml', preset_text(self.preset))
+    path = self.out/'preset.yaml'
+    return write_atomic(path, preset_text(self.preset)) if is_main() else path
 
 @patch
 def check_weights(self:Task):
@@ -146,10 +149,10 @@ def train_stage(
         if start>=n_epoch: return st['seconds']
     if isinstance(learn,PoseLearner): learn.first_epoch = start; fit = lambda: learn.fit_preset(n_epoch,drops)
     else: fit = lambda: learn.fit_one_cycle(n_epoch,start_epoch=start)
-    if bar: fit()
-    else:
-        with learn.no_bar(), learn.no_logging(): fit()
-    return ckpt.seconds
+    with distribute(learn) if isinstance(learn,PoseLearner) else contextlib.nullcontext(), contextlib.ExitStack() as quiet:
+        if not bar: quiet.enter_context(learn.no_bar()); quiet.enter_context(learn.no_logging())
+        fit()
+    return share(ckpt.seconds)
 
 def _same_run(path, st, meta, n_epoch):
     "Raise `CheckpointError` naming what differs, field by field for the preset"
@@ -176,6 +179,10 @@ def style(self:Task,
     bar:bool=True, # Progress bars
 )->tuple: # `Stylise`, seconds
     "The trained StyleNet with the target's statistics, as a callback and a `stylise` function; raises `WeightsError`"
+    with main_first(): return self._style(bar)
+
+@patch
+def _style(self:Task, bar):
     p = self.preset; aug = dict(p.aug,colour=0.,cutout=0.); meta = dict(self.meta,target=self.data.get('target'))
     dls = lambda: self.dls(True,False,steps=p.steps,bs=p.style_bs,bs_target=-(-p.style_bs//2),aug=aug)
     torch.manual_seed(self.seed+2); np.random.seed(self.seed+2); enc,s0 = p.style_encoder,0.
@@ -274,7 +281,7 @@ def figures3d(
     n,m = skeleton.reference; length = (true[:,m]-true[:,n]).norm(dim=-1)
     xyz,ok = lift(to_pixels(kp,size), depth, K, skeleton.root, (n,m), length); known = K.isfinite().all(-1).all(-1)&length.isfinite()
     t = pose3d_table(xyz, true, visible.bool()&known[:,None], skeleton)
-    pick = lambda k,c=1: {g:c*v if np.isfinite(v) else None for g,v in t[k].items()}
+    pick = lambda k,c=1: {g:c*v if np.isfinite(v) else None for g,v in t[k].items() if k[:2]=='pa' or skeleton.groups.get(g)!=(skeleton.root,)} # Relative to itself the root has no error
     return dict(epe3d=pick('epe'), pa_epe3d=pick('pa_epe'), auc3d=pick('auc_20_50',100), unsolved=int((known&~ok).sum()), joints3d=xyz)
 
 def evaluate(

@@ -61,11 +61,11 @@ def test_processes_stay_alike_and_resume(folder):
         assert torch.equal(v, b['whole'][k]), f'{k} differs between the processes'
         assert torch.equal(v, a['again'][k]) and torch.equal(v, b['again'][k]), f'{k} differs after resuming'
     assert not torch.equal(a['draws'], b['draws']), 'both processes draw the same augmentation'
-    assert a['values'] == b['values']
+    assert a['values'] == b['values'] and a['seconds'] == b['seconds']
 
 def test_one_process_goes_on(folder, tmp_path):
     st = load_checkpoint(folder/'left.ckpt'); assert st['epoch'] == 1 and not any(k.startswith('module.') for k in st['model'])
-    two.stage(folder, 'left.ckpt', resume=True, still=True); done = load_checkpoint(folder/'left.ckpt')
+    two.stage(folder, 'left.ckpt', still=True); done = load_checkpoint(folder/'left.ckpt')
     whole = two.stage(folder, 'alone.ckpt', still=True).loss_history.steps
     assert done['epoch'] == 3 and {t: len(v) for t, v in done['history'].items()} == {t: len(v) for t, v in whole.items()}
     for t in ('sup', 'depth', 'pseudo', 'rec'): assert done['history'][t][:3] == pytest.approx(whole[t][:3], rel=1e-2), t

@@ -107,7 +107,7 @@ def test_host_does_not_wait(kind, watched):
 
 @pytest.mark.parametrize('kind', TERMS)
 def test_fastai_reads_the_loss_once_a_step(kind, watched):
-    "What remains is fastai's own: its `Recorder` takes the loss to the CPU, once a step"
+    "What remains is fastai's own: its `Recorder` takes the loss to the CPU, once a step (and every 25 steps `LossHistory` looks for NaN)"
     watch, _ = watched[kind]
     assert watch.after.calls == ['cpu']
 

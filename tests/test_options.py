@@ -49,9 +49,10 @@ def agree(a, b, tol):
     for x, y in ((terms, others), (a.kept, b.kept), (a.stats, b.stats)):
         for n, v in x.items(): v, w = torch.as_tensor(v), torch.as_tensor(y[n]); assert (v-w).abs().max() <= tol*max(1, v.abs().max()), n
 
-def test_activations_computed_twice(data):
+@pytest.mark.parametrize('amp', [False, True])
+def test_activations_computed_twice(data, amp):
     "Same losses and gradients, and running statistics that have moved once"
-    plain, twice = adapted(data), adapted(data, checkpointing=PARTS)
+    plain, twice = adapted(data, amp=amp), adapted(data, checkpointing=PARTS, amp=amp)
     assert 'forward' in vars(twice.model.generator.stem) and 'forward' not in vars(plain.model.generator.stem)
     agree(one_step(plain), one_step(twice), 1e-6)
     assert int(twice.model.pose.encoder.layer1[0].bn1.target_batches_tracked) == 1

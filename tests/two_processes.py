@@ -10,8 +10,9 @@ from geomrecon.data.pairs import pose_dls
 from geomrecon.data.puppet import PuppetImages, PuppetVideos
 from geomrecon.learn.distributed import distribute
 from geomrecon.learn.learner import adapt_learner, build_pose, get_preset, pose_learner
-from geomrecon.learn.stages import CPUMixedPrecision, Checkpoint, load_checkpoint, restore_learner
-from geomrecon.parallel import rank, start, world
+from geomrecon.learn.stages import CPUMixedPrecision
+from geomrecon.parallel import rank, start, stop, world
+from geomrecon.runs import train_stage
 from geomrecon.skeleton import HAND21
 
 torch.set_num_threads(1)
@@ -104,20 +105,19 @@ class StopAt(Callback):
     def after_step(self):
         if self.epoch == self.at: raise Stop('now')
 
-def stage(folder, name, stop=None, resume=False, still=False):
-    "Three epochs of adaptation, perhaps broken off, perhaps resumed; `still`: without augmentation and half precision"
-    path = Path(folder)/name; learn = learner(folder, 'adapt', 2, MOVING, STILL if still else {}); learn.add_cbs([Checkpoint(path)]+[CPUMixedPrecision()]*(not still))
-    if resume: learn.first_epoch = restore_learner(learn, load_checkpoint(path), path)
-    with distribute(learn):
-        try: quiet(learn, 3, None if stop is None else StopAt(stop))
-        except Stop: pass
+def stage(folder, name, killed=None, still=False):
+    "Three epochs of adaptation as a stage of a run, perhaps killed in one, perhaps resumed; `still`: without augmentation and half precision"
+    learn = learner(folder, 'adapt', 2, MOVING, STILL if still else {}); learn.add_cbs([] if still else [CPUMixedPrecision()])
+    if killed is not None: learn.add_cb(StopAt(killed))
+    try: learn.seconds = train_stage(learn, Path(folder)/name, 3, dict(stage='test'), bar=False)
+    except Stop: pass
     return learn
 
 def main(out):
     start(); out = Path(out); r = rank()
     torch.save({c: one_step(out, *c) for c in CASES}, out/f'steps{r}.pt')
-    whole = stage(out, 'whole.ckpt'); stage(out, 'broken.ckpt', stop=2); again = stage(out, 'broken.ckpt', resume=True); stage(out, 'left.ckpt', stop=1, still=True)
+    whole = stage(out, 'whole.ckpt'); stage(out, 'broken.ckpt', killed=2); again = stage(out, 'broken.ckpt'); stage(out, 'left.ckpt', killed=1, still=True)
     state = lambda l: {k: v.clone() for k, v in l.model.state_dict().items()}
-    torch.save(dict(world=world(), whole=state(whole), again=state(again), draws=torch.rand(3), values=[list(v) for v in whole.recorder.values]), out/f'stage{r}.pt')
+    torch.save(dict(world=world(), whole=state(whole), again=state(again), seconds=whole.seconds, draws=torch.rand(3), values=[list(v) for v in whole.recorder.values]), out/f'stage{r}.pt'); stop()
 
 if __name__ == '__main__': main(sys.argv[1])

@@ -16,14 +16,13 @@ from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.fp16 import MixedPrecision, AMPMode
 from fastai.callback.schedule import ParamScheduler, SchedNo, SchedCos, combine_scheds
 from fastai.learner import Learner
-from fastai.optimizer import Adam
 from fastai.torch_core import params, get_model
 from ..errors import ConfigError
 from ..geometry import sample, resize_flow
 from ..heatmap import decode
 from ..losses.align import AlignLoss, jitter
 from ..losses.kinematics import Limits, estimate_limits
-from .stages import Accumulate, Align, CPUMixedPrecision, Depth, LossHistory, PoseLearner, PseudoLabel, Reconstruct, cpu_bf16
+from .stages import Accumulate, Align, CPUMixedPrecision, Depth, FusedAdam, LossHistory, PoseLearner, PseudoLabel, Reconstruct, cpu_bf16
 from ..losses.supervised import SupervisedLoss
 from ..metrics import PCK
 from ..models.adapter import PoseAdapter
@@ -118,12 +117,6 @@ class Preset(StylePreset):
     compile:bool = False # torch.compile of the networks
     checkpointing:tuple = ('merge',) # Parts computed twice instead of kept, see `segments`
     accumulate:int = 1 # Micro-batches per step; the batch sizes above are those of the step
-    def sizes(self, target): # Options of `pose_dls`: micro-batches, so many that an epoch keeps its steps
-        n,bs = self.accumulate,dict(bs=self.adapt_bs,bs_target=self.adapt_bs_target) if target else dict(bs=self.bs)
-        if any(b%n for b in bs.values()): raise ConfigError('accumulate', f'{n} for batches of {bs}', 'a divisor of the batch sizes')
-        return dict(steps=self.steps*n,**{k:b//n for k,b in bs.items()})
-    @property
-    def aug(self): return dict(rotate=self.rotate,scale=self.scale,shift=self.shift,flip=self.flip,colour=self.colour,cutout=self.cutout)
 
 # %% ../../nbs/41_learner.ipynb #89c14ac2
 _cpu = dict(arch='resnet18',weights=None,width=.5,stages=3,stem_pool=False,n_deconv=2,deconv_width=64,drops=(),flow_stride=2,warp_width=32,gen_width=16,gen_res=2,features='encoder',scales=(1.,.5),
@@ -150,6 +143,19 @@ def get_preset(
     unknown = set(changes)-{f.name for f in fields(Preset)}
     if unknown: raise ConfigError('preset', f'unknown fields {sorted(unknown)}', 'fields of Preset')
     return replace(preset,**changes)
+
+# %% ../../nbs/41_learner.ipynb #168f8475
+@patch(as_prop=True)
+def aug(self:Preset): return {k:getattr(self,k) for k in ('rotate','scale','shift','flip','colour','cutout')}
+
+@patch
+def sizes(self:Preset,
+    target:bool, # Loaders for adaptation
+)->dict: # steps, bs, bs_target
+    "Options of `pose_dls`: micro-batches, so many that an epoch keeps its steps; raises `ConfigError`"
+    n,bs = self.accumulate,dict(bs=self.adapt_bs,bs_target=self.adapt_bs_target) if target else dict(bs=self.bs)
+    if any(b%n for b in bs.values()): raise ConfigError('accumulate', f'{n} for batches of {bs}', 'a divisor of the batch sizes')
+    return dict(steps=self.steps*n,**{k:b//n for k,b in bs.items()})
 
 # %% ../../nbs/41_learner.ipynb #61134406
 ORIGIN = dict(size='paper', arch='paper', weights='family: ImageNet', width='torchvision', stages='torchvision', stem_pool='torchvision', n_deconv='paper: deconvolutions to 64 x 64', deconv_width='family: 256',
@@ -193,7 +199,7 @@ def _learner(dls, model, p, cbs, perceptual=None, **kwargs):
     fast = [ChannelsLast()]+([MixedPrecision(mode)] if cuda else [CPUMixedPrecision()] if p.amp and cpu_bf16() else [])+([Accumulate(p.accumulate)] if p.accumulate>1 else [])
     recompute_parts(model, perceptual, [c for c in p.checkpointing if not p.compile or c=='perceptual']) # What is compiled chooses for itself
     if p.compile: compile_parts(model)
-    kwargs = dict(dict(opt_func=Adam,wd=0.,splitter=_split_pose_rec,metrics=PCK()),**kwargs)
+    kwargs = dict(dict(opt_func=FusedAdam,wd=0.,splitter=_split_pose_rec,metrics=PCK()),**kwargs)
     return PoseLearner(dls, model, SupervisedLoss(p.sigma), cbs=[LossHistory(),*fast,*cbs], **kwargs)
 
 # %% ../../nbs/41_learner.ipynb #09f348d9

@@ -1,4 +1,4 @@
-"""Choices of a preset, compared on validation data only.  python experiments/select.py --stage source --set depth_weight=1 --set depth_grad=true
+"""Choices of a preset, compared on validation data only.  python experiments/choose.py --stage source --set depth_weight=1 --set depth_grad=true
 Trains up to a stage of the built-in benchmark (source, aligned, pseudo or full) with changed fields and prints the figures on source images held out and on *validation* videos of the target, whose figures, places
 and movements are neither those of training nor those of the test. Settings of `tiny` that notebooks justify with figures were compared this way, on seed 0; test videos are for the three-seed tables alone."""
 import argparse, json
@@ -9,7 +9,7 @@ from geomrecon.data.puppet import PuppetVideos
 from geomrecon.runs import evaluate, read_preset, row_of
 
 ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-ap.add_argument('--out', type=Path, default=Path('runs/select')); ap.add_argument('--stage', default='source', choices=('source','aligned','pseudo','full'))
+ap.add_argument('--out', type=Path, default=Path('runs/choose')); ap.add_argument('--stage', default='source', choices=('source','aligned','pseudo','full'))
 ap.add_argument('--set', action='append', default=[], help='field=value of the preset, may be repeated'); ap.add_argument('--preset', default='tiny'); ap.add_argument('--skeleton', default='hand'); ap.add_argument('--seed', type=int, default=0)
 ap.add_argument('--threads', type=int, default=0, help='torch threads, 0: as torch chooses')
 a = ap.parse_args()
