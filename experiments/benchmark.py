@@ -17,7 +17,7 @@ run = lambda s: a.out/f"{a.skeleton}{'-gap' if a.gap else ''}-{s}"
 for s in a.seeds:
     if not (run(s)/'results.json').exists(): demo(run(s), a.skeleton, a.preset, a.set, s, a.gap, control=a.control, cache=a.out/'cache', bar=False)
 if a.merge:
-    each = [read_results(run(s)) for s in a.seeds]; res = merge_seeds(each); last = lambda r: {m:{k:v for k,v in q[-1].items() if k!='epoch'} for m,q in r.get('label_quality',{}).items()}
-    res['label_quality'] = [last(r) for r in each] # After the last epoch, by seed
+    each = [read_results(run(s)) for s in a.seeds]; res = merge_seeds(each)
+    res['label_quality'] = [{m:[{k:round(v,4) for k,v in e.items()} for e in q] for m,q in r.get('label_quality',{}).items()} for r in each] # By seed, method and epoch
     res.update(command=f"python experiments/benchmark.py --skeleton {a.skeleton} --preset {a.preset} --seeds {' '.join(map(str,a.seeds))}"+' --gap'*a.gap+(f" --set {' '.join(a.set)}" if a.set else ''), torch=torch.__version__, machine=f'{os.cpu_count()} cores, {platform.machine()}, no GPU', threads=torch.get_num_threads())
     write_atomic(a.merge, json.dumps(res,indent=1)+'\n'); print(format_seed_table(res))

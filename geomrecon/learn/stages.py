@@ -246,7 +246,7 @@ class LabelQuality(Callback):
 @torch.no_grad()
 def _measure(self:LabelQuality, b):
     dev = next(get_model(self.model).parameters()).device; x = b['image'].to(dev).float()/255; n,pl = len(x),self.learn.pseudo_label
-    K = torch.where(b['intrinsics'].isfinite().all(-1,keepdim=True).all(-2,keepdim=True),b['intrinsics'],target_cameras(None,range(n),x.shape[-1],self.focal)) if 'intrinsics' in b else target_cameras(None,range(n),x.shape[-1],self.focal)
+    default = target_cameras(None,range(n),x.shape[-1],self.focal); K = b.get('intrinsics',default); K = torch.where(K.isfinite().all(-1).all(-1)[:,None,None],K,default)
     t = pl.labels(x, torch.eye(3,device=dev)[:2].expand(n,2,3), K.to(dev)); m2 = t.mask_2d.cpu()
     m3 = torch.zeros_like(m2) if t.mask_3d is None else t.mask_3d.cpu()
     used = t.masks(self.epoch>=pl.integrate)[0].cpu()
