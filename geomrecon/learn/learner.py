@@ -142,7 +142,14 @@ def get_preset(
         preset = PRESETS[preset]
     unknown = set(changes)-{f.name for f in fields(Preset)}
     if unknown: raise ConfigError('preset', f'unknown fields {sorted(unknown)}', 'fields of Preset')
-    return replace(preset,**changes)
+    return _possible(replace(preset,**changes))
+
+def _possible(p):
+    "`p` itself; raises `ConfigError` for what would only come to light after hours of training"
+    if p.drops and not (sorted(p.drops)==list(p.drops) and 0<p.drops[0] and p.drops[-1]<p.adapt_epochs): raise ConfigError('drops', f'{p.drops} with {p.adapt_epochs} epochs of adaptation', 'ascending epochs below that number, or () for a flat rate and a cosine')
+    if p.rec_attach<p.rec_start: raise ConfigError('rec_attach', f'{p.rec_attach} before rec_start {p.rec_start}', 'the generator to start first')
+    if p.restyle not in ('','jitter','stylenet'): raise ConfigError('restyle', repr(p.restyle), "'stylenet', 'jitter' or ''")
+    return p
 
 # %% ../../nbs/41_learner.ipynb #168f8475
 @patch(as_prop=True)
