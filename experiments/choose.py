@@ -1,5 +1,5 @@
 """Choices of a preset, compared on validation data only.  python experiments/choose.py --stage source --set depth_weight=1 --set depth_grad=true
-Trains up to a stage of the built-in benchmark (source, aligned, pseudo or full) with changed fields and prints the figures on source images held out and on *validation* videos of the target, whose figures, places
+Trains up to a stage of the built-in benchmark (source, aligned, pseudo or full; control: as many plain epochs as aligned has) with changed fields and prints the figures on source images held out and on *validation* videos of the target, whose figures, places
 and movements are neither those of training nor those of the test. Settings of `tiny` that notebooks justify with figures were compared this way, on seed 0; test videos are for the three-seed tables alone."""
 import argparse, json
 from pathlib import Path
@@ -9,7 +9,7 @@ from geomrecon.data.puppet import PuppetVideos
 from geomrecon.runs import evaluate, read_preset, row_of
 
 ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-ap.add_argument('--out', type=Path, default=Path('runs/choose')); ap.add_argument('--stage', default='source', choices=('source','aligned','pseudo','full'))
+ap.add_argument('--out', type=Path, default=Path('runs/choose')); ap.add_argument('--stage', default='source', choices=('source','control','aligned','pseudo','full'))
 ap.add_argument('--set', action='append', default=[], help='field=value of the preset, may be repeated'); ap.add_argument('--preset', default='tiny'); ap.add_argument('--skeleton', default='hand'); ap.add_argument('--seed', type=int, default=0)
 ap.add_argument('--threads', type=int, default=0, help='torch threads, 0: as torch chooses')
 a = ap.parse_args()
@@ -23,5 +23,6 @@ def show(stage, learn, domain):
         print(f'{stage:8} {where:20}', ', '.join(f"{k} {r[k]['all']:.1f}" for k in kinds), flush=True)
         with open(run/'figures.jsonl','a') as f: f.write(json.dumps(dict(stage=stage,where=where,set=a.set,seed=a.seed,**{k:r[k] for k in kinds}))+'\n')
 base,_ = task.pretrain(False); show('source', base, 'source')
-if a.stage!='source' and p.restyle: base,_ = task.align(base.model.pose, False); show('aligned', base, 'source')
+if a.stage=='control': show('control', task.control(base.model.pose, p.align_epochs, p.epochs, False)[0], 'source')
+elif a.stage!='source' and p.restyle: base,_ = task.align(base.model.pose, False); show('aligned', base, 'source')
 if a.stage in ('pseudo','full'): show(a.stage, task.adapt(base.model.pose, ('pseudo',) if a.stage=='pseudo' else ('pseudo','rec'), bar=False)[0], 'target')

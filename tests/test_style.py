@@ -83,7 +83,7 @@ def test_training_lowers_the_loss(data):
 
 def test_own_steps_from_pretraining_to_stylised_training(data, tmp_path):
     "Source-trained pose net -> its frozen copy as encoder -> StyleNet -> statistics -> pre-training on stylised batches"
-    mini = get_preset('tiny', size=SIZE, width=.25, deconv_width=16, bs=8)
+    mini = get_preset('tiny-2d', size=SIZE, width=.25, deconv_width=16, bs=8)
     pose = quiet(pose_learner(dls(data, False), mini)).model.pose
     net = quiet(style_learner(dls(data), pose, lr=1e-3)).model.net; net.save(tmp_path/'style.pth')
     net = load_style_net(tmp_path/'style.pth'); stats = style_stats(net, data[2], cache=tmp_path/'stats.pth')
