@@ -7,7 +7,7 @@ __all__ = ['atomic_path', 'write_atomic', 'as_array', 'need_key', 'load_json', '
            'load_npy', 'load_npz']
 
 # %% ../../nbs/10_files.ipynb #5a744da5
-import gc, io, json, math, os, pickle, re, struct, zipfile, zlib
+import gc, io, json, math, os, pickle, pickletools, re, struct, zipfile, zlib
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
@@ -232,13 +232,34 @@ def _objects(a, seen):
     for i,v in enumerate(a.flat): out[i] = _plain(v,seen)
     return out.reshape(a.shape)
 
+# %% ../../nbs/10_files.ipynb #dd94779d
+_SIZES = {ord(o.code):0 if o.arg is None else o.arg.n for o in pickletools.opcodes}
+_COUNTED = {pickletools.TAKEN_FROM_ARGUMENT1:1, pickletools.TAKEN_FROM_ARGUMENT4:4, pickletools.TAKEN_FROM_ARGUMENT4U:4, pickletools.TAKEN_FROM_ARGUMENT8U:8}
+
+def _check_memo(raw):
+    "Raise `UnpicklingError` where a pickle numbers an object beyond its own length"
+    i,n = 0,len(raw)
+    while i<n and raw[i]!=46: # STOP
+        op = raw[i]; size = _SIZES.get(op); i += 1
+        if size is None: raise pickle.UnpicklingError(f'no instruction {op}')
+        if size==pickletools.UP_TO_NEWLINE:
+            end = raw.find(b'\n',i)
+            if op in b'ci' and end>=0: end = raw.find(b'\n',end+1) # Module and name
+            if end<0: raise pickle.UnpicklingError('cut short')
+            if op==112 and not (raw[i:end].strip().isdigit() and int(raw[i:end])<=n): raise pickle.UnpicklingError(f'object number {raw[i:end][:20]!r}') # PUT
+            i = end+1
+        elif size<0: w = _COUNTED[size]; i += w+int.from_bytes(raw[i:i+w],'little')
+        else:
+            if op==114 and int.from_bytes(raw[i:i+4],'little')>n: raise pickle.UnpicklingError(f'object number {int.from_bytes(raw[i:i+4],"little")}') # LONG_BINPUT
+            i += size
+
 # %% ../../nbs/10_files.ipynb #aaeef79d
 def safe_loads(
     raw:bytes, # A pickle of any protocol, by Python 2 or 3
     where='pickle', # Name for messages
 ):
     "Contents of a pickle of NumPy arrays and plain containers; raises `LabelError` for anything else, and runs nothing of it"
-    try: return _plain(_Reader(io.BytesIO(raw), encoding='latin1').load(), {})
+    try: _check_memo(raw); return _plain(_Reader(io.BytesIO(raw), encoding='latin1').load(), {})
     except Exception as e: raise LabelError(where, f'refused: {str(e)[:120] or type(e).__name__}', 'a pickle of NumPy arrays and plain containers') from None
 
 def load_pickle(
