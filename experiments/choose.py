@@ -14,7 +14,7 @@ ap.add_argument('--set', action='append', default=[], help='field=value of the p
 ap.add_argument('--threads', type=int, default=0, help='torch threads, 0: as torch chooses')
 a = ap.parse_args()
 if a.threads: torch.set_num_threads(a.threads)
-p = read_preset(a.preset, a.set); run = a.out/('_'.join([a.skeleton,*a.set]).replace('/','-') or 'as-is')/str(a.seed); run.mkdir(parents=True, exist_ok=True)
+p = read_preset(a.preset, a.set); run = a.out/'_'.join([a.preset,a.skeleton,*a.set]).replace('/','-')/str(a.seed); run.mkdir(parents=True, exist_ok=True)
 task,_ = benchmark(run, a.skeleton, p, a.seed, cache=a.out/'cache'); task.quality = None
 valid = PuppetVideos(a.skeleton, 16, 16, p.size, 'real', seed=0, split='valid', cache=a.out/'cache')
 def show(stage, learn, domain):
