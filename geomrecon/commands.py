@@ -55,7 +55,9 @@ def benchmark(
 def _strips(model, frames, pairs, skeleton):
     "Reconstruction strips, bone maps and masks of (base, driving) pairs of frames"
     r = reconstructions(model,frames,*pairs)
-    a = show_reconstruction(r['base'],r['driving'],r['warped'],r['image'],masks=r['masks'],inpaint=r['inpaint'],flow=r['flow'],kp_base=r['kp_base'],kp_driving=r['kp_driving'],skeleton=skeleton,n=len(pairs[0]))
+    part = r.get # Without a warp there are neither masks nor flow
+    a = show_reconstruction(r['base'],r['driving'],part('warped'),r['image'],masks=part('masks'),inpaint=part('inpaint'),flow=part('flow'),kp_base=r['kp_base'],kp_driving=r['kp_driving'],skeleton=skeleton,n=len(pairs[0]))
+    if part('masks') is None: return [a]
     axs = grid(4,4,1.7,True)
     for k,(i,ax) in enumerate(zip((0,0,1,1),axs)):
         if k%2==0: show_bone_maps(r['driving'][i],r['maps_driving'][i],skeleton,ax=ax,title='bone maps')

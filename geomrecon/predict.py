@@ -17,11 +17,9 @@ from .data.media import write_video
 from .data.own import VideoFrames, LabelledFrames
 from .data.pairs import target_cameras
 from .geometry import lift, to_pixels
-from .learn.learner import Preset, build_pose
+from .learn.learner import Preset, build_pose, build_reconstruction
 from .learn.stages import load_checkpoint, save_atomic
 from .models.adapter import PoseAdapter
-from .models.generator import Generator
-from .models.warp import WarpEstimator
 from .show import draw_pose, draw_label, side_by_side
 from .skeleton import Skeleton, skeleton_to_dict, skeleton_from_dict
 
@@ -38,7 +36,7 @@ def save_model(
     **meta # Plain values to keep with it, such as the crop
 ):
     "Weights, preset and skeleton in one file that loads with `weights_only=True`"
-    save_atomic(dict(model=model.state_dict(),split_bn=model.split_bn,rec=model.warp is not None,meta=dict(meta,preset=plain(asdict(preset)),skeleton=skeleton_to_dict(skeleton))),path)
+    save_atomic(dict(model=model.state_dict(),split_bn=model.split_bn,rec=model.generator is not None,meta=dict(meta,preset=plain(asdict(preset)),skeleton=skeleton_to_dict(skeleton))),path)
 
 # %% ../nbs/52_predict.ipynb #5d18831e
 def build_adapter(
@@ -49,7 +47,7 @@ def build_adapter(
 )->PoseAdapter:
     "An untrained adapter of a preset"
     p = preset
-    parts = (WarpEstimator(skeleton.bones,width=p.warp_width,stride=p.flow_stride,mode=p.warp_mode),Generator(width=p.gen_width,n_res=p.gen_res)) if rec else (None,None)
+    parts = build_reconstruction(skeleton,p) if rec else (None,None)
     return PoseAdapter(build_pose(skeleton,replace(p,weights=None)),*parts,split_bn=split_bn,beta=p.beta,depth_grad=p.depth_grad)
 
 def load_model(

@@ -118,7 +118,7 @@ def check_weights(self:Task):
     "Raise `WeightsError` for foreign weights that cannot be had, before anything is trained"
     p = self.preset
     if p.restyle=='stylenet' and p.style_encoder!='conv': style_encoder(p.style_encoder)
-    if p.features!='encoder': PerceptualLoss(p.features,scales=p.scales)
+    if p.features not in ('encoder','random'): PerceptualLoss(p.features,scales=p.scales)
 
 @patch
 def dls(self:Task,
@@ -157,7 +157,8 @@ def train_stage(
 def _same_run(path, st, meta, n_epoch):
     "Raise `CheckpointError` naming what differs, field by field for the preset"
     old = st.get('meta',{}); differs = sorted(k for k in set(old)|set(meta) if old.get(k)!=meta.get(k))
-    a,b = (m.get('preset',{}) for m in (old,meta)); names = [f'preset.{k}' for k in sorted(set(a)|set(b)) if a.get(k)!=b.get(k)]
+    a,b = (m.get('preset',{}) for m in (old,meta)); a = a and {**plain(asdict(Preset())),**a} # A field younger than the checkpoint had its default
+    names = [f'preset.{k}' for k in sorted(set(a)|set(b)) if a.get(k)!=b.get(k)]
     differs = [k for k in differs if k!='preset']+names
     if differs or st['n_epoch']!=n_epoch: raise CheckpointError(path, f'belongs to another run (differs in {differs or "length"})', 'the same command, another --out, or --fresh')
 
@@ -221,8 +222,8 @@ def align(self:Task,
 
 @patch
 def limits(self:Task):
-    "Feasible bone lengths and joint angles, estimated from the source once; None for a net without depth"
-    if not hasattr(self,'_limits'): self._limits = source_limits(self.source,margin=self.preset.limits_margin) if self.preset.depth else None
+    "Feasible bone lengths and joint angles, estimated from the source once; None for a preset without depth or without 3D labels"
+    if not hasattr(self,'_limits'): self._limits = source_limits(self.source,margin=self.preset.limits_margin) if self.preset.depth and self.preset.labels_3d else None
     return self._limits
 
 # %% ../nbs/53_runs.ipynb #65076551

@@ -1,16 +1,21 @@
-"Options of the training step that must not change what is learned: activations computed twice, batches in parts, compiled networks."
+"Options of the training step that must not change what is learned (activations computed twice, batches in parts, compiled networks), and switches that exist for comparisons."
 from functools import partial
-import pytest, torch
+import matplotlib.pyplot as plt, pytest, torch
 from fastai.callback.core import Callback, CancelStepException
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 from geomrecon.data.core import TensorPoses
 from geomrecon.data.pairs import pose_dls
 from geomrecon.data.puppet import PuppetImages, PuppetVideos
+from geomrecon.commands import _strips
 from geomrecon.errors import ConfigError
 from geomrecon.learn import learner as learners
-from geomrecon.learn.learner import adapt_learner, build_pose, get_preset, pose_learner
+from geomrecon.learn.learner import ORIGIN, PRESETS, adapt_learner, build_pose, get_preset, pose_learner, preset_table
+from geomrecon.learn.stages import LabelQuality
+from geomrecon.models.bones import WARP_MODES
 from geomrecon.models.memory import PARTS
+from geomrecon.models.pose import DomainBatchNorm2d
+from geomrecon.predict import load_model, save_model
 from geomrecon.skeleton import HAND21
 
 MINI = get_preset('tiny', depth=True, size=48, width=.25, deconv_width=32, warp_width=8, gen_width=8, gen_res=1, rec_start=0., rec_attach=0., integrate=0., amp=False)
@@ -98,3 +103,65 @@ def test_channels_last_survives(data):
     learn = adapted(data); look = Look(); one_step(learn, look); n_in, n_out = learn.model.warp.hourglass.stem[0].in_channels, HAND21.n_bones+1
     assert {s[1] for s in look.layouts.forward} <= {n_in}
     assert {s[1] for s in look.layouts.backward} <= {n_in, n_out}
+
+SWITCHES = [dict(reconstruct='heatmaps'), dict(split_bn=False), dict(labels_3d=False), dict(features='random'), dict(features='pixels'), *[dict(warp_mode=m) for m in WARP_MODES[1:]],
+            dict(reconstruct='heatmaps', split_bn=False, labels_3d=False, features='random')]
+
+def rec_gradient(learn):
+    "Gradient of the reconstruction error alone at the heatmap head, `attached` or not"
+    m, out = learn.model, []
+    base, driving = torch.rand(2, 3, 3, 48, 48)
+    for m.mode in ('detached', 'attached'):
+        m.zero_grad(); learn.reconstruct.perceptual(m(base, base, driving)['recon']['image'], driving).backward(); g = m.pose.head.weight.grad
+        out.append(0. if g is None else g.abs().sum().item())
+    return out
+
+@pytest.mark.parametrize('changes', SWITCHES, ids=str)
+def test_switch_trains(data, changes):
+    "Every term is finite, and so is every gradient; the reconstruction moves the pose net and nothing of it is idle"
+    learn = adapted(data, decay=.9, **changes); m = learn.model
+    seen, terms = one_step(learn)
+    assert set(terms) >= {'sup', 'depth', 'pseudo', 'rec'} and all(torch.tensor(v).isfinite() for v in terms.values()) and terms['rec'] > 0
+    assert all(g.isfinite().all() for g in seen.kept.values()) and seen.kept['generator.paint.weight'].abs().sum() > 0
+    assert {n.split('.')[0] for n in seen.kept} == {'pose', 'generator'} | ({'warp'} if changes.get('reconstruct') != 'heatmaps' else set())
+    assert any(isinstance(b, DomainBatchNorm2d) for b in m.modules()) == changes.get('split_bn', True)
+    off, on = rec_gradient(learn); assert off == 0 and on > 0
+
+def test_heatmaps_without_warp(data, tmp_path):
+    "Stands beside the usual net in every place: activations computed twice, file, report"
+    plain, twice = (adapted(data, reconstruct='heatmaps', checkpointing=c) for c in ((), PARTS))
+    agree(one_step(plain), one_step(twice), 1e-6); assert 'forward' in vars(twice.model.generator.stem)
+    p = get_preset(MINI, reconstruct='heatmaps'); save_model(tmp_path/'m.pth', plain.model, HAND21, p); again, _, q, _ = load_model(tmp_path/'m.pth')
+    assert q == p and again.warp is None and all(torch.equal(a, b) for a, b in zip(plain.model.state_dict().values(), again.state_dict().values()))
+    assert len(_strips(again, data[2], ([0, 1], [5, 6]), HAND21)) == 1 and len(_strips(adapted(data).model, data[2], ([0, 1], [5, 6]), HAND21)) == 2; plt.close('all')
+
+def test_labels_of_heatmaps_alone(data):
+    "A net with depth keeps its depth term; labels and their quality know one mask"
+    vids = PuppetVideos(HAND21, 1, 20, 48, 'real', seed=0); src, val, frames = data; torch.manual_seed(0); p = get_preset(MINI, labels_3d=False)
+    learn = adapt_learner(pose_dls(src, val, frames, steps=1, bs=4, bs_target=3, device='cpu', depth=True), build_pose(HAND21, p), p, cbs=[LabelQuality(vids, 8)])
+    _, terms = one_step(learn); assert learn.pseudo_label.limits is None and terms['depth'] > 0 and not {'M_2D', 'M_3D', 'pseudo_3d'} & set(terms)
+    row = learn.label_quality.epochs[-1]; assert row['selected'] == row['selected_2d'] and row['selected_3d'] == 0
+
+def test_joint_statistics(data):
+    "Source images move what a target image is normalised with, in training, in labelling and in prediction"
+    learn = adapted(data, split_bn=False, decay=.9); x = data[2].images(range(4)); before = learn.model.predict(x)[1]; one_step(learn)
+    model, teacher = learn.model, learn.pseudo_label.teacher
+    assert not any('target_mean' in n for n in {**model.state_dict(), **teacher.state_dict()}) and int(model.pose.encoder.bn1.num_batches_tracked) == 1
+    assert torch.equal(model.predict(x, 'target')[0], model.predict(x, 'source')[0]) and not torch.equal(model.predict(x)[1], before)
+
+def test_temperature_of_adaptation_alone(data):
+    "`beta` is used in decoding only: a net pre-trained with one adapts with another"
+    src, val, frames = data; torch.manual_seed(0); pre = pose_learner(pose_dls(src, val, steps=2, bs=4, device='cpu', depth=True), get_preset(MINI, beta=20.))
+    with pre.no_bar(), pre.no_logging(): pre.fit(1)
+    def adapt(beta): p = get_preset(MINI, beta=beta); torch.manual_seed(0); return adapt_learner(pose_dls(src, val, frames, steps=1, bs=4, bs_target=3, device='cpu', depth=True), pre.model.pose, p)
+    a, b = adapt(20.), adapt(40.); x = frames.images(range(4))/255.
+    assert (a.model.beta, b.model.beta, pre.model.beta) == (20., 40., 20.)
+    with torch.no_grad(): ha, hb = (l.model.eval().heatmaps(x, 0) for l in (a, b)); assert torch.equal(ha, hb)
+    (_, ta), (_, tb) = one_step(a), one_step(b); assert ta['sup'] == tb['sup'] and ta['pseudo_3d'] != tb['pseudo_3d'] and ta['rec'] != tb['rec']
+
+def test_switches_are_off():
+    "No preset uses what is there for comparisons, and each switch has an origin and says what it may be"
+    for name, p in PRESETS.items(): assert (p.reconstruct, p.split_bn, p.labels_3d, p.warp_mode) == ('warp', True, True, 'endpoints') and p.features in ('vgg19', 'encoder'), name
+    assert {'reconstruct', 'split_bn', 'labels_3d', 'warp_mode', 'features'} <= set(ORIGIN) and set(ORIGIN) == set(preset_table().index)
+    for k in ('warp_mode', 'reconstruct'):
+        with pytest.raises(ConfigError, match=k): get_preset('tiny', **{k: 'magic'})

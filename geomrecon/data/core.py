@@ -24,16 +24,17 @@ class TensorPoses:
         skeleton:Skeleton, # Names the K joints
         joints3d=None, # (N,K,3) in the camera frame, mm; NaN where unknown
         intrinsics=None, # (N,3,3) of the images
+        geometry=None, # (N,2,S,S) relative depth and mask of the figure, see `relative_surface` of `11_puppet`
     ):
         n,k = len(images),skeleton.n_joints
         if images.dtype!=torch.uint8 or images.shape[1:2]!=(3,): raise DataError('images', f'{images.dtype} {tuple(images.shape)}', 'uint8 (N,3,S,S)')
         if keypoints.shape!=(n,k,2): raise DataError('keypoints', f'shape {tuple(keypoints.shape)}', f'{(n,k,2)} for skeleton {skeleton.name!r}')
         bad = (~keypoints.isfinite().all(-1)) & visible.bool()
         if bad.any(): raise DataError(f'sample {bad.any(1).nonzero()[0].item()}', 'a visible joint is NaN or infinite', 'finite coordinates or visible=False')
-        for name,t,shape in (('joints3d',joints3d,(n,k,3)),('intrinsics',intrinsics,(n,3,3))):
+        for name,t,shape in (('joints3d',joints3d,(n,k,3)),('intrinsics',intrinsics,(n,3,3)),('geometry',geometry,(n,2,*images.shape[-2:]))):
             if t is not None and t.shape!=shape: raise DataError(name, f'shape {tuple(t.shape)}', f'{shape}')
         self.images,self.keypoints,self.visible,self.skeleton = images,keypoints.float(),visible.bool(),skeleton
-        self.extra = {k:t.float() for k,t in (('joints3d',joints3d),('intrinsics',intrinsics)) if t is not None}
+        self.extra = {k:t.float() for k,t in (('joints3d',joints3d),('intrinsics',intrinsics),('geometry',geometry)) if t is not None}
     def __len__(self): return len(self.images)
     def batch(self, idxs):
         i = torch.as_tensor(idxs)
@@ -128,8 +129,9 @@ class PoseAugment(ItemTransform):
         colour:float=1., # Strength of `photometric`
         cutout:float=.0, # Share of source images with a hidden patch
         train:bool=True, # Whether to augment
-        depth:bool=False, # Relative depth stands last in the batch
-    ): self.n_y,self.flip_index,self.geo,self.colour,self.cutout,self.train = 2+depth,skeleton.flip_index,dict(rotate=rotate,scale=scale,shift=shift,flip=flip),colour,cutout,train
+        depth:bool=False, # Relative depth stands behind the labels
+        modalities:bool=False, # Depth image and mask of the figure stand last in the batch
+    ): self.n_y,self.images_y,self.flip_index,self.geo,self.colour,self.cutout,self.train = 2+depth+modalities,modalities,skeleton.flip_index,dict(rotate=rotate,scale=scale,shift=shift,flip=flip),colour,cutout,train
 
     def encodes(self, b):
         x,y = [x.float()/255 if x is not None and x.dtype==torch.uint8 else x for x in b[:-self.n_y]],b[-self.n_y:]
@@ -137,12 +139,12 @@ class PoseAugment(ItemTransform):
         src,*y = self.source(x[0],*y)
         return (src,*self.target(*x[1:3]),*x[3:],*y) if len(x)>2 else (src,*y)
 
-    def source(self, img, kp, vis, *depth):
-        "One augmented labelled batch"
-        M = random_affine(len(img), **self.geo, device=img.device)
+    def source(self, img, kp, vis, *rest):
+        "One augmented labelled batch; depth image and mask move with the picture, and stay as they are where it changes its look"
+        M = random_affine(len(img), **self.geo, device=img.device); depth,seen = (rest[:-1],rest[-1:]) if self.images_y else (rest,())
         kp,vis = move_joints(kp,vis,M,self.flip_index)
         img = photometric(warp_image(img,M,pad='reflection'), self.colour)[0]
-        return (cutout(img,self.cutout) if self.cutout else img), kp, vis, *(move_depth(d,M,self.flip_index) for d in depth)
+        return (cutout(img,self.cutout) if self.cutout else img), kp, vis, *(move_depth(d,M,self.flip_index) for d in depth), *(warp_image(g,M) for g in seen)
 
     def target(self, base, drv):
         "One augmented pair with a shared draw, its clean copy, and the matrix from clean to augmented"

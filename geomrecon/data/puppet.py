@@ -7,7 +7,7 @@ __all__ = ['STYLES', 'USUAL', 'SPLITS', 'ANNOTATION_GAP', 'hash_uniform', 'Draw'
            'compile_rig', 'rotations', 'forward_kinematics', 'pose_angles', 'view_rotation', 'figure', 'place_camera',
            'hsv_rgb', 'palette', 'limb_table', 'noise_bank', 'rasterise', 'object_params', 'scene', 'background',
            'shadow_tables', 'shadows', 'blur', 'photograph', 'light_and_look', 'geometry', 'label_points', 'seen',
-           'render', 'PuppetImages', 'Frames', 'PuppetVideos', 'contact_sheet']
+           'surface', 'relative_surface', 'render', 'PuppetImages', 'Frames', 'PuppetVideos', 'contact_sheet']
 
 # %% ../../nbs/11_puppet.ipynb #5a744da5
 import hashlib, json, math, os, re, tempfile, zipfile, zlib
@@ -751,6 +751,30 @@ def seen(
     surface = z_tiles[tile, (y%ss*ss+x%ss)*w*w + y//ss*w + x//ss]
     return inside, surface >= z-1.35*reach-.5
 
+# %% ../../nbs/11_puppet.ipynb #c80b2f07
+def surface(
+    depth, # Depth of the drawn surface, from `rasterise`
+    S:int, # Side of the image proper
+    W:int, # Side of the working image
+    ss:int, # Samples per pixel and axis
+)->torch.Tensor: # (n,2,S,S): mean depth of what is drawn in a pixel, mm (0 where nothing is), and the pixel's share that it covers
+    "Depth image and mask of the figure, put together from the tiles"
+    z,tiles = depth; per,q = W*ss//_TILE,_TILE//ss
+    z = z[tiles].unflatten(-1,(ss*ss,q,q)); hit = (z<_FAR).float(); n = hit.sum(2)
+    x = torch.stack([(z*hit).sum(2)/n.clamp_min(1), n/ss**2],1).unflatten(2,(per,per))
+    return x.permute(0,1,2,4,3,5).reshape(len(tiles),2,W,W)[:,:,:S,:S].contiguous()
+
+def relative_surface(
+    surface, # (n,2,S,S) from `surface`
+    joints3d, # (n,K,3) camera frame, mm
+    skeleton:Skeleton, # Its root and reference bone
+    most:float=4., # Largest depth in front of and behind the root, lengths of the reference bone
+)->torch.Tensor: # (n,2,S,S): depth behind the root in reference-bone lengths times the mask, mask in [0,1]
+    "What a depth camera and a cut-out would say of the figure: the second modality; 0 where there is no figure"
+    p,c = skeleton.reference; unit = (joints3d[:,c]-joints3d[:,p]).norm(dim=-1).clamp_min(1e-6)
+    root = joints3d[:,skeleton.root,2]; z,mask = surface.unbind(1); at = lambda v: v.float()[:,None,None]
+    return torch.stack([((z-at(root))/at(unit)).clamp(-most,most)*mask, mask],1)
+
 # %% ../../nbs/11_puppet.ipynb #b1380804
 def _rows(x, s):
     "Rows `s` of every tensor in a nest of containers"
@@ -778,7 +802,8 @@ def render(
     size:int, # Side of the images, px
     convention:dict|None=None, # Annotator's convention, see `label_points`
     ss:int=2, # Samples per pixel and axis
-)->dict: # image, keypoints, visible, inside, joints3d, intrinsics
+    modalities:bool=False, # Also the depth image and mask of the figure
+)->dict: # image, keypoints, visible, inside, joints3d, intrinsics; with `modalities` surface (n,2,S,S)
     "Images and labels for one batch of random numbers"
     S,W = size,-(-size//_TILE)*_TILE
     geo = geometry(rig, style, draw, S); geo.light,look = light_and_look(rig, style, draw)
@@ -790,19 +815,20 @@ def render(
             then.light = geo.light; moments.append(then)
     T = [limb_table(rig, g.pos, g.rot, g.girth, g.K, ss, g.light, draw, look['colour']) for g in moments]
     pts = label_points(rig, geo, convention); px = project(pts, geo.K); reach = (rig.reach*geo.girth[:,rig.joints].clamp_min(.5))
-    images,masks = [],[]
+    images,masks,deep = [],[],[]
     n,few = len(draw),max(1,_CHUNK//(W*W)); many = 8*few
     for i in range(0,n,many):
         b = slice(i,i+many); lk = _rows(look,b)
         drawn = [rasterise(t[b].contiguous(), lk, W, ss) for t in T]
         rgba = drawn[0][0] if len(T)==1 else sum(d[0] for d in drawn)/len(T)
         masks.append(seen(px[b], pts[b,:,2], reach[b], drawn[0][1], S, W, ss))
+        if modalities: deep.append(surface(drawn[0][1], S, W, ss))
         for k in range(i,min(i+many,n),few):
             c = slice(k,min(k+few,n)); images.append(_compose(rgba[k-i:k-i+few], _rows(tables,c), _rows(sc,c), style, draw[c], W, S))
     inside,clear = (torch.cat(m) for m in zip(*masks)); kp = from_pixels(px, S)
     p,here = sc['occluders']
     for j in range(p.shape[1]): clear &= ~((_object(kp[...,0],kp[...,1],p[:,j].double(),64)*here[:,j:j+1])>.5)
-    return dict(image=torch.cat(images), keypoints=kp.float(), visible=inside&clear, inside=inside, joints3d=pts.float(), intrinsics=geo.K.float())
+    return dict(image=torch.cat(images), keypoints=kp.float(), visible=inside&clear, inside=inside, joints3d=pts.float(), intrinsics=geo.K.float(), **(dict(surface=torch.cat(deep)) if modalities else {}))
 
 # %% ../../nbs/11_puppet.ipynb #784ec258
 def _seed(seed, *names): return zlib.crc32(repr((int(seed),)+names).encode())
@@ -816,17 +842,21 @@ class PuppetImages:
         style='synthetic', # Preset or `PuppetStyle`
         seed:int=0, # Another seed, other pictures
         convention:dict|None=None, # Annotator's convention, see `label_points`
+        modalities:bool=False, # Also a depth image and a mask of the figure; the pictures stay the same
     ):
-        self.skeleton,self.n,self.size,self.style,self.seed,self.convention = get_skeleton(skeleton),n,size,get_style(style),seed,convention
+        self.skeleton,self.n,self.size,self.style,self.seed,self.convention,self.modalities = get_skeleton(skeleton),n,size,get_style(style),seed,convention,modalities
         self.rig,self._key = compile_rig(self.skeleton), _seed(seed,'images',self.skeleton.name)
     def __len__(self): return self.n
     def batch(self,
         idxs, # Indices of the pictures
-    )->dict: # image uint8 (n,3,S,S); keypoints (n,K,2) in [-1,1]; visible, inside (n,K) bool; joints3d (n,K,3) mm; intrinsics (n,3,3)
+    )->dict: # image uint8 (n,3,S,S); keypoints (n,K,2) in [-1,1]; visible, inside (n,K) bool; joints3d (n,K,3) mm; intrinsics (n,3,3); with `modalities` geometry (n,2,S,S), see `relative_surface`
         "Draw some pictures with their labels; raises `IndexError` out of range"
         idxs = np.atleast_1d(np.asarray(idxs, dtype=np.int64))
         if len(idxs)==0 or idxs.min()<-self.n or idxs.max()>=self.n: raise IndexError(f'indices {idxs[:4]} of {self.n} pictures')
-        return render(self.rig, self.style, Draw(self._key, idxs%self.n), self.size, self.convention)
+        b = render(self.rig, self.style, Draw(self._key, idxs%self.n), self.size, self.convention, modalities=self.modalities)
+        if self.modalities: b['geometry'] = relative_surface(b.pop('surface'), b['joints3d'], self.skeleton)
+        return b
+    def with_modalities(self): return PuppetImages(self.skeleton, self.n, self.size, self.style, self.seed, self.convention, True)
     def labels(self,
         idxs, # Indices of the pictures
     )->dict: # keypoints, joints3d, intrinsics, as in `batch`

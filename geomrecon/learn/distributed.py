@@ -33,7 +33,7 @@ def idle_parts(
     model:nn.Module, # `PoseAdapter`, or anything else
 )->bool:
     "Whether W and G sit out the next step"
-    return getattr(model,'warp',None) is not None and model.mode=='off'
+    return getattr(model,'generator',None) is not None and model.mode=='off'
 
 def check_shares(
     dl, # Training loader

@@ -13,21 +13,21 @@ from ..errors import ConfigError
 from ..heatmap import decode, decode_depth
 from .pose import PoseNet, split_batchnorm, domain_split
 from .warp import WarpEstimator
-from .generator import Generator
+from .generator import Generator, HeatmapGenerator
 
 # %% ../../nbs/26_adapter.ipynb #a3e3577f
 class PoseAdapter(nn.Module):
     "Pose net with, for adaptation, warping estimation W and generation module G"
     def __init__(self,
         pose:PoseNet, # Keypoint predictor
-        warp:WarpEstimator|None=None, # W; None for pre-training or pseudo-labels alone
-        generator:Generator|None=None, # G
+        warp:WarpEstimator|None=None, # W; None for pre-training, pseudo-labels alone, or a generator that needs none
+        generator:Generator|HeatmapGenerator|None=None, # G
         split_bn:bool=True, # Separate batch-norm statistics for source and target
         beta:float=20., # Inverse temperature of decoding
         depth_grad:bool=False, # Errors of depth may move the heatmaps through which it is read, as in reference [9]
     ):
         super().__init__()
-        if (warp is None)!=(generator is None): raise ConfigError('PoseAdapter', 'only one of warp and generator', 'both or neither')
+        if (warp is None)!=(generator is None or isinstance(generator,HeatmapGenerator)): raise ConfigError('PoseAdapter', 'only one of warp and generator', 'both or neither, or a `HeatmapGenerator` without warp')
         self.pose = split_batchnorm(pose) if split_bn else pose
         self.warp,self.generator,self.split_bn,self.beta,self.mode = warp,generator,split_bn,beta,'off'; self.depth_grad = depth_grad
 
@@ -55,9 +55,10 @@ def reconstruct(self:PoseAdapter,
     base, driving, # (B,3,H,W) images in [0,1]; of `driving` only the pose is used
     hm_base, hm_driving, # (B,K,h,w) their heatmaps
 )->dict:
-    "Driving image from the base image and two poses (Eq. 4), with every intermediate"
+    "Driving image from the base image and two poses (Eq. 4), with every intermediate; without W from the heatmaps themselves"
+    if self.mode=='detached': hm_base,hm_driving = hm_base.detach(),hm_driving.detach()
     kb,kd = decode(hm_base,beta=self.beta),decode(hm_driving,beta=self.beta)
-    if self.mode=='detached': kb,kd = kb.detach(),kd.detach()
+    if self.warp is None: return dict(image=self.generator(base,hm_base,hm_driving), kp_base=kb, kp_driving=kd)
     w = self.warp(base,kb,kd)
     return dict(w, image=self.generator(base,w['flow'],w['inpaint']), kp_base=kb, kp_driving=kd)
 

@@ -99,7 +99,7 @@ def segments(
     m = get_model(model); G,out = m.generator,[]
     if 'pose' in parts: out += _pose_segments(m.pose)
     if 'warp' in parts and m.warp is not None: out.append((m.warp,'forward'))
-    if 'merge' in parts and G is not None: out.append((G,'mix'))
+    if 'merge' in parts and hasattr(G,'mix'): out.append((G,'mix'))
     if 'generator' in parts and G is not None: out += [(b,'forward') for b in (G.stem,*G.down,*G.middle,*G.up)]
     if 'perceptual' in parts and hasattr(perceptual,'compare'): out.append((perceptual,'compare'))
     return out

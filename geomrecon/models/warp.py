@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from ..errors import ConfigError
 from ..geometry import pixel_grid, sample
-from .bones import bone_index, bone_maps, bone_transforms, px64
+from .bones import WARP_MODES, bone_index, bone_maps, bone_transforms, px64
 
 # %% ../../nbs/22_warp.ipynb #5f2872bb
 def conv_block(
@@ -82,7 +82,7 @@ class WarpEstimator(nn.Module):
         n_down:int=3, # Times it halves the map
         stride:int=4, # Image pixels per flow pixel, along a side: 4 at 256 px, 2 for small images
         sigma2:float=px64, # Fall-off of the bone maps, in [-1,1]
-        mode:str='endpoints', # How matrices are built, see `bone_transforms`
+        mode:str='endpoints', # How matrices are built, one of `WARP_MODES`
         l0:float=2*px64, # Length under which a bone's direction is not trusted
         warped_inputs:bool=True, # Show the hourglass the base image through every matrix
         background:str='identity', # 'identity', or 'affine' to learn the camera's motion
@@ -91,6 +91,7 @@ class WarpEstimator(nn.Module):
     ):
         super().__init__()
         if background not in ('identity','affine'): raise ConfigError('background', repr(background), "'identity' or 'affine'")
+        if mode not in WARP_MODES: raise ConfigError('mode', repr(mode), f'one of {WARP_MODES}')
         self.register_buffer('bones', bone_index(bones), persistent=False)
         self.stride,self.sigma2,self.mode,self.l0,self.warped_inputs,self.prior = stride,sigma2,mode,l0,warped_inputs,prior
         J = len(self.bones)
