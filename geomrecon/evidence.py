@@ -19,7 +19,7 @@ from .data.datasets import open_dataset
 from .data.files import write_atomic
 from .data.puppet import PuppetVideos
 from .diagnosis import diagnose
-from .learn.baselines import BASELINES, TargetLabels, TemporalConsistency
+from .learn.baselines import BASELINES, TemporalConsistency, oracle_learner
 from .learn.crossmodal import CROSSMODAL
 from .learn.learner import Preset, adapt_learner, get_preset, pose_learner
 from .learn.stages import LabelQuality, LossHistory
@@ -78,7 +78,7 @@ OURS = dict(pseudo2d=dict(terms=('pseudo',),labels_3d=False), pseudo=dict(terms=
 FURTHER = {'pseudo>pseudo':('pseudo',), 'pseudo>full':('pseudo','rec')} # Table 3c: further epochs of an adapted net, without and with reconstruction
 OTHERS = {**BASELINES,**CROSSMODAL}
 TUNED = {} # Method -> options found on validation videos
-SEARCH = {'pseudo':({},dict(gamma=.3),dict(pseudo_weight=1.)), 'full':({},dict(rec_weight=.5),dict(rec_weight=2.)), **{n:b.search for n,b in OTHERS.items()}} # Three settings each
+SEARCH = {'full':({},dict(pseudo_weight=2.),dict(rec_weight=2.)), **{n:b.search for n,b in OTHERS.items()}} # Three settings each; the parts of ours take what `full` takes
 
 def methods()->list:
     "All names of methods"
@@ -95,13 +95,14 @@ class Spec:
     preset:object = 'tiny' # Name, or a `Preset`, filed under its name
     search:int|None = None # Number of the setting, in a search of hyper-parameters; `TUNED` is not used then
     @property
-    def options(self): return {} if self.search is not None else TUNED.get(self.method.split('+')[0],{})
+    def options(self): return {} if self.search is not None else TUNED.get('full' if self.method in OURS or self.method in FURTHER else self.method.split('+')[0],{})
     @property
     def folder(self):
         if self.search is not None: return f"{self.method}+search-{self.search}"
         return '+'.join([self.method.replace('>','-then-'),*(f'{k}={_short(v)}' for k,v in self.changes)])
     @property
     def path(self): return Path(get_preset(self.preset).name)/self.bench.name/self.folder/f'{self.seed}.json'
+    def file(self, results): return (Path(results) if self.search is None else Path(results).with_name('search'))/self.path # A search's runs stay apart from those of tables
 
 def _short(v): return '-'.join(map(_short,v)) if isinstance(v,(tuple,list)) else f'{v:g}' if isinstance(v,float) else str(v)
 
@@ -173,6 +174,7 @@ def split_changes(
     names = {f.name for f in fields(Preset)}; both = {**s.options,**dict(s.changes)}
     return {k:v for k,v in both.items() if k in names},{k:v for k,v in both.items() if k not in names}
 
+# %% ../nbs/55_evidence.ipynb #b841b10b
 def _variant(st, s, **more):
     "The task of one run: its own folder, changed fields"
     ch,_ = split_changes(s)
@@ -206,7 +208,7 @@ def _other(st, s, bar):
 def _oracle(st, s, bar):
     if st.truth is None: raise ConfigError('oracle', f'bench {s.bench.name!r} without labels of its training frames', 'a rendered bench')
     t = _variant(st,s); _seeded(t)
-    return *_train(adapt_learner(t.dls(True),st.aligned.model.pose,t.preset,(),cbs=[TargetLabels(st.truth),_watch(st)]),t,st,s,bar),'target'
+    return *_train(oracle_learner(t.dls(True),st.aligned.model.pose,t.preset,st.truth,cbs=[_watch(st)]),t,st,s,bar),'target'
 
 # %% ../nbs/55_evidence.ipynb #cb3cb64f
 def train_run(
@@ -235,6 +237,7 @@ def video_counts(
     hit = (joint_distances(kp,true)<=radius)&vis.bool(); count = lambda m: torch.zeros(int(v.max())+1,m.shape[1],dtype=torch.long).index_add_(0,v,m.long()).tolist()
     return dict(hits=count(hit),seen=count(vis.bool()))
 
+# %% ../nbs/55_evidence.ipynb #869997a3
 def _rounded(o, n=4): return {k:_rounded(v,n) for k,v in o.items()} if isinstance(o,dict) else [_rounded(v,n) for v in o] if isinstance(o,list) else round(o,n) if isinstance(o,float) else o
 
 # %% ../nbs/55_evidence.ipynb #37e9e811
@@ -288,9 +291,9 @@ def run(
     bar:bool=False, # Progress bars
 )->dict: # The figures
     "Train, measure and file one run; a finished one is read, a killed one goes on where it was"
-    path = Path(results)/s.path
+    path = s.file(results)
     if (r := finished(s,results)) is not None: return r
-    if (r := _from_search(s,results)) is not None: write_atomic(path,json.dumps(r,separators=(',',':'))+'\n'); return r
+    if (r := _twin(s,results)) is not None: write_atomic(path,json.dumps(r,separators=(',',':'))+'\n'); return r
     st = stage or open_stage(s,work,cache or Path(work)/'cache',bar)
     learn,sec,domain = train_run(s,st,bar); r = measure(s,st,learn,sec,domain)
     if s.method=='pseudo>full':
@@ -304,19 +307,21 @@ def finished(
     results='results/tables/runs', # Folder of result files
 )->dict|None:
     "The figures of a finished run, None where there are none or they are of other options"
-    path = Path(results)/s.path
+    path = s.file(results)
     if not path.is_file(): return None
     try: r = json.loads(path.read_text())
     except ValueError as e: raise DataError(path, f'cannot be read: {e}', 'a result file; delete it to repeat the run') from None
     return r if r.get('options',{})==plain(s.options) and r.get('changes',{})==plain(dict(s.changes)) else None
 
-# %% ../nbs/55_evidence.ipynb #6c8cf2de
-def _from_search(s, results):
-    "The search's run with these settings, filed under the method's name"
-    if s.search is not None or s.changes or s.method not in SEARCH: return None
-    for i,o in enumerate(SEARCH[s.method]):
-        if plain(o)==plain(s.options) and (r := finished(replace(s,changes=tuple(sorted(o.items())),search=i),results)) is not None:
-            return dict(r,changes={},options=plain(s.options))
+# %% ../nbs/55_evidence.ipynb #8eb37b39
+def _twin(s, results):
+    "The same settings trained before, as a run of the search or of a table, filed as `s`"
+    if s.search is None:
+        if s.changes or s.method not in SEARCH: return None
+        same = [Spec(s.bench,s.method,s.seed,tuple(sorted(o.items())),s.preset,i) for i,o in enumerate(SEARCH[s.method]) if plain(o)==plain(s.options)]
+    else: main = Spec(s.bench,s.method,s.seed,(),s.preset); same = [main] if plain(main.options)==plain(dict(s.changes)) else []
+    r = next((r for q in same if (r := finished(q,results)) is not None),None)
+    return r and dict(r,changes=plain(dict(s.changes)),options=plain(s.options))
 
 # %% ../nbs/55_evidence.ipynb #1ddb49c9
 def work_on(
@@ -331,7 +336,7 @@ def work_on(
         if finished(s,results) is not None: continue
         with claimed(Path(work)/'claims'/s.path,wait=False) as mine:
             if not mine or finished(s,results) is not None: continue
-            if _from_search(s,results) is not None: run(s,results,work,cache); continue
+            if _twin(s,results) is not None: run(s,results,work,cache); continue
             if key!=(s.bench,s.seed,s.preset): key = (s.bench,s.seed,s.preset); st = open_stage(s,work,cache or Path(work)/'cache',bar)
             t = time.time(); r = run(s,results,work,cache,st,bar); made += 1
             tell(f"{s.path}: PCK@0.05 {r['test']['pck']['all']:.1f}, validation {r['valid']['pck']['all']:.1f}, {time.time()-t:.0f} s" if r['valid'] else f"{s.path}: PCK@0.05 {r['test']['pck']['all']:.1f}, {time.time()-t:.0f} s")
