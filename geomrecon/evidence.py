@@ -6,14 +6,14 @@
 __all__ = ['BENCHES', 'SHARED', 'OURS', 'FURTHER', 'OTHERS', 'TUNED', 'SEARCH', 'Bench', 'get_bench', 'open_bench', 'methods',
            'Spec', 'spec', 'EpochFigures', 'claimed', 'Stage', 'open_stage', 'split_changes', 'train_run',
            'video_counts', 'measure', 'confident_keypoints', 'run', 'finished', 'work_on', 'search_specs',
-           'search_results', 'best_settings', 'moved_table', 'table_specs', 'results']
+           'search_results', 'best_settings', 'table_specs', 'results']
 
 # %% ../nbs/55_evidence.ipynb #5a744da5
 import contextlib, copy, json, os, time, torch, numpy as np
 from dataclasses import dataclass, asdict, field, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, GeomReconError, SkeletonError
 from .commands import benchmark, fit_skeleton, hold_out
 from .data.datasets import open_dataset
 from .data.files import write_atomic
@@ -27,7 +27,7 @@ from .metrics import joint_distances
 from .models.adapter import PoseAdapter
 from .predict import plain
 from .runs import Task, evaluate, row_of, train_stage
-from .tables import TABLES, Table, get_tables, load_runs, needed, status_text
+from .tables import load_runs, needed, on_bench, status_text
 
 # %% ../nbs/55_evidence.ipynb #31f8bea2
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Bench:
     n_frames:int = 24 # Frames of each
     n_test:int = 64 # Test videos, of 8 frames each: many short ones, because frames of one video are alike; half as many to validate on
     source:str|None = None # Labelled data set, NAME:FOLDER?options; None: rendered
-    target:str|None = None # Data set of the target domain, its training part without labels
+    target:str|None = None # Data set of the target domain: its training part, whose labels are for the oracle and for measuring alone
     test:str|None = None # Labelled data set of the target domain
-    valid:str|None = None # Another labelled part of it, for the search; None: no search
+    valid:str|None = None # Another labelled part of it (`val` of a reader that has one, else say ?split=), for the search; None: no search
 
 BENCHES = {b.name:b for b in (Bench('hand'), Bench('body','body'), Bench('hand-gap','hand',True), Bench('body-gap','body',True), Bench('body-long','body',n_frames=60), Bench('hand-long','hand',n_frames=60))}
 
@@ -70,7 +70,14 @@ def open_bench(
         return task,*(PuppetVideos(task.skeleton,n,8,p.size,'real',seed=0,split=s,convention=test.convention,cache=cache) for s,n in (('test',b.n_test),('valid',b.n_test//2)))
     read = lambda spec,part: open_dataset(spec,split=part,size=p.size)
     src,target = read(b.source,'train'),read(b.target,'train'); fit = lambda spec,part: None if spec is None else fit_skeleton(read(spec,part),src.skeleton)
-    return Task(out,*hold_out(src,96,seed),target.frames(),p,seed,workers=workers,data=dict(source=b.source,target=b.target)),fit(b.test,'test'),fit(b.valid,'val')
+    task = Task(out,*hold_out(src,96,seed),target.frames(),p,seed,workers=workers,data=dict(source=b.source,target=b.target),quality=_truth(target,src.skeleton))
+    return task,fit(b.test,'test'),fit(b.valid,'val')
+
+def _truth(target, skeleton):
+    "The target's training part with its labels, None where it has none of these joints"
+    try: t = fit_skeleton(target,skeleton)
+    except SkeletonError: return None
+    return t if np.asarray(t.visible).any() else None
 
 # %% ../nbs/55_evidence.ipynb #790cbeeb
 SHARED = ('source','bn','control','aligned') # No adaptation by a method
@@ -148,7 +155,7 @@ class Stage:
     task:Task # Data, preset, folder
     test:object # Labelled test images of the target
     valid:object # Labelled validation images, or None
-    truth:object # Labelled training frames, to measure pseudo-labels with
+    truth:object # Labelled training frames, for the oracle and to measure pseudo-labels with, or None
     source:object = None # Learner of the source stage
     aligned:object = None # Learner after style and alignment
     seconds:tuple = () # Of the two
@@ -206,7 +213,6 @@ def _other(st, s, bar):
     return *_train(b.build(t.dls(True,**load),st.aligned.model.pose,t.preset,style=style,limits=st.task.limits(),cbs=cbs,**opts),t,st,s,bar),'target'
 
 def _oracle(st, s, bar):
-    if st.truth is None: raise ConfigError('oracle', f'bench {s.bench.name!r} without labels of its training frames', 'a rendered bench')
     t = _variant(st,s); _seeded(t)
     return *_train(oracle_learner(t.dls(True),st.aligned.model.pose,t.preset,st.truth,cbs=[_watch(st)]),t,st,s,bar),'target'
 
@@ -216,7 +222,8 @@ def train_run(
     st:Stage, # Where
     bar:bool=False, # Progress bars
 )->tuple: # learner (or a model in one), seconds, domain
-    "Train one run on a stage, or load what is finished"
+    "Train one run on a stage, or load what is finished; raises `ConfigError` for what the stage does not have"
+    if s.method in ('oracle','pseudo>full') and st.truth is None: raise ConfigError(s.method, f'bench {s.bench.name!r}: no labels of its training frames with the joints of the source', 'a target with such labels')
     if s.method=='source': return st.source,st.seconds[0],'source'
     if s.method=='aligned': return st.aligned,st.seconds[1],'source'
     if s.method=='bn': return SimpleNamespace(model=st.task.batchnorm_only(st.aligned.model.pose)),0.,'target'
@@ -230,17 +237,20 @@ def video_counts(
     kp, # (N,K,2) predicted joints
     data, # Labelled images they belong to
     radius:float=.05, # A hit is within this share of the image side
+    most:int=256, # Videos; more of them, such as stills, are counted in so many groups of neighbours
 )->dict: # hits and seen, videos x joints
     "Hits and visible joints by video and joint, for intervals over videos; images without videos go in sixteen groups"
     b = [data.batch(i) for i in np.array_split(np.arange(len(data)),-(-len(data)//256))]; true,vis = (torch.cat([x[k] for x in b]) for k in ('keypoints','visible'))
-    vid = np.asarray(getattr(data,'video_id',np.arange(len(data))*16//len(data))); v = torch.as_tensor(np.unique(vid,return_inverse=True)[1])
+    vid = np.asarray(getattr(data,'video_id',np.arange(len(data))*16//len(data))); v = torch.as_tensor(np.unique(vid,return_inverse=True)[1]).flatten(); n = int(v.max())+1; v = v*most//n if n>most else v
     hit = (joint_distances(kp,true)<=radius)&vis.bool(); count = lambda m: torch.zeros(int(v.max())+1,m.shape[1],dtype=torch.long).index_add_(0,v,m.long()).tolist()
     return dict(hits=count(hit),seen=count(vis.bool()))
 
 # %% ../nbs/55_evidence.ipynb #869997a3
 def _rounded(o, n=4): return {k:_rounded(v,n) for k,v in o.items()} if isinstance(o,dict) else [_rounded(v,n) for v in o] if isinstance(o,list) else round(o,n) if isinstance(o,float) else o
 
-# %% ../nbs/55_evidence.ipynb #37e9e811
+# %% ../nbs/55_evidence.ipynb #ca6434df
+def _data(b): return {} if b.source is None else dict(data={k:getattr(b,k) for k in ('source','target','test')}) # What a bench of data sets is
+
 def measure(
     s:Spec, # What was trained
     st:Stage, # Where
@@ -256,7 +266,7 @@ def measure(
     look = lambda m,d,**kw: diagnose(m,st.task.frames,st.task.skeleton,domain=d,seed=0,rebuild=rebuild,**kw)
     sk = st.task.skeleton
     return _rounded(dict(preset=st.task.preset.name, bench=s.bench.name, method=s.method, changes=plain(dict(s.changes)), options=plain(s.options), seed=s.seed, seconds=round(seconds,1),
-        threads=torch.get_num_threads(), torch=torch.__version__.split('+')[0], machine=f'{os.cpu_count()} cores, {"GPU" if torch.cuda.is_available() else "no GPU"}', steps=p.steps*p.adapt_epochs,
+        threads=torch.get_num_threads(), torch=torch.__version__.split('+')[0], machine=f'{os.cpu_count()} cores, {"GPU" if torch.cuda.is_available() else "no GPU"}', steps=p.steps*p.adapt_epochs, **_data(s.bench),
         joints=list(sk.joints), groups={g:list(i) for g,i in sk.groups.items()}, test=test, valid=None if st.valid is None else dict(pck=evaluate(learn.model,st.valid,domain)['pck']),
         epochs=cb('epoch_figures'), labels=labels, diagnosis=dict(before=look(st.aligned.model,'source'),after=look(learn.model,domain,teacher=teacher))))
 
@@ -306,11 +316,12 @@ def finished(
     s:Spec, # What
     results='results/tables/runs', # Folder of result files
 )->dict|None:
-    "The figures of a finished run, None where there are none or they are of other options"
+    "The figures of a finished run, None where there are none or they are of other options; raises `DataError` where they are of other data"
     path = s.file(results)
     if not path.is_file(): return None
     try: r = json.loads(path.read_text())
     except ValueError as e: raise DataError(path, f'cannot be read: {e}', 'a result file; delete it to repeat the run') from None
+    if r.get('data')!=_data(s.bench).get('data'): raise DataError(path, f"made from {r.get('data') or 'a rendered bench'}", 'another name, --bench, or another --folder, for other data')
     return r if r.get('options',{})==plain(s.options) and r.get('changes',{})==plain(dict(s.changes)) else None
 
 # %% ../nbs/55_evidence.ipynb #8eb37b39
@@ -328,18 +339,21 @@ def work_on(
     specs, # List of `Spec`
     results='results/tables/runs', work='runs/tables', cache=None, # As for `run`
     bar:bool=False, # Progress bars
-    tell=print, # Called with a line per finished run
+    tell=print, # Called with a line per finished run, and at the end with one per run that could not be made
 )->int: # runs that this process made
-    "Make what is missing, one run after another; runs of one bench and seed share their data"
-    made,key,st = 0,None,None
+    "Make what is missing, one run after another; runs of one bench and seed share their data. A `GeomReconError` of one run does not stop the others"
+    made,key,st,failed = 0,None,None,{}
     for s in specs:
         if finished(s,results) is not None: continue
         with claimed(Path(work)/'claims'/s.path,wait=False) as mine:
             if not mine or finished(s,results) is not None: continue
             if _twin(s,results) is not None: run(s,results,work,cache); continue
             if key!=(s.bench,s.seed,s.preset): key = (s.bench,s.seed,s.preset); st = open_stage(s,work,cache or Path(work)/'cache',bar)
-            t = time.time(); r = run(s,results,work,cache,st,bar); made += 1
+            t = time.time()
+            try: r = run(s,results,work,cache,st,bar); made += 1
+            except GeomReconError as e: failed[s] = e; continue
             tell(f"{s.path}: PCK@0.05 {r['test']['pck']['all']:.1f}, validation {r['valid']['pck']['all']:.1f}, {time.time()-t:.0f} s" if r['valid'] else f"{s.path}: PCK@0.05 {r['test']['pck']['all']:.1f}, {time.time()-t:.0f} s")
+    for s,e in failed.items(): tell(f'{s.path}: could not be made: {type(e).__name__}: {e}')
     return made
 
 # %% ../nbs/55_evidence.ipynb #bf82100f
@@ -347,8 +361,10 @@ def search_specs(
     names=None, # Methods; all that have settings if None
     bench='hand', seed:int=0, preset:str='tiny', # Where it is done
 )->list:
-    "The runs of the search"
-    return [Spec(get_bench(bench),m,seed,tuple(sorted(o.items())),preset,i) for m in (names or SEARCH) for i,o in enumerate(SEARCH[m])]
+    "The runs of the search; raises `ConfigError` for data sets without a part to validate on"
+    b = get_bench(bench)
+    if b.source is not None and b.valid is None: raise ConfigError('search', f'bench {b.name!r} without validation images', '--valid NAME:FOLDER, labelled images of the target domain that are not those of the test')
+    return [Spec(b,m,seed,tuple(sorted(o.items())),preset,i) for m in (names or SEARCH) for i,o in enumerate(SEARCH[m])]
 
 def search_results(
     results='results/tables/runs', # Folder of result files
@@ -374,14 +390,7 @@ def _elsewhere(bench, source, target, test, valid):
     if None in (source,target,test): raise ConfigError('results', 'only some of --source, --target and --test', 'all three, NAME:FOLDER each')
     return Bench(bench or '-'.join(x.split(':')[0] for x in (source,target)),source=source,target=target,test=test,valid=valid)
 
-def moved_table(
-    table, # Name or `Table`
-    bench:Bench|None, # Replaces every bench of the table; None: as it is
-)->list: # of `Table`
-    "Tables on another bench, such as one of real data sets; raises `ConfigError`"
-    if bench is None: return get_tables(table)
-    on = lambda r: replace(r,bench=bench.name); once = lambda rows: tuple(dict.fromkeys(map(on,rows)))
-    return [replace(t,rows=once(t.rows),pairs=tuple(dict.fromkeys((on(a),on(b)) for a,b in t.pairs)),groups={bench.name:next(iter(t.groups.values()))}) for t in get_tables(table)]
+def _tables(table, where): return on_bench(table,where.name if where else '') # Options say where, not the environment
 
 def table_specs(
     table, # Name of a table, several of that name, or 'all'
@@ -390,7 +399,7 @@ def table_specs(
     where:Bench|None=None, # Replaces every bench of the table
 )->list:
     "The runs that a table needs, seed by seed, so that it is complete for one seed first; raises `ConfigError`"
-    return list(dict.fromkeys(spec(where or b,m,s,c,preset) for s in seeds for t in moved_table(table,where) for b,m,c,_ in needed(t,(s,))))
+    return list(dict.fromkeys(spec(where or b,m,s,c,preset) for s in seeds for t in _tables(table,where) for b,m,c,_ in needed(t,(s,))))
 
 # %% ../nbs/55_evidence.ipynb #377dc1c5
 def results(
@@ -401,7 +410,7 @@ def results(
     preset:str='tiny', # Sizes and schedule
     bench:str=None, # Rendered bench instead of the table's own, or the name of one of data sets
     source:str=None, # Labelled data set, NAME:FOLDER?option=value, instead of rendered benches
-    target:str=None, # Data set of the target domain; its labels are not read
+    target:str=None, # Data set of the target domain; labels of its training part are for the oracle and for measuring alone
     test:str=None, # Labelled data set of the target domain, to measure with
     valid:str=None, # Another labelled part of it, for the search alone
     folder:str='results/tables/runs', # Result files
@@ -421,7 +430,7 @@ def results(
     if search: _print_search(search_results(folder,bench=where or 'hand',preset=preset))
     else:
         runs = load_runs(folder) if Path(folder).is_dir() else []
-        for t in moved_table(table,where): print(status_text(t,runs,seeds,preset),end='\n\n')
+        for t in _tables(table,where): print(status_text(t,runs,seeds,preset),end='\n\n')
     if missing: print(f'{len(missing)} of {len(todo)} runs are missing: '+', '.join(str(s.path) for s in missing[:4])+(', ...' if len(missing)>4 else ''))
     return len(missing)
 

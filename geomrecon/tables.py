@@ -367,10 +367,12 @@ _no_head = "The paper's All is computed in two ways: its baselines leave the hea
 _ours = 'Rendered benches of this package; absolute figures cannot be compared with those on real data sets.'
 _frames = """Truth of the training frames is read for this table alone. The yield is the share of all visible joints that have a correct label: selected times correct.
 A method without labels of this kind has none to show.""".replace('\n',' ')
-_sure = """The paper's Table 3 (c) is a picture: its text says that head, shoulder and hip improve on the training set of Human3.6M and that other keypoints hardly change.
-`body-gap` annotates its target by another convention than its source.
+_gap = '`body-gap` annotates its target by another convention than its source.'
+_sure = f"""The paper's Table 3 (c) is a picture: its text says that head, shoulder and hip improve on the training set of Human3.6M and that other keypoints hardly change.
+{_gap}
 `after without` are as many further epochs without reconstruction: what more training does by itself.""".replace('\n',' ')
-_counts = 'Videos of 60 frames. The paper counts from 0; a frame is never its own partner here, so [0, 5] is 1 to 5.'
+_long = 'Videos of 60 frames.'
+_counts = f'{_long} The paper counts from 0; a frame is never its own partner here, so [0, 5] is 1 to 5.'
 _lifted = 'Mean joint error relative to the wrist; the true length of one bone gives the scale. Procrustes-aligned: after the best rigid fit and scale.'
 _parts3 = (('uniframe','L_UniFrame'),('pseudo2d','labels by M_2D alone'),('pseudo','integrated labels'),
            ('heatmap','+ L_heatmap: reconstruction from heatmaps'),('full','+ reconstruction'))
@@ -406,9 +408,10 @@ def on_bench(
     "The tables of that name on one bench, such as one of real data sets; raises `ConfigError`"
     ts = [table] if isinstance(table,Table) else [t for t in TABLES.values() if table in ('all',t.name) or t.name[:-1]==str(table)]; b = usual_bench(bench)
     if not ts: raise ConfigError('table', repr(table), f'one of {[*TABLES,"3","5","all"]}')
-    if not b: return ts
+    if not b: return ts # What is said of the rendered benches is not said of others
+    note = lambda t: t.note if b in {r.bench for u in TABLES.values() for r in u.rows} else ' '.join(t.note.replace(_ours,'').replace(_gap,'').replace(_long,'').split())
     on = lambda r: replace(r,bench=b); pairs = lambda t: tuple(dict.fromkeys((on(x),on(y)) for x,y in t.pairs))
-    return [replace(t,rows=tuple(dict.fromkeys(map(on,t.rows))),pairs=pairs(t),groups={b:next(iter(t.groups.values()))}) for t in ts]
+    return [replace(t,rows=tuple(dict.fromkeys(map(on,t.rows))),pairs=pairs(t),groups={b:next(iter(t.groups.values()))},note=note(t)) for t in ts]
 
 def get_tables(
     name, # As for `on_bench`; a `Table` stays as it is
