@@ -437,7 +437,7 @@ def _rows(rows, n, size, skeleton, titles=None, truth=None):
 # %% ../nbs/03_show.ipynb #61eae1e0
 _methods = dict(source=('source only','#9aa3ad'), control=('source only, same time','#c8b08a'), bn=('batch-norm statistics only','#8fb8a8'),
                 aligned=('+ style and alignment','#7fb069'), pseudo=('+ pseudo-labels','#4a90d9'), full=('+ reconstruction','#e2603a'),
-                ccssl=('CC-SSL','#d8b365'), regda=('RegDA','#c07fb8'), uniframe=('UniFrame','#8a6fc2'), semihand=('after SemiHand','#c9a0a0'), dualnet=('after DualNet','#a08060'),
+                ccssl=('CC-SSL','#a8c93a'), regda=('RegDA','#c07fb8'), uniframe=('UniFrame','#8a6fc2'), semihand=('after SemiHand','#c9a0a0'), dualnet=('after DualNet','#a08060'),
                 pseudo2d=('2D pseudo-labels','#93bfe8'), heatmap=('reconstruction from heatmaps','#f0ad7f'), oracle=('oracle: target labels','#3b4452'))
 _methods.update({'regda+temporal':('RegDA + temporal','#a3569a'), 'uniframe+temporal':('UniFrame + temporal','#6348a0'),
                  'pseudo>pseudo':('further epochs without reconstruction','#4a90d9'), 'pseudo>full':('further epochs with reconstruction','#e2603a')})
