@@ -15,14 +15,14 @@ from fastai.torch_core import get_model, params
 from torch import nn
 from ..data.core import move_depth, move_joints
 from ..errors import ConfigError, DataError
-from ..geometry import affine, from_pixels, lift, to_25d, to_pixels, warp_image
+from ..geometry import affine, warp_image
 from ..heatmap import decode, decode_depth, render_heatmaps
 from .baselines import Baseline, check_options
 from .learner import adapt_learner, get_preset, source_limits
 from .stages import LossTerm, PoseLearner
 from ..losses.align import AlignLoss, FeatureTap, pooled
 from ..losses.kinematics import Limits
-from ..losses.pseudo import PseudoTargets, Teacher, pose_loss
+from ..losses.pseudo import PseudoTargets, Teacher, corrected_25d, pose_loss
 from ..losses.supervised import depth_loss, heatmap_loss
 from ..models.adapter import PoseAdapter
 from ..models.bones import bone_index, bone_maps
@@ -86,21 +86,15 @@ def greedy_lengths(
     return torch.cat(pos,1)[:,T.joint_slot]
 
 # %% ../../nbs/42_crossmodal.ipynb #636fa8f5
-@torch.no_grad()
 def registered_pose(
     kp, # (B,K,2) joints in [-1,1]
     depth, # (B,K) relative depth, reference-bone lengths
     K, # (B,3,3) intrinsics of the images
     size, # (height, width) of the images, or one side
     limits:Limits, # What is feasible
-)->tuple: # joints (B,K,2), depth (B,K), shift of each joint (B,K) in image sides, (B,) mask of poses that could be lifted
+)->tuple: # As `corrected_25d`: joints (B,K,2), depth (B,K), shift of each joint (B,K) in image sides, (B,) mask of poses that could be lifted
     "The pose lifted to 3D, its bone lengths corrected greedily, projected back; where it could not be lifted, the pose itself"
-    sk = limits.skeleton; kp,depth,K = kp.float(),depth.float(),K.float()
-    xyz,ok = lift(to_pixels(kp,size),depth,K,sk.root,sk.reference)
-    y = greedy_lengths(xyz.nan_to_num(0.,0.,0.),limits); px,d,_ = to_25d(y,K,sk.root,sk.reference); new = from_pixels(px,size)
-    ok = ok&(y[...,2]>0).all(1)&new.isfinite().all(-1).all(1)&d.isfinite().all(1)
-    new,d = torch.where(ok[:,None,None],new,kp),torch.where(ok[:,None],d,depth)
-    return new, d, (new-kp).norm(dim=-1)/2, ok
+    return corrected_25d(kp,depth,K,size,limits.skeleton,lambda xyz: greedy_lengths(xyz,limits))
 
 # %% ../../nbs/42_crossmodal.ipynb #4c145674
 def least_moved(
