@@ -23,7 +23,7 @@ from .learn.baselines import BASELINES, TemporalConsistency, oracle_learner
 from .learn.crossmodal import CROSSMODAL
 from .learn.learner import Preset, adapt_learner, get_preset, pose_learner
 from .learn.stages import LabelQuality
-from .metrics import joint_distances
+from .metrics import error_kinds, joint_distances
 from .models.adapter import PoseAdapter
 from .predict import plain
 from .runs import Task, evaluate, row_of, train_stage
@@ -84,8 +84,8 @@ SHARED = ('source','bn','control','aligned') # No adaptation by a method
 OURS = dict(pseudo2d=dict(terms=('pseudo',),labels_3d=False), pseudo=dict(terms=('pseudo',)), full=dict(terms=('pseudo','rec')), heatmap=dict(terms=('pseudo','rec'),reconstruct='heatmaps'))
 FURTHER = {'pseudo>pseudo':('pseudo',), 'pseudo>full':('pseudo','rec')} # Table 3c: further epochs of an adapted net, without and with reconstruction
 OTHERS = {**BASELINES,**CROSSMODAL}
-TUNED = {} # Method -> options found on validation videos
-SEARCH = {'full':({},dict(pseudo_weight=2.),dict(rec_weight=2.)), **{n:b.search for n,b in OTHERS.items()}} # Three settings each; the parts of ours take what `full` takes
+TUNED = dict(full=dict(label_views=3),ccssl=dict(weight=3.),uniframe=dict(decay=.99),dualnet=dict(agree=.04)) # Method -> options found on validation videos
+SEARCH = {'full':({},dict(label_views=3),dict(label_views=3,rec_weight=.3)), **{n:b.search for n,b in OTHERS.items()}} # Three settings each; the parts of ours take what `full` takes
 
 def methods()->list:
     "All names of methods"
@@ -177,8 +177,9 @@ def open_stage(
 def split_changes(
     s:Spec, # A run
 )->tuple: # changed fields of the preset, options of the method
-    "Which changes are fields of the preset and which are options of the comparison method"
-    names = {f.name for f in fields(Preset)}; both = {**s.options,**dict(s.changes)}
+    "Which changes are fields of the preset and which are options of the comparison method; what is searched for a method is its own, also where the preset has a field of that name"
+    m = s.method.split('+')[0]; own = {k for o in OTHERS[m].search for k in o} if m in OTHERS else set()
+    names = {f.name for f in fields(Preset)}-own; both = {**s.options,**dict(s.changes)}
     return {k:v for k,v in both.items() if k in names},{k:v for k,v in both.items() if k not in names}
 
 # %% ../nbs/55_evidence.ipynb #b841b10b
@@ -201,9 +202,11 @@ def _control(st, s, bar):
     learn = pose_learner(t.dls(False,bs=p.adapt_bs+2*p.adapt_bs_target),p,copy.deepcopy(st.aligned.model.pose),lr=p.adapt_lr,cbs=[_watch(st,'source')])
     return *_train(learn,t,st,s,bar),'source'
 
+def _stylise(st, p, bar): cb = st.task.style(bar)[0]; cb.share,cb.alpha = p.style_share,tuple(p.style_alpha); return [cb]
+
 def _ours(st, s, bar, pose=None, terms=None):
-    how = dict(OURS.get(s.method,{})); terms = how.pop('terms',terms); t = _variant(st,s,**how); p = t.preset; _seeded(t)
-    cbs = [_watch(st)]+([LabelQuality(st.truth,focal=p.focal)] if st.truth is not None else [])
+    how = dict(OURS.get(s.method,{})); terms = how.pop('terms',terms); t = _variant(st,s,**how); p = t.preset
+    cbs = _stylise(st,p,bar) if p.style_share else []; _seeded(t); cbs += [_watch(st)]+([LabelQuality(st.truth,focal=p.focal)] if st.truth is not None else [])
     lim = st.task.limits() if p.labels_3d else None
     return *_train(adapt_learner(t.dls(True),pose or st.aligned.model.pose,p,terms,limits=lim,cbs=cbs),t,st,s,bar),'target'
 
@@ -262,13 +265,15 @@ def measure(
     "All figures of a finished run"
     p = _variant(st,s).preset if s.method not in SHARED else st.task.preset; e = evaluate(learn.model,st.test,domain); cb = lambda n: list(getattr(getattr(learn,n,None),'epochs',[]))
     test = {k:v for k,v in row_of(e).items() if isinstance(v,dict)}; test.update(video_counts(e['keypoints'],st.test))
+    b = [st.test.batch(i) for i in np.array_split(np.arange(len(st.test)),-(-len(st.test)//256))]; true,seen = (torch.cat([x[k] for x in b]) for k in ('keypoints','visible'))
+    kinds = None if getattr(st.test,'video_id',None) is None else error_kinds(e['keypoints'],true,seen,np.asarray(st.test.video_id),st.task.skeleton)
     labels = [{k:v for k,v in q.items() if k!='joints'} for q in cb('label_quality')]
     rebuild = learn.model if learn.model.warp is not None else None; teacher = getattr(getattr(learn,'pseudo_label',None),'teacher',None)
     look = lambda m,d,**kw: diagnose(m,st.task.frames,st.task.skeleton,domain=d,seed=0,rebuild=rebuild,**kw)
     sk = st.task.skeleton
     return _rounded(dict(preset=st.task.preset.name, bench=s.bench.name, method=s.method, changes=plain(dict(s.changes)), options=plain(s.options), seed=s.seed, seconds=round(seconds,1),
         threads=torch.get_num_threads(), torch=torch.__version__.split('+')[0], machine=f'{os.cpu_count()} cores, {"GPU" if torch.cuda.is_available() else "no GPU"}', steps=p.steps*p.adapt_epochs, **_data(s.bench),
-        joints=list(sk.joints), groups={g:list(i) for g,i in sk.groups.items()}, test=test, valid=None if st.valid is None else dict(pck=evaluate(learn.model,st.valid,domain)['pck']),
+        joints=list(sk.joints), groups={g:list(i) for g,i in sk.groups.items()}, test=test, errors=kinds, valid=None if st.valid is None else dict(pck=evaluate(learn.model,st.valid,domain)['pck']),
         epochs=cb('epoch_figures'), labels=labels, diagnosis=dict(before=look(st.aligned.model,'source'),after=look(learn.model,domain,teacher=teacher))))
 
 # %% ../nbs/55_evidence.ipynb #9ae2e1cc

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['AUC_RANGES', 'joint_distances', 'joint_pck', 'group_pck', 'pck_table', 'legacy_hits', 'legacy_pck', 'PCK',
-           'axis_flips', 'pair_swaps', 'offset_removed', 'pixel_report', 'pck_curve', 'procrustes', 'joint_errors3d',
-           'auc_pck3d', 'pck3d_curve', 'pose3d_table', 'epe3d', 'pa_epe3d', 'auc3d', 'EPE3D']
+           'axis_flips', 'pair_swaps', 'offset_removed', 'pixel_report', 'error_kinds', 'pck_curve', 'procrustes',
+           'joint_errors3d', 'auc_pck3d', 'pck3d_curve', 'pose3d_table', 'epe3d', 'pa_epe3d', 'auc3d', 'EPE3D']
 
 # %% ../nbs/33_metrics.ipynb #5a744da5
 import math, torch
@@ -154,6 +154,22 @@ def pixel_report(
         out['offset_ahead_right_px'] = {j:[round(x,2) for x in m[i].tolist()] for i,j in enumerate(n)}
     out['frames'] = len(d)
     return out
+
+# %% ../nbs/33_metrics.ipynb #3296366b
+def error_kinds(
+    pred, true, visible, # (N,K,2), (N,K,2) in [-1,1] and (N,K), as for `joint_pck`
+    video, # (N,) number of the video of each image
+    skeleton:Skeleton, # Its bones give the limbs' axes
+    radius:float=.05, # A hit is within this share of the image side
+)->dict: # percent of visible joints at the end of a bone: far, steady, varying
+    "Missed joints by kind; together with the hits they are 100"
+    P,J = torch.as_tensor(list(skeleton.bones)).T; e = (pred-true)[:,J]/2; seen = visible[:,J].bool(); d = e.norm(dim=-1)
+    u = torch.nn.functional.normalize(true[:,J]-true[:,P],dim=-1); limb = torch.stack([(e*u).sum(-1),e[...,0]*u[...,1]-e[...,1]*u[...,0]],-1)
+    near = seen&(d<=2*radius); v = torch.as_tensor(video).unique(return_inverse=True)[1]; n = int(v.max())+1
+    total = torch.zeros(n,len(J),2).index_add_(0,v,limb*near[...,None]); count = torch.zeros(n,len(J)).index_add_(0,v,near.float())
+    steady = ((total/count.clamp_min(1)[...,None]).norm(dim=-1)>radius)[v]; wrong = seen&(d>radius)
+    share = lambda m: float(100*m.sum()/seen.sum().clamp_min(1))
+    return dict(far=share(wrong&~near),steady=share(wrong&near&steady),varying=share(wrong&near&~steady))
 
 # %% ../nbs/33_metrics.ipynb #1931e466
 def pck_curve(

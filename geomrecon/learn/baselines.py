@@ -6,9 +6,8 @@
 __all__ = ['BASELINES', 'Baseline', 'get_baseline', 'check_options', 'FrameTerm', 'TemporalConsistency', 'TargetLabels',
            'oracle_learner', 'autocast_of', 'swap_style', 'patch_shuffle', 'one_sure_joint', 'UniFrame',
            'uniframe_learner', 'ground_false', 'spatial_kl', 'SpatialHead', 'two_heads', 'scale_grad', 'frozen',
-           'adversary_weight', 'regda_losses', 'SpatialKL', 'RegDA', 'regda_learner', 'label_views',
-           'averaged_heatmaps', 'flow_points', 'follow_video', 'follow_videos', 'label_round', 'curriculum', 'CCSSL',
-           'ccssl_learner', 'show_baselines']
+           'adversary_weight', 'regda_losses', 'SpatialKL', 'RegDA', 'regda_learner', 'flow_points', 'follow_video',
+           'follow_videos', 'label_round', 'curriculum', 'CCSSL', 'ccssl_learner', 'show_baselines']
 
 # %% ../../nbs/42_baselines.ipynb #5a744da5
 import copy, inspect, math, random, cv2, torch, numpy as np, pandas as pd
@@ -20,11 +19,11 @@ from torch import nn
 from ..data.core import move_depth, move_joints, photometric, random_affine
 from ..data.pairs import source_depth
 from ..errors import ConfigError
-from ..geometry import affine, apply_affine, compose, from_pixels, invert, to_pixels, warp_image
+from ..geometry import compose, from_pixels, invert, to_pixels, warp_image
 from ..heatmap import decode, peak_confidence, render_heatmaps
 from .learner import adapt_learner, get_preset
 from .stages import LossTerm, PoseLearner
-from ..losses.pseudo import Teacher, confidence_mask
+from ..losses.pseudo import Teacher, averaged_heatmaps, confidence_mask
 from ..losses.supervised import depth_loss, heatmap_loss
 from ..models.pose import domain_split
 from ..models.style import adain, moments
@@ -423,27 +422,6 @@ BASELINES['regda'] = Baseline('regda','RegDA',regda_learner,({},dict(head_lr=3.)
     paper='Regressive Domain Adaptation for Unsupervised Keypoint Detection, CVPR 2021',
     follows="two heads (3x3 convolution, batch norm, ReLU, 1x1) on shared features; softmax over pixels and KL divergence; ground-false maps; margin 4; adversary steps B and C of equal weight; gradient of the features scaled by lambda(i); new heads learn ten times as fast as the net; tested with the main head",
     differs="steps A, B and C in one backward pass with equal gradients at the same weights, where the authors step in between; one Adam for all, as every method here, instead of three SGD; i is stretched so that the run's length counts as the authors' 15,000 steps; joints decoded below the pixel; invisible joints are left out instead of 0/0, and divided by the visible ones; the target's visibility is never used; pre-training is the common one, with squared error, so that both heads start anew; depth maps learn from the source as everywhere")
-
-# %% ../../nbs/42_baselines.ipynb #81b6a62e
-def label_views(
-    n:int, # Matrices
-    device=None,
-)->torch.Tensor: # (n,2,3)
-    "Random views: scale N(1, 0.25) within [0.75, 1.25], rotation N(0, 30 degrees) within 60"
-    r = torch.randn(n,2,device=device)
-    return affine((30*r[:,0]).clamp(-60,60)*math.pi/180,(1+.25*r[:,1]).clamp(.75,1.25))
-
-@torch.no_grad()
-def averaged_heatmaps(
-    net, # Images in [0,1] -> heatmaps
-    images, # (B,3,H,W) in [0,1]
-    n_views:int=4, # Random views beside the image itself
-)->torch.Tensor: # (B,K,h,w)
-    "Mean heatmap of an image and of random views of it, brought back to the image"
-    b = len(images); M = label_views(b*n_views,images.device)
-    x = torch.cat([images,warp_image(images.repeat(n_views,1,1,1),M,pad='reflection')]) if n_views else images
-    hm = net(x).float(); back = warp_image(hm[b:],invert(M)) if n_views else hm[b:]
-    return torch.cat([hm[:b],back]).view(n_views+1,b,*hm.shape[1:]).mean(0)
 
 # %% ../../nbs/42_baselines.ipynb #52d2cd5f
 def flow_points(

@@ -117,11 +117,13 @@ class Preset(AugPreset):
     limits_margin:float = 0. # Degrees by which the joint angles seen in the source are widened
     focal:float = 5. # Focal length where a target camera is unknown, crop sides
     decay:float|None = None # Decay of a moving-average teacher; None: the net labels for itself
+    label_views:int = 0 # Random views that the labeller looks at beside the frame; its answers are averaged
     features:str = 'vgg19' # Perceptual features: 'vgg19', a file, 'encoder' for the frozen source-trained one; for comparison 'random' for one never trained, or 'pixels' for none
     scales:tuple = (1.,.5,.25,.125) # Scales of the perceptual loss
     rec_weight:float = .1 # lambda_r
     rec_start:float = 5. # W and G start, epoch
     rec_attach:float = 10. # L_rec reaches the pose net, epoch: the end of the warm start
+    rec_gate:float|None = None # L_rec moves joints whose peak is higher than this; None: all
     amp:bool = True # bfloat16 where the GPU or the CPU computes it natively
     compile:bool = False # torch.compile of the networks
     checkpointing:tuple = ('merge',) # Parts computed twice instead of kept, see `segments`
@@ -183,7 +185,7 @@ ORIGIN = dict(size='paper', arch='paper', weights='family: ImageNet', width='tor
     style_alpha='family: random strength', style_share='paper: style in pre-training only', steps='family: 500 iterations an epoch', epochs='paper', bs='paper', lr='paper', depth_weight='ours: as the other lambdas', adapt_epochs='paper', adapt_bs='paper',
     adapt_bs_target='paper: batch of 32', adapt_lr='paper', rec_lr='paper: one rate', drops='paper', stride='paper: Table 4', split_bn='ours: what target images see are their own statistics; `26_adapter`', pseudo_weight='paper: lambda_p', pseudo_start='paper: warm start has L_pseudo', gamma="ours: half the target's height", keep='ours: the threshold alone; the family keeps the top half',
     gamma_3d='ours: on the built-in hands it begins by selecting about as many joints as gamma_2D; label_quality in results/benchmark.json', integrate='ours: a quarter of the schedule', y_weight='paper: lambda_y', labels_3d='paper: Eq. 3', limits_margin='ours: the ranges of 4,096 source poses as they are', focal='ours: a figure seen from five times its size',
-    decay='paper: no teacher', features='paper', scales='first-order motion model', rec_weight='paper: lambda_r', rec_start='ours: after a short warm start', rec_attach='ours: W and G start from noise', rotate='family: 180 for hands, 60 for bodies', scale='family', shift='family: 5% of the side',
+    decay='paper: no teacher', label_views='paper: the frame alone', features='paper', scales='first-order motion model', rec_weight='paper: lambda_r', rec_start='ours: after a short warm start', rec_attach='ours: W and G start from noise', rec_gate='paper: every joint', rotate='family: 180 for hands, 60 for bodies', scale='family', shift='family: 5% of the side',
     flip='family: none', colour='ours: about the family\'s jitter, with gamma, blur and noise', cutout='ours', amp='ours', compile='ours', checkpointing='ours: paper presets below 24 GB, `results/memory.json`', accumulate='ours: the whole batch at once')
 
 def preset_table(
@@ -285,12 +287,12 @@ def adapt_learner(
     own = _depth_term(dls,pose,p)
     if 'pseudo' in terms:
         limits = (limits or source_limits(dls.train.source,margin=p.limits_margin)) if pose.has_depth and p.labels_3d else None
-        own.append(PseudoLabel(dls.skeleton.flip_index,p.pseudo_weight,p.pseudo_start,p.gamma,p.keep,False,p.decay,p.sigma,limits,p.gamma_3d,p.y_weight,p.integrate))
+        own.append(PseudoLabel(dls.skeleton.flip_index,p.pseudo_weight,p.pseudo_start,p.gamma,p.keep,False,p.decay,p.sigma,limits,p.gamma_3d,p.y_weight,p.integrate,p.label_views))
     if 'rec' in terms:
         parts,loss = build_reconstruction(dls.skeleton,p),perceptual or build_perceptual(pose,p)
         own.append(Reconstruct(loss,p.rec_weight,p.rec_start,p.rec_attach))
     lr = [p.adapt_lr,p.rec_lr] if 'rec' in terms else p.adapt_lr
-    return _learner(dls, PoseAdapter(pose,*parts,split_bn=p.split_bn,beta=p.beta,depth_grad=p.depth_grad), p, [*own,*cbs], loss, **dict(dict(lr=lr),**kwargs))
+    return _learner(dls, PoseAdapter(pose,*parts,split_bn=p.split_bn,beta=p.beta,depth_grad=p.depth_grad,rec_gate=p.rec_gate), p, [*own,*cbs], loss, **dict(dict(lr=lr),**kwargs))
 
 # %% ../../nbs/41_learner.ipynb #73156ed4
 @patch

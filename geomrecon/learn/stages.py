@@ -25,7 +25,7 @@ from ..data.pairs import target_cameras
 from ..heatmap import decode, decode_depth
 from ..losses.kinematics import Limits
 from ..losses.supervised import depth_loss, heatmap_loss
-from ..losses.pseudo import PseudoTargets, Teacher, integrated_labels, pose_loss, pseudo_labels
+from ..losses.pseudo import PseudoTargets, Teacher, averaged_heatmaps, integrated_labels, pose_loss, pseudo_labels
 from ..metrics import joint_distances
 from ..models.pose import domain_split
 from ..parallel import process_mean
@@ -172,9 +172,11 @@ class PseudoLabel(LossTerm):
         gamma_3d:float=.01, # gamma_3D: largest shift of a feasible joint, image sides
         y_weight:float=.1, # lambda_y; the paper's
         integrate:float=0., # Epoch T from which the masks are united
+        views:int=0, # Random views over which the labeller's heatmaps are averaged, beside the frame; 0: the paper's
     ):
         super().__init__(weight,start)
-        self.limits,self.gamma_3d,self.y_weight,self.integrate = limits,gamma_3d,y_weight,integrate
+        if views<0: raise ConfigError('PseudoLabel', f'views {views}', 'no fewer than 0')
+        self.limits,self.gamma_3d,self.y_weight,self.integrate,self.views = limits,gamma_3d,y_weight,integrate,views
         self.rule,self.flip_index,self.decay,self.sigma,self.teacher,self._saved = dict(gamma=gamma,keep=keep,per_joint=per_joint),list(flip_index),decay,sigma,None,None
     def before_fit(self):
         if self.decay is not None and self.teacher is None:
@@ -192,9 +194,11 @@ def labels(self:PseudoLabel,
     "Labels of the labeller, which sees the images with the target's batch-norm statistics"
     net,beta = self.teacher.net if self.teacher is not None else get_model(self.model).pose, get_model(self.model).beta
     was = net.training; net.eval()
-    with domain_split(net,0): hm,D = net(images,depth=True) if self.limits is not None else (net(images),None)
+    look = net if self.limits is None else lambda x: net(x,depth=True)
+    with domain_split(net,0): out = averaged_heatmaps(look,images,self.views) if self.views else look(images)
     net.train(was)
-    if D is None: return PseudoTargets(*pseudo_labels(hm, M, self.flip_index, beta=beta, **self.rule))
+    if self.limits is None: return PseudoTargets(*pseudo_labels(out, M, self.flip_index, beta=beta, **self.rule))
+    hm,D = out
     return integrated_labels(hm, decode_depth(hm,D,'local',beta), K, M, images.shape[-2:], self.flip_index, self.limits, self.gamma_3d, beta=beta, **self.rule)
 
 @patch(as_prop=True)
@@ -247,7 +251,8 @@ class LabelQuality(Callback):
 def _measure(self:LabelQuality, b):
     dev = next(get_model(self.model).parameters()).device; x = b['image'].to(dev).float()/255; n,pl = len(x),self.learn.pseudo_label
     default = target_cameras(None,range(n),x.shape[-1],self.focal); K = b.get('intrinsics',default); K = torch.where(K.isfinite().all(-1).all(-1)[:,None,None],K,default)
-    t = pl.labels(x, torch.eye(3,device=dev)[:2].expand(n,2,3), K.to(dev)); m2 = t.mask_2d.cpu()
+    with torch.random.fork_rng([dev] if dev.type=='cuda' else []): t = pl.labels(x, torch.eye(3,device=dev)[:2].expand(n,2,3), K.to(dev)) # Views drawn here are not the training's
+    m2 = t.mask_2d.cpu()
     m3 = torch.zeros_like(m2) if t.mask_3d is None else t.mask_3d.cpu()
     used = t.masks(self.epoch>=pl.integrate)[0].cpu()
     return dict(seen=b['visible'].bool(), right=joint_distances(t.kp.cpu().float(),b['keypoints'])<=self.radius, used=used, M_2D=m2, M_3D=m3)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from fastcore.basics import patch
 from ..errors import ConfigError
-from ..heatmap import decode, decode_depth
+from ..heatmap import decode, decode_depth, peak_confidence
 from .pose import PoseNet, split_batchnorm, domain_split
 from .warp import WarpEstimator
 from .generator import Generator, HeatmapGenerator
@@ -25,11 +25,12 @@ class PoseAdapter(nn.Module):
         split_bn:bool=True, # Separate batch-norm statistics for source and target
         beta:float=20., # Inverse temperature of decoding
         depth_grad:bool=False, # Errors of depth may move the heatmaps through which it is read, as in reference [9]
+        rec_gate:float|None=None, # Reconstruction moves joints whose peak is higher than this; None: all, as in the paper
     ):
         super().__init__()
         if (warp is None)!=(generator is None or isinstance(generator,HeatmapGenerator)): raise ConfigError('PoseAdapter', 'only one of warp and generator', 'both or neither, or a `HeatmapGenerator` without warp')
         self.pose = split_batchnorm(pose) if split_bn else pose
-        self.warp,self.generator,self.split_bn,self.beta,self.mode = warp,generator,split_bn,beta,'off'; self.depth_grad = depth_grad
+        self.warp,self.generator,self.split_bn,self.beta,self.mode = warp,generator,split_bn,beta,'off'; self.depth_grad,self.rec_gate = depth_grad,rec_gate
 
     def heatmaps(self, x, n_source):
         "Heatmaps of a batch whose first `n_source` images are of the source domain"
@@ -57,6 +58,7 @@ def reconstruct(self:PoseAdapter,
 )->dict:
     "Driving image from the base image and two poses (Eq. 4), with every intermediate; without W from the heatmaps themselves"
     if self.mode=='detached': hm_base,hm_driving = hm_base.detach(),hm_driving.detach()
+    elif self.rec_gate is not None: hm_base,hm_driving = (torch.where((peak_confidence(h.detach())>self.rec_gate)[...,None,None],h,h.detach()) for h in (hm_base,hm_driving))
     kb,kd = decode(hm_base,beta=self.beta),decode(hm_driving,beta=self.beta)
     if self.warp is None: return dict(image=self.generator(base,hm_base,hm_driving), kp_base=kb, kp_driving=kd)
     w = self.warp(base,kb,kd)

@@ -171,7 +171,8 @@ class DomainBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x):
         n = self.n_source
         if n is None: return self._norm(x, self.domain)
-        return torch.cat([self._norm(p,d) for p,d in zip(x.split((n,len(x)-n)),('source','target')) if len(p)]) # `split`: its gradient is one `cat`
+        parts = [self._norm(p,d) for p,d in zip(x.split((n,len(x)-n)),('source','target')) if len(p)] # `split`: its gradient is one `cat`
+        return parts[0] if len(parts)==1 else torch.cat(parts)
 
 # %% ../../nbs/20_pose_net.ipynb #dd0e7d90
 def split_batchnorm(
