@@ -84,8 +84,8 @@ SHARED = ('source','bn','control','aligned') # No adaptation by a method
 OURS = dict(pseudo2d=dict(terms=('pseudo',),labels_3d=False), pseudo=dict(terms=('pseudo',)), full=dict(terms=('pseudo','rec')), heatmap=dict(terms=('pseudo','rec'),reconstruct='heatmaps'))
 FURTHER = {'pseudo>pseudo':('pseudo',), 'pseudo>full':('pseudo','rec')} # Table 3c: further epochs of an adapted net, without and with reconstruction
 OTHERS = {**BASELINES,**CROSSMODAL}
-TUNED = dict(full=dict(label_views=3),ccssl=dict(weight=3.),uniframe=dict(decay=.99),dualnet=dict(agree=.04)) # Method -> options found on validation videos
-SEARCH = {'full':({},dict(label_views=3),dict(label_views=3,rec_weight=.3)), **{n:b.search for n,b in OTHERS.items()}} # Three settings each; the parts of ours take what `full` takes
+TUNED = dict(full=dict(label_views=3,rec_gate=.5),ccssl=dict(weight=3.),uniframe=dict(decay=.99),dualnet=dict(agree=.04)) # Method -> options found on validation videos
+SEARCH = {'full':({},dict(label_views=3),dict(label_views=3,rec_gate=.5)), **{n:b.search for n,b in OTHERS.items()}} # Three settings each; the parts of ours take what `full` takes
 
 def methods()->list:
     "All names of methods"
@@ -102,7 +102,10 @@ class Spec:
     preset:object = 'tiny' # Name, or a `Preset`, filed under its name
     search:int|None = None # Number of the setting, in a search of hyper-parameters; `TUNED` is not used then
     @property
-    def options(self): return {} if self.search is not None else TUNED.get('full' if self.method in OURS or self.method in FURTHER else self.method.split('+')[0],{})
+    def options(self):
+        if self.search is not None: return {}
+        terms = {**{k:o['terms'] for k,o in OURS.items()},**FURTHER}.get(self.method); o = TUNED.get('full' if terms else self.method.split('+')[0],{})
+        return {k:v for k,v in o.items() if terms is None or 'rec' in terms or not k.startswith('rec_')} # Without reconstruction its options mean nothing
     @property
     def folder(self):
         if self.search is not None: return f"{self.method}+search-{self.search}"
@@ -340,6 +343,10 @@ def _twin(s, results):
     r = next((r for q in same if (r := finished(q,results)) is not None),None)
     return r and dict(r,changes=plain(dict(s.changes)),options=plain(s.options))
 
+# %% ../nbs/55_evidence.ipynb #7c81db3b
+def _same_work(s): # The run of a table that a setting of the search is as well: one process makes it, not two
+    main = Spec(s.bench,s.method,s.seed,(),s.preset); return main if s.search is not None and plain(main.options)==plain(dict(s.changes)) else s
+
 # %% ../nbs/55_evidence.ipynb #1ddb49c9
 def work_on(
     specs, # List of `Spec`
@@ -351,7 +358,7 @@ def work_on(
     made,key,st,failed = 0,None,None,{}
     for s in specs:
         if finished(s,results) is not None: continue
-        with claimed(Path(work)/'claims'/s.path,wait=False) as mine:
+        with claimed(Path(work)/'claims'/_same_work(s).path,wait=False) as mine:
             if not mine or finished(s,results) is not None: continue
             if _twin(s,results) is not None: run(s,results,work,cache); continue
             if key!=(s.bench,s.seed,s.preset): key = (s.bench,s.seed,s.preset); st = open_stage(s,work,cache or Path(work)/'cache',bar)
