@@ -379,7 +379,7 @@ _counts = f'{_long} The paper counts from 0; a frame is never its own partner he
 _lifted = 'Mean joint error relative to the wrist; the true length of one bone gives the scale. Procrustes-aligned: after the best rigid fit and scale.'
 _parts3 = (('uniframe','L_UniFrame'),('pseudo2d','labels by M_2D alone'),('pseudo','integrated labels'),
            ('heatmap','+ L_heatmap: reconstruction from heatmaps'),('full','+ reconstruction'))
-_alone = (_row('hand','pseudo','integrated labels from the frame alone, as printed',label_views=0),_row('hand','full','these + reconstruction, as printed',**_printed_form),_row('hand','full','integrated labels + reconstruction that moves every joint',rec_gate=None))
+_alone = (_row('hand','pseudo','labels from the frame alone, as printed',label_views=0),_row('hand','full','these + reconstruction, as printed',**_printed_form),_row('hand','full','+ reconstruction of every joint',rec_gate=None))
 _every = _row('body','full','ours, reconstruction moves every joint',rec_gate=None)
 _others = lambda ms: [m for m in ms if m not in ('full','oracle')]
 _both = ('hand','body')
@@ -706,17 +706,17 @@ def show_table(
     t = _one(table); bench = bench or t.benches[0]; gs = list(groups or shown_groups(t,bench,runs)); have = [(r,r.runs(runs,preset)) for r in t.rows if r.bench==bench]
     have = [(r,x) for r,x in have if x]
     if not have: raise DataError(f'table {t.name}', f'no run on {bench!r}', t.command)
-    ax = plt.subplots(figsize=(width,2.3),layout='constrained')[1]; w = .84/len(have); many = len({r.method for r,_ in have})<len(have)
+    ax = plt.subplots(figsize=(width,2.3),layout='constrained')[1]; w = .84/len(have); many = len({r.method for r,_ in have})<len(have)-1
     for i,(row,x) in enumerate(have):
         at = np.arange(len(gs))+(i-(len(have)-1)/2)*w; m = [mean_interval(x,g,2000) for g in gs]
         c = plt.get_cmap('tab20')(i%20) if many else method_colour(row.method,i)
         e = np.array([[max(0,g.mean-g.low),max(0,g.high-g.mean)] for g in m]).T
-        ax.bar(at,[g.mean for g in m],.9*w,color=c,label=row.name,yerr=e,error_kw=dict(lw=.6,capsize=1,ecolor='#5c6773'))
+        ax.bar(at,[g.mean for g in m],.9*w,color=c,alpha=.5 if row.changes and not many else 1.,label=row.name,yerr=e,error_kw=dict(lw=.6,capsize=1,ecolor='#5c6773'))
         for p,g in zip(at,m): ax.plot([p]*len(g.each),list(g.each.values()),'.',ms=1.8,c=_ink)
     lo = min(_value(r,'pck',g) for _,x in have for r in x for g in gs); ax.set_ylim(bottom=max(0,math.floor((lo-8)/10)*10))
     _chart(ax); ax.set_xticks(range(len(gs)),[g.replace('_',' ') for g in gs],fontsize=7); ax.tick_params(axis='x',length=0)
     ax.set_ylabel('PCK@0.05, %',fontsize=7,color=_ink); ax.margins(x=.01)
-    _legend(ax,ncols=min(5,len(have)),loc='lower left',bbox_to_anchor=(-.01,1),borderaxespad=0)
+    _legend(ax,ncols=max(1,min(5,len(have),int(22*width)//(max(len(r.name) for r,_ in have)+5))),loc='lower left',bbox_to_anchor=(-.01,1),borderaxespad=0)
     return ax
 
 # %% ../nbs/54_tables.ipynb #01e9cdb8
