@@ -166,7 +166,7 @@ def error_kinds(
     P,J = torch.as_tensor(list(skeleton.bones)).T; e = (pred-true)[:,J]/2; seen = visible[:,J].bool(); d = e.norm(dim=-1)
     u = torch.nn.functional.normalize(true[:,J]-true[:,P],dim=-1); limb = torch.stack([(e*u).sum(-1),e[...,0]*u[...,1]-e[...,1]*u[...,0]],-1)
     near = seen&(d<=2*radius); v = torch.as_tensor(video).unique(return_inverse=True)[1]; n = int(v.max())+1
-    total = torch.zeros(n,len(J),2).index_add_(0,v,limb*near[...,None]); count = torch.zeros(n,len(J)).index_add_(0,v,near.float())
+    total = torch.zeros(n,len(J),2).index_add_(0,v,torch.where(near[...,None],limb,0.)); count = torch.zeros(n,len(J)).index_add_(0,v,near.float())
     steady = ((total/count.clamp_min(1)[...,None]).norm(dim=-1)>radius)[v]; wrong = seen&(d>radius)
     share = lambda m: float(100*m.sum()/seen.sum().clamp_min(1))
     return dict(far=share(wrong&~near),steady=share(wrong&near&steady),varying=share(wrong&near&~steady))
