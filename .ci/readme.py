@@ -10,6 +10,15 @@ figs = root/f'{src.stem}_files'
 images = {'image/png': 'png', 'image/jpeg': 'jpg', 'image/gif': 'gif'}
 
 def text(x): return x if isinstance(x, str) else ''.join(x)
+
+def settled(s):
+    "What a terminal shows in the end where progress bars wrote over themselves"
+    def line(l):
+        out = ''
+        for part in l.split('\r'): out = part + out[len(part):]
+        return re.sub('█ *$', '', out).rstrip()
+    return '\n'.join(map(line, s.split('\n')))
+
 def indent(s): return '\n'.join(f'    {l}'.rstrip() for l in re.sub(r'\x1b\[[\d;]*m', '', s).strip('\n').split('\n'))
 def off(cell, name): return cell.directives_.get(f'{name}:', [''])[0].lower()=='false'
 
@@ -25,7 +34,7 @@ def relink(s):
 
 def output(o, name):
     "One output as markdown: a picture as a file, text indented, errors and html not at all"
-    if o.output_type=='stream': return indent(text(o.text)) if o.name=='stdout' else ''
+    if o.output_type=='stream': return indent(settled(text(o.text))) if o.name=='stdout' else ''
     data = o.get('data', {})
     if 'text/markdown' in data: return relink(text(data['text/markdown']))
     for mime,ext in images.items():

@@ -9,7 +9,7 @@ __all__ = ['BENCHES', 'SHARED', 'OURS', 'FURTHER', 'OTHERS', 'TUNED', 'SEARCH', 
            'search_results', 'best_settings', 'table_specs', 'results']
 
 # %% ../nbs/55_evidence.ipynb #5a744da5
-import contextlib, copy, json, os, time, torch, numpy as np
+import contextlib, copy, itertools, json, os, time, torch, numpy as np
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,7 +84,7 @@ SHARED = ('source','bn','control','aligned') # No adaptation by a method
 OURS = dict(pseudo2d=dict(terms=('pseudo',),labels_3d=False), pseudo=dict(terms=('pseudo',)), full=dict(terms=('pseudo','rec')), heatmap=dict(terms=('pseudo','rec'),reconstruct='heatmaps'))
 FURTHER = {'pseudo>pseudo':('pseudo',), 'pseudo>full':('pseudo','rec')} # Table 3c: further epochs of an adapted net, without and with reconstruction
 OTHERS = {**BASELINES,**CROSSMODAL}
-TUNED = dict(full=dict(label_views=3,rec_gate=.5),ccssl=dict(weight=3.),uniframe=dict(decay=.99),dualnet=dict(agree=.04)) # Method -> options found on validation videos
+TUNED = dict(full=dict(label_views=3,rec_gate=.5),ccssl=dict(weight=3.),uniframe=dict(decay=.99),semihand=dict(keep=.8),dualnet=dict(agree=.04)) # Method -> options found on validation videos
 SEARCH = {'full':({},dict(label_views=3),dict(label_views=3,rec_gate=.5)), **{n:b.search for n,b in OTHERS.items()}} # Three settings each; the parts of ours take what `full` takes
 
 def methods()->list:
@@ -110,6 +110,9 @@ class Spec:
     def folder(self):
         if self.search is not None: return f"{self.method}+search-{self.search}"
         return '+'.join([self.method.replace('>','-then-'),*(f'{k}={_short(v)}' for k,v in self.changes)])
+    @property
+    def room(self): # Folder of its checkpoints, named by all that is set: after a new search nothing old is taken for it
+        return '+'.join([self.method.replace('>','-then-'),*(f'{k}={_short(v)}' for k,v in sorted({**self.options,**dict(self.changes)}.items()))])
     @property
     def path(self): return Path(get_preset(self.preset).name)/self.bench.name/self.folder/f'{self.seed}.json'
     def file(self, results): return (Path(results) if self.search is None else Path(results).with_name('search'))/self.path # A search's runs stay apart from those of tables
@@ -168,10 +171,12 @@ def open_stage(
     work, # Folder of checkpoints
     cache=None, # Folder for rendered videos
     bar:bool=False, # Progress bars
-)->Stage:
+    wait:bool=True, # Wait for a process that is at it; False: return None at once
+)->Stage|None:
     "Data and pre-trained nets of a bench and seed: trained by the first that asks, loaded by all others"
     folder = Path(work)/get_preset(s.preset).name/s.bench.name/str(s.seed); folder.mkdir(parents=True,exist_ok=True)
-    with claimed(folder/'shared'):
+    with claimed(folder/'shared',wait) as free:
+        if not free: return None
         task,test,valid = open_bench(s.bench,folder,s.preset,s.seed,cache); truth,task.quality = task.quality,None
         src,s0 = task.pretrain(bar); al,s1 = task.align(src.model.pose,bar) if task.preset.restyle else (src,0.)
     return Stage(task,test,valid,truth,src,al,(s0,s1))
@@ -189,16 +194,17 @@ def split_changes(
 def _variant(st, s, **more):
     "The task of one run: its own folder, changed fields"
     ch,_ = split_changes(s)
-    t = copy.copy(st.task); t.out = st.task.out/s.folder; t.out.mkdir(parents=True,exist_ok=True); t.preset = get_preset(st.task.preset,**{**more,**ch})
+    t = copy.copy(st.task); t.out = st.task.out/s.room; t.out.mkdir(parents=True,exist_ok=True); t.preset = get_preset(st.task.preset,**{**more,**ch})
     return t
 
+def _quality(st, p): return [LabelQuality(st.truth,focal=p.focal)] if st.truth is not None else []
 def _watch(st, domain='target'): return EpochFigures({k:d for k,d in dict(test=st.test,valid=st.valid).items() if d is not None},domain)
 
 # %% ../nbs/55_evidence.ipynb #6fd2d132
 def _seeded(t): torch.manual_seed(t.seed+1); np.random.seed(t.seed+1)
 
 def _train(learn, t, st, s, bar):
-    with claimed(t.out/'run'): return learn,train_stage(learn,t.out/'run.ckpt',t.preset.adapt_epochs,dict(t.meta,target=t.data.get('target'),stage=s.folder),t.preset.drops,bar)
+    with claimed(t.out/'run'): return learn,train_stage(learn,t.out/'run.ckpt',t.preset.adapt_epochs,dict(t.meta,target=t.data.get('target'),stage=s.room),t.preset.drops,bar)
 
 def _control(st, s, bar):
     t = _variant(st,s); p = t.preset; _seeded(t)
@@ -209,14 +215,14 @@ def _stylise(st, p, bar): cb = st.task.style(bar)[0]; cb.share,cb.alpha = p.styl
 
 def _ours(st, s, bar, pose=None, terms=None):
     how = dict(OURS.get(s.method,{})); terms = how.pop('terms',terms); t = _variant(st,s,**how); p = t.preset
-    cbs = _stylise(st,p,bar) if p.style_share else []; _seeded(t); cbs += [_watch(st)]+([LabelQuality(st.truth,focal=p.focal)] if st.truth is not None else [])
+    cbs = _stylise(st,p,bar) if p.style_share else []; _seeded(t); cbs += [_watch(st),*_quality(st,p)]
     lim = st.task.limits() if p.labels_3d else None
     return *_train(adapt_learner(t.dls(True),pose or st.aligned.model.pose,p,terms,limits=lim,cbs=cbs),t,st,s,bar),'target'
 
 def _other(st, s, bar):
     name,_,extra = s.method.partition('+'); b = OTHERS[name]; t = _variant(st,s); _,opts = split_changes(s)
     style = st.task.style(False)[0] if st.task.preset.restyle=='stylenet' else None; _seeded(t)
-    load = dict(b.loaders,**dict(stride=(1,1)) if extra else {}); cbs = [_watch(st)]+([TemporalConsistency(opts.pop('temporal',.1),sigma=t.preset.sigma)] if extra else [])
+    load = dict(b.loaders,**dict(stride=(1,1)) if extra else {}); cbs = [_watch(st),*_quality(st,t.preset)]+([TemporalConsistency(opts.pop('temporal',t.preset.pseudo_weight),sigma=t.preset.sigma)] if extra else [])
     return *_train(b.build(t.dls(True,**load),st.aligned.model.pose,t.preset,style=style,limits=st.task.limits(),cbs=cbs,**opts),t,st,s,bar),'target'
 
 def _oracle(st, s, bar):
@@ -354,14 +360,17 @@ def work_on(
     bar:bool=False, # Progress bars
     tell=print, # Called with a line per finished run, and at the end with one per run that could not be made
 )->int: # runs that this process made
-    "Make what is missing, one run after another; runs of one bench and seed share their data. A `GeomReconError` of one run does not stop the others"
-    made,key,st,failed = 0,None,None,{}
-    for s in specs:
+    "Make what is missing, one run after another; runs of one bench and seed share their data, and those whose data another process prepares come last. A `GeomReconError` of one run does not stop the others"
+    made,key,st,failed,later = 0,None,None,{},[]
+    for s,wait in itertools.chain([(s,False) for s in specs],later):
         if finished(s,results) is not None: continue
         with claimed(Path(work)/'claims'/_same_work(s).path,wait=False) as mine:
             if not mine or finished(s,results) is not None: continue
             if _twin(s,results) is not None: run(s,results,work,cache); continue
-            if key!=(s.bench,s.seed,s.preset): key = (s.bench,s.seed,s.preset); st = open_stage(s,work,cache or Path(work)/'cache',bar)
+            if key!=(s.bench,s.seed,s.preset):
+                key,st = None,open_stage(s,work,cache or Path(work)/'cache',bar,wait)
+                if st is None: later.append((s,True)); continue
+                key = (s.bench,s.seed,s.preset)
             t = time.time()
             try: r = run(s,results,work,cache,st,bar); made += 1
             except GeomReconError as e: failed[s] = e; continue

@@ -70,7 +70,7 @@ def test_same_weights_whatever_the_target_s_labels_say(data, made, tmp_path):
     for a in j['annotations']: a['keypoints'] = [v if i % 3 == 2 else float(r.uniform(0, 63)) for i, v in enumerate(a['keypoints'])]
     try: f.write_text(json.dumps(j)); work_on([spec(made[2], m, 0, {}, QUICK) for m in ('full', 'oracle')], tmp_path/'runs', tmp_path/'work')
     finally: f.write_text(old)
-    net = lambda w, m: torch.load(w/f'quick-data/figures/0/{m}/run.ckpt', weights_only=True)['model']
+    net = lambda w, m: torch.load(w/'quick-data/figures/0'/spec(made[2], m, 0, {}, QUICK).room/'run.ckpt', weights_only=True)['model']
     same = lambda m: all(torch.equal(a, b) for a, b in zip(net(made[3]['work'], m).values(), net(tmp_path/'work', m).values()))
     assert same('full') and not same('oracle')
 

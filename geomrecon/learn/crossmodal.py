@@ -237,7 +237,7 @@ def semihand(
     check_options(semihand,options,'semihand'); p = get_preset(preset); need = register or keep is not None
     if need and not pose.has_depth: raise ConfigError('semihand', 'a net without depth maps', 'a preset with depth=True, or register=False and keep=None')
     if need: limits = limits or source_limits(dls.train.source,margin=p.limits_margin)
-    own = [SemiHand(dls.skeleton.flip_index,limits if need else None,hard,register,keep,by,weight=p.pseudo_weight,start=p.pseudo_start,decay=p.decay,sigma=p.sigma,y_weight=p.y_weight)]
+    own = [SemiHand(dls.skeleton.flip_index,limits if need else None,hard,register,keep,by,weight=p.pseudo_weight,start=p.pseudo_start,decay=p.decay or .99,sigma=p.sigma,y_weight=p.y_weight)]
     if not mask_weight: return adapt_learner(dls,pose,p,(),cbs=[*own,*cbs])
     learn = adapt_learner(dls,pose,p,(),cbs=[*own,MaskConsistency(dls.skeleton,mask_weight,p.pseudo_start,radius),*cbs],lr=[p.adapt_lr,p.rec_lr],splitter=_two_rates('mask_head'))
     learn.model.mask_head = MaskHead(pose.head.in_channels)
@@ -397,7 +397,7 @@ def dualnet(
     "Learner of the method after DualNet; raises `ConfigError`, `DataError` for a source without depth images"
     check_options(dualnet,options,'dualnet'); need_geometry(dls); p = get_preset(preset); w = p.pseudo_weight if distil_weight is None else distil_weight
     own = [Fusion(fused_weight,contrast_weight,p.align_tau,p.depth_weight,p.sigma)]
-    if w: own.append(Distil(dls.skeleton.flip_index,agree,weight=w,start=max(start,p.pseudo_start),decay=p.decay,sigma=p.sigma,y_weight=p.y_weight))
+    if w: own.append(Distil(dls.skeleton.flip_index,agree,weight=w,start=max(start,p.pseudo_start),decay=p.decay or .99,sigma=p.sigma,y_weight=p.y_weight))
     learn = adapt_learner(dls,pose,p,(),cbs=[*own,*cbs],lr=[p.adapt_lr,p.rec_lr],splitter=_two_rates('geometry'))
     learn.model.geometry = GeometryNet(pose,width)
     return learn
