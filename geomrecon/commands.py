@@ -155,7 +155,7 @@ def demo(
     p = read_preset(preset,set); sk = get_skeleton(skeleton); out = prepare_out(out,fresh)
     _tick('rendering the target videos')
     with main_first(): task,test = benchmark(out,sk,p,seed,gap,cache=cache or out/'cache')
-    r = run_stages(task,test,control,bar); command = f'geomrecon demo --skeleton {skeleton} --preset {p.name} --seed {seed}'+' --gap'*gap+(f" --set {' '.join(set)}" if set else '')
+    r = run_stages(task,test,control,bar); command = f'geomrecon demo --skeleton {skeleton} --preset {p.name} --seed {seed}'+' --gap'*gap+f' --control {control}'*(control!='none')+(f" --set {' '.join(set)}" if set else '')
     return main_alone(_demo_report,out,task,test,r,gap,command)
 
 def _demo_report(out, task, test, r, gap, command):

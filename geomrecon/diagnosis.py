@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from dataclasses import dataclass
 from .data.core import move_joints, random_affine
 from .data.pairs import FramePairs
-from .errors import DataError
+from .errors import DataError, NothingToShowError
 from .geometry import apply_affine, warp_image
 from .heatmap import decode
 from .models.pose import domain_split
@@ -32,7 +32,7 @@ class Figure:
 FIGURES = dict(
     coverage=Figure('pseudo-label coverage','%',1,'share of joints whose peak is above gamma','confident mistakes count as well'),
     confidence=Figure('mean peak','',1,'mean height of the heatmap peaks','rises with training, right or wrong'),
-    flip=Figure('flip disagreement','side',-1,'distance between an image and its mirror image','blind to errors that are mirrored themselves'),
+    flip=Figure('flip disagreement','side',-1,'distance between an image and its mirror image','blind to errors that are mirrored themselves; large for a net that never saw mirror images'),
     affine=Figure('turn and shift disagreement','side',-1,'distance between an image and a turned, scaled, shifted one','training with such views lowers it whatever the labels'),
     jitter=Figure('jitter','side',-1,'distance from where the frames before and after put the joint','a joint that sticks to the background does not jitter'),
     jitter_ratio=Figure('jitter by motion','',-1,'jitter, by how far the joint moves between frames','large where nothing moves'),
@@ -215,9 +215,9 @@ def show_diagnosis(
     after:dict|None=None, # The same for another model, on the same frames
     ax=None, # Axes; made if None
 )->plt.Axes:
-    "Every figure as an arrow from before to after, with what it means and where it fails; raises `DataError` where there is none"
+    "Every figure as an arrow from before to after, with what it means and where it fails; raises `NothingToShowError` where there is none"
     ks = [k for k in FIGURES if before.get(k) is not None or (after or {}).get(k) is not None]
-    if not ks: raise DataError('diagnosis', 'no figure', 'what `diagnose` returns')
+    if not ks: raise NothingToShowError('diagnosis', 'no figure', 'what `diagnose` returns')
     ax = ax or plt.subplots(figsize=(7,.27*len(ks)+.25),layout='constrained')[1]
     for y,k in enumerate(ks): _arrow(ax,y,k,before.get(k),(after or {}).get(k))
     _chart(ax); ax.grid(False); ax.set_yticks(range(len(ks)),[FIGURES[k].title for k in ks],fontsize=6.5); ax.set_ylim(len(ks)-.5,-.6); ax.set_xlim(-.02,3.05)

@@ -7,19 +7,20 @@ __all__ = ['USUAL', 'PAPER_1', 'PAPER_2', 'PAPER_3A', 'PAPER_3B', 'PAPER_4', 'PA
            'COLUMNS', 'elsewhere', 'usual_bench', 'usual_preset', 'usual_runs', 'members', 'pck_from_counts',
            'check_run', 'made_up_run', 'run_key', 'load_runs', 'find_runs', 'Gain', 'paired_gain', 'gap_closed',
            'mean_interval', 'Row', 'Paper', 'Table', 'on_bench', 'get_tables', 'needed', 'missing', 'label_figures',
-           'shown_groups', 'table_frame', 'format_table_text', 'table_html', 'paper_frame', 'tidy_rows', 'write_csv',
-           'csv_path', 'csv_agrees', 'status_text', 'gains', 'findings', 'expectations', 'show_table', 'show_gains',
-           'show_curves_over_epochs', 'show_confident', 'show_error_kinds', 'show_stride', 'correlation',
+           'shown_groups', 'table_frame', 'gap_frame', 'format_table_text', 'table_html', 'paper_frame', 'tidy_rows',
+           'write_csv', 'csv_path', 'csv_agrees', 'status_text', 'gains', 'findings', 'expectations', 'show_table',
+           'show_gains', 'show_curves_over_epochs', 'show_confident', 'show_error_kinds', 'show_stride', 'correlation',
            'diagnosis_changes', 'correlation_frame', 'show_correlation', 'provenance', 'or_say', 'check_tables']
 
 # %% ../nbs/54_tables.ipynb #5a744da5
 import csv, html, io, json, math, os, numpy as np, pandas as pd
+from scipy.stats import t as student
 import matplotlib.pyplot as plt
 from dataclasses import dataclass, replace
 from pathlib import Path
 from .data.files import write_atomic
 from .diagnosis import FIGURES
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, NothingToShowError
 from .report import _isnum, _lay, _stats, _time, metric_title
 from .show import _chart, _ink, method_colour, method_name
 
@@ -160,9 +161,10 @@ def find_runs(
     changes=None, # Changed fields; only runs with exactly these
     preset:str|None=None, # Preset; the usual one if None
 )->list: # by seed
-    "The runs of one method, one for each seed that is there"
-    key = (usual_preset(preset),bench,method,_frozen(changes))
-    return sorted((r for r in runs if run_key(r)[:4]==key), key=lambda r: r['seed'])
+    "The runs of one method, one for each seed that is there; raises `DataError` where they were made with different options"
+    key = (usual_preset(preset),bench,method,_frozen(changes)); out = sorted((r for r in runs if run_key(r)[:4]==key), key=lambda r: r['seed'])
+    if len(kinds := {_frozen(r.get('options')):r['seed'] for r in out})>1: raise DataError(f'runs of {method!r} on {bench!r}', 'made with different options: '+', '.join(f'{o} (seed {s})' for o,s in kinds.items()), 'one setting for all seeds: geomrecon results --run repeats those of old settings')
+    return out
 
 # %% ../nbs/54_tables.ipynb #6c31cdd0
 def _draws(S, V, n, seed):
@@ -176,6 +178,11 @@ def _pck_draws(run, group, W):
 
 def _interval(x): return tuple(float(v) for v in np.percentile(x,[2.5,97.5]))
 
+def _t_interval(x):
+    "95% interval of a mean over seeds alone, by Student's t; NaN for one seed"
+    if len(x)<2: return math.nan,math.nan
+    h = float(student.ppf(.975,len(x)-1)*np.std(x,ddof=1)/math.sqrt(len(x))); return float(np.mean(x))-h,float(np.mean(x))+h
+
 def _by_seed(*lists):
     "Runs of several methods, seed by seed, and the seeds that not all of them have"
     maps = [{r['seed']:r for r in rs} for rs in lists]; common = sorted(set.intersection(*map(set,maps))); every = set().union(*maps)
@@ -187,7 +194,7 @@ class Gain:
     "A difference between two methods, paired by seed, or a share of such differences"
     mean: float # Mean over seeds
     sd: float|None # Sample standard deviation over seeds; None for one
-    low: float # Lower end of the 95% interval
+    low: float # Lower end of the 95% interval; NaN where there is none
     high: float # Upper end
     each: dict # Seed -> difference
     left_out: tuple = () # Seeds that only one of the methods has
@@ -195,7 +202,7 @@ class Gain:
     unit: str = '' # '%' for a share
     @property
     def excludes_zero(self): return self.low>0 or self.high<0
-    def __str__(self): return f'{self.mean:+.1f}{self.unit} [{self.low:+.1f}, {self.high:+.1f}]'
+    def __str__(self): return f'{self.mean:+.1f}{self.unit}'+('' if math.isnan(self.low) else f' [{self.low:+.1f}, {self.high:+.1f}]')+(f" ({len(self.each)} seed{'s'*(len(self.each)>1)})" if self.left_out else '')
 
 def _value(run, metric, group):
     v = (run['test'].get(metric) or {}).get(group)
@@ -211,20 +218,20 @@ def _paired(metric, group, n, seed, *lists):
     shapes = {np.shape(r['test']['hits']) for x in rs for r in x}
     if len(shapes)>1: raise DataError(f'runs of {" and ".join(names)}', f'counts of {sorted(shapes)} videos and joints', 'the same test videos')
     W,C = _draws(len(common),next(iter(shapes))[0],n,seed); x = np.array([[_value(r,metric,group) for r in q] for q in rs])
-    if metric!='pck': return common,x,np.repeat(x[:,None],n,1),C,left,f'{len(common)} seeds; counts of videos are kept for PCK alone'
+    if metric!='pck': return common,x,None,C,left,f"{len(common)} seeds (Student's t: counts of videos are kept for PCK alone)"
     return common,x,np.stack([np.stack([_pck_draws(r,group,W) for r in q],-1) for q in rs]),C,left,f'{len(common)} seeds and {len(W[0])} test videos'
 
 def paired_gain(
     runs_a, # Runs of one method, from `find_runs`
     runs_b, # Runs of the method it is compared with, on the same bench
     group:str='all', # As for `members`
-    metric:str='pck', # 'pck', or another metric of a run: then only seeds are drawn
+    metric:str='pck', # 'pck', or another metric of a run: then the interval is Student's t over seeds
     n:int=10_000, # Draws
     seed:int=0, # Of the draws
 )->Gain:
     "A minus B over the seeds that both have; raises `DataError` where there are none"
     s,x,d,C,left,how = _paired(metric,group,n,seed,runs_a,runs_b); each = x[0]-x[1]; mean,sd = _stats(list(each))
-    return Gain(mean,sd,*_interval(((d[0]-d[1])*C).sum(1)/len(s)),dict(zip(s,each.tolist())),tuple(left),how)
+    return Gain(mean,sd,*(_t_interval(each) if d is None else _interval(((d[0]-d[1])*C).sum(1)/len(s))),dict(zip(s,each.tolist())),tuple(left),how)
 
 # %% ../nbs/54_tables.ipynb #80a58cfe
 def gap_closed(
@@ -253,7 +260,7 @@ def mean_interval(
     return Gain(mean,sd,*_interval((d[0]*C).sum(1)/len(s)),dict(zip(s,x[0].tolist())),(),how)
 
 # %% ../nbs/54_tables.ipynb #695e7cc4
-_names = dict(full='ours',pseudo='ours, labels alone',pseudo2d='ours, M_2D labels alone',heatmap='ours, L_heatmap')
+_names = dict(control='source continued, same steps',full='ours',pseudo='ours, labels alone',pseudo2d='ours, M_2D labels alone',heatmap='ours, L_heatmap')
 def _named(m): return _names.get(m) or method_name(m)
 @dataclass(frozen=True)
 class Row:
@@ -282,7 +289,7 @@ class Table:
     rows: tuple # `Row`s
     groups: dict # Bench -> joint groups
     pairs: tuple = () # (Row, Row): differences that are tested, first minus second
-    base: str = 'source' # Method that gains are taken against, with no changed field
+    base: object = 'source' # What gains are taken against: a method with no changed field, or a `Row`
     kind: str = 'pck' # 'pck', 'labels', 'confident' or 'epe'
     paper: tuple = () # `Paper`s
     note: str = '' # Said below the table
@@ -361,7 +368,7 @@ _ablations = (('raw SVD of the covariance',dict(warp_mode='svd')),('SVD with the
     ('reconstruction by pixels alone',dict(features='pixels')),('random perceptual features',dict(features='random')),('labels from the net, no teacher',dict(decay=None)),
     ('beta 5',dict(beta=5.)),('beta 40',dict(beta=40.)),('no detached warm-up of W and G',dict(rec_attach=.5)),('joint batch-norm statistics',dict(split_bn=False)))
 _printed_form = dict(label_views=0,rec_gate=None) # Labels from the frame alone, reconstruction that moves every joint
-_abl_base = _row('hand','full','as it is, with labels and reconstruction as printed',**_printed_form)
+_abl_base = _row('hand','full','the base: labels from the frame, every joint moved',**_printed_form)
 _abl_rows = tuple(_row('hand','full',t,**_printed_form,**ch) for t,ch in _ablations)+(_row('hand','full','labels averaged over views',rec_gate=None),
     _row('hand','full','reconstruction moves sure joints only',label_views=0),_row('hand','full','both, as in the other tables'))
 
@@ -370,6 +377,7 @@ _no_head = "The paper's All is computed in two ways: its baselines leave the hea
 _ours = 'Rendered benches of this package; absolute figures cannot be compared with those on real data sets.'
 _frames = """Truth of the training frames is read for this table alone. The yield is the share of all visible joints that have a correct label: selected times correct.
 A method without labels of this kind has none to show.""".replace('\n',' ')
+_paired_frames = f'{_ours} A row with the temporal term sees pairs of consecutive frames, the row without it pairs 5 to 15 frames apart: its target batches hold fewer different pictures, and the difference is that of both.'
 _gap = '`body-gap` annotates its target by another convention than its source.'
 _sure = f"""The paper's Table 3 (c) is a picture: its text says that head, shoulder and hip improve on the training set of Human3.6M and that other keypoints hardly change.
 {_gap}
@@ -379,30 +387,31 @@ _counts = f'{_long} The paper counts from 0; a frame is never its own partner he
 _lifted = 'Mean joint error relative to the wrist; the true length of one bone gives the scale. Procrustes-aligned: after the best rigid fit and scale.'
 _parts3 = (('uniframe','L_UniFrame'),('pseudo2d','labels by M_2D alone'),('pseudo','integrated labels'),
            ('heatmap','+ L_heatmap: reconstruction from heatmaps'),('full','+ reconstruction'))
-_alone = (_row('hand','pseudo','labels from the frame alone, as printed',label_views=0),_row('hand','full','these + reconstruction, as printed',**_printed_form),_row('hand','full','+ reconstruction of every joint',rec_gate=None))
+_alone = (_row('hand','pseudo','labels from the frame alone',label_views=0),_row('hand','full','these + reconstruction of every joint',**_printed_form),_row('hand','full','integrated labels + reconstruction of every joint',rec_gate=None))
 _every = _row('body','full','ours, reconstruction moves every joint',rec_gate=None)
 _others = lambda ms: [m for m in ms if m not in ('full','oracle')]
 _both = ('hand','body')
+_ends = lambda b: (_row(b,'source'),_row(b,'oracle')) # Between which a gap is closed
 _rows5 = tuple((_row(b,f'{m}+temporal'),_row(b,m)) for b in _both for m in ('regda','uniframe'))
 
 # %% ../nbs/54_tables.ipynb #6ffa6b0e
 _specs = (
     Table('1','Hands: 2D joints, PCK@0.05',tuple(_row('hand',m) for m in _hand),dict(hand=_fingers),_against('hand','full',_others(_hand)),paper=PAPER_1,note=_ours),
     Table('2','Bodies: 2D joints, PCK@0.05',tuple(_row('body',m) for m in _body)+(_every,),dict(body=_limbs),_against('body','full',_others(_body))+((_row('body','full'),_every),),paper=PAPER_2,note=_no_head),
-    Table('3a','Components: what each adds',tuple(_row('hand',m,t) for m,t in _parts3)+_alone,dict(hand=_fingers),
+    Table('3a','Components: what each adds',tuple(_row('hand',m,t) for m,t in _parts3)+_alone+_ends('hand'),dict(hand=_fingers),
           _against('hand','pseudo',['uniframe','pseudo2d'])+_against('hand','full',['pseudo','heatmap'])+_against('hand','heatmap',['pseudo'])+((_alone[1],_alone[0]),(_row('hand','pseudo'),_alone[0]),(_row('hand','full'),_alone[2])),paper=PAPER_3A,note=_ours),
     Table('3b','Pseudo-labels on training frames that are right',tuple(_row('hand',m) for m in ('uniframe','pseudo2d','pseudo','full')),dict(hand=('all',)),
           kind='labels',paper=PAPER_3B,note=_frames),
     Table('3c','Keypoints that were confident after pseudo-labels alone, before and after reconstruction',tuple(_row(b,'pseudo>full') for b in ('body-gap','hand')),
           {'body-gap':('all',),'hand':('all',)},kind='confident',note=_sure),
-    Table('4','Distance of the two frames of a pair',_stride_rows,{'body-long':('all','all_no_head')},tuple((_stride_rows[2],r) for i,r in enumerate(_stride_rows) if i!=2),
-          'full',paper=PAPER_4,note=_counts),
-    Table('5a','Temporal consistency for methods that see single frames',tuple(_row(b,m) for b in _both for m in _temporal),dict(hand=('all',),body=('all','all_no_head')),
-          _rows5+tuple(p for b in _both for p in _against(b,'full',['uniframe+temporal'])),paper=PAPER_5A,note=_ours),
+    Table('4','Distance of the two frames of a pair',_stride_rows+_ends('body-long'),{'body-long':('all','all_no_head')},tuple((_stride_rows[2],r) for i,r in enumerate(_stride_rows) if i!=2),
+          _stride_rows[2],paper=PAPER_4,note=_counts),
+    Table('5a','Temporal consistency for methods that see single frames',tuple(_row(b,m) for b in _both for m in ('source',*_temporal,'oracle')),dict(hand=('all',),body=('all','all_no_head')),
+          _rows5+tuple(p for b in _both for p in _against(b,'full',['uniframe+temporal'])),paper=PAPER_5A,note=_paired_frames),
     Table('5b','Hands in 3D',tuple(_row('hand',m) for m in ('source','semihand','dualnet','full')),dict(hand=('all',)),_against('hand','full',['source','semihand','dualnet']),
           kind='epe',paper=PAPER_5B,note=_lifted),
-    Table('ablations','Choices of ours, one changed at a time',(_abl_base,*_abl_rows),dict(hand=_fingers),tuple((r,_abl_base) for r in _abl_rows),
-          'full',note='Differences are against the first row: negative where the change does harm. Labels come from the frame alone and reconstruction moves every joint, as the paper has it, because reconstruction has most to do there; the last row is the method of the other tables.'))
+    Table('ablations','Choices of ours, one changed at a time',(_abl_base,*_abl_rows,*_ends('hand')),dict(hand=_fingers),tuple((r,_abl_base) for r in _abl_rows),
+          _abl_base,note='Differences are against the first row: negative where the change does harm. Labels come from the frame alone and reconstruction moves every joint, as the paper has it, because reconstruction has most to do there; the row "both" is the method of the other tables.'))
 TABLES = {t.name:t for t in _specs}
 
 # %% ../nbs/54_tables.ipynb #1000076c
@@ -416,7 +425,7 @@ def on_bench(
     if not b: return ts # What is said of the rendered benches is not said of others
     note = lambda t: t.note if b in {r.bench for u in TABLES.values() for r in u.rows} else ' '.join(t.note.replace(_ours,'').replace(_gap,'').replace(_long,'').split())
     on = lambda r: replace(r,bench=b); pairs = lambda t: tuple(dict.fromkeys((on(x),on(y)) for x,y in t.pairs))
-    return [replace(t,rows=tuple(dict.fromkeys(map(on,t.rows))),pairs=pairs(t),groups={b:next(iter(t.groups.values()))},note=note(t)) for t in ts]
+    return [replace(t,rows=tuple(dict.fromkeys(map(on,t.rows))),pairs=pairs(t),base=on(t.base) if isinstance(t.base,Row) else t.base,groups={b:next(iter(t.groups.values()))},note=note(t)) for t in ts]
 
 def get_tables(
     name, # As for `on_bench`; a `Table` stays as it is
@@ -452,9 +461,18 @@ def _best_epoch(run):
     xs = [e['test'] for e in run['epochs'] if _isnum(e.get('test'))]
     return max(xs) if xs else None
 
-def _try(f, *a, **kw):
-    try: return f(*a,**kw)
-    except DataError: return None
+def _try(f, *args):
+    "`f`, where the lists of runs among its arguments have a seed in common; else None"
+    return f(*args) if set.intersection(*({r['seed'] for r in a} for a in args if isinstance(a,list))) else None
+
+def _closed(runs, source, oracle, group='all'):
+    "The gap closed; None without a common seed, 'no gap' where the oracle is not above the source"
+    s = {r['seed'] for r in runs}; mine = lambda rs: [r for r in rs if r['seed'] in s]; top = _try(paired_gain,mine(oracle),mine(source),group)
+    return None if top is None else 'no gap' if top.mean<=0 else gap_closed(runs,source,oracle,group)
+
+def _closed_text(*args):
+    c = _closed(*args); left = c and not isinstance(c,str) and c.left_out
+    return '-' if c is None else c if isinstance(c,str) else f'{c.mean:.0f}% [{c.low:.0f}, {c.high:.0f}]'+(f" ({len(c.each)} seed{'s'*(len(c.each)>1)})" if left else '')
 
 _late = 3
 def label_figures(
@@ -482,12 +500,11 @@ def shown_groups(
 def _pck_cells(t, row, mine, runs, preset):
     "Figures by group, and for every overall one its share of the gap, and the gain over the base"
     gs = shown_groups(t,row.bench,runs); out = {g:_pm([_value(r,'pck',g) for r in mine]) for g in gs}; find = lambda m: find_runs(runs,row.bench,m,preset=preset)
-    src,top,base = find('source'),find('oracle'),find(t.base)
+    src,top,base = find('source'),find('oracle'),t.base.runs(runs,preset) if isinstance(t.base,Row) else find(t.base)
     for g in [g for g in gs if g.startswith('all')]:
-        c = _try(gap_closed,mine,src,top,g) if mine and src and top and row.method!='source' else None
-        out['gap closed'+g[3:].replace('_',' ')] = '-' if c is None else f'{c.mean:.0f}% [{c.low:.0f}, {c.high:.0f}]'
-    d = _try(paired_gain,mine,base) if mine and base and mine!=base else None
-    out[f'gain over {method_name(t.base) if t.base!="full" else "the method as it is"}'] = '-' if d is None else str(d)
+        out['gap closed'+g[3:].replace('_',' ')] = '-' if row.method=='source' else _closed_text(mine,src,top,g)
+    d = _try(paired_gain,mine,base) if mine!=base else None
+    out[f'gain over {t.base.name.split(":")[0] if isinstance(t.base,Row) else method_name(t.base)}'] = '-' if d is None else str(d)
     out['best epoch †'] = _pm([_best_epoch(r) for r in mine]) if mine else '-'
     return out
 
@@ -529,6 +546,18 @@ def _one(table):
     ts = get_tables(table)
     if len(ts)>1: raise ConfigError('table', repr(table), f'one of {[t.name for t in ts]}')
     return ts[0]
+
+# %% ../nbs/54_tables.ipynb #3f1c7a90
+def gap_frame(
+    table, # Name of one table, or a `Table`
+    runs, # From `load_runs`
+    seeds=(0,1,2), preset:str|None=None, # As for `table_frame`
+)->pd.DataFrame: # bench and method by joint group, text
+    "Share of the source-oracle gap that each method closes, joint group by joint group, with its 95% interval"
+    t = _one(table); rs = [r for r in runs if r['seed'] in seeds]; ends = {b:[find_runs(rs,b,m,preset=preset) for m in ('source','oracle')] for b in t.benches}
+    rows = {(r.bench,r.name):{g:_closed_text(r.runs(rs,preset),*ends[r.bench],g) for g in shown_groups(t,r.bench,rs)} for r in t.rows if r.method not in ('source','oracle')}
+    df = pd.DataFrame.from_dict(rows,orient='index').fillna('-')
+    return df.droplevel(0) if len(t.benches)==1 else df
 
 # %% ../nbs/54_tables.ipynb #c34d23f1
 _marks = '± sample standard deviation over seeds; [ , ] 95% bootstrap interval over seeds and test videos.'
@@ -657,15 +686,16 @@ def findings(
     "What the tested differences of a table say"
     unit = 'mm' if _one(table).kind=='epe' else 'points'; out = []
     for k,g in gains(table,runs,group,preset).items():
-        what = 'the interval excludes zero' if g.excludes_zero else 'the interval includes zero'; n = len(g.each)
-        seeds = f"by seed {', '.join(f'{v:+.1f}' for v in g.each.values())}" if n>1 else 'one seed alone'
-        out.append(f'{k}: {g.mean:+.1f} {unit}, 95% interval {g.low:+.1f} to {g.high:+.1f} over {g.how}; {what}; {seeds}.')
+        what = 'no interval' if math.isnan(g.low) else f"95% interval {g.low:+.1f} to {g.high:+.1f} over {g.how}; the interval {'excludes' if g.excludes_zero else 'includes'} zero"
+        seeds = f"by seed {', '.join(f'{v:+.1f}' for v in g.each.values())}" if len(g.each)>1 else 'one seed alone'
+        out.append(f'{k}: {g.mean:+.1f} {unit}, {what}; {seeds}.')
     return out
 
 # %% ../nbs/54_tables.ipynb #20f8dc2a
 def _claim(out, text, bar, g, ok=None):
     "One expectation: what was measured, whether it holds; nothing measured, nothing said"
-    value,holds = ('not measured yet','-') if g is None else (str(g) if isinstance(g,Gain) else f'{g:.1f}', 'yes' if (ok(g) if ok else g.mean>=bar and g.low>0) else 'no')
+    good = None if g is None else (ok(g) if ok else g.mean>=bar and g.low>0)
+    value,holds = ('not measured yet','-') if g is None else (g if isinstance(g,str) else str(g) if isinstance(g,Gain) else f'{g:.1f}', good if isinstance(good,str) else 'yes' if good else 'no')
     out[text] = dict(measured=value,holds=holds,seeds='-' if not isinstance(g,Gain) else len(g.each))
 
 def expectations(
@@ -673,25 +703,29 @@ def expectations(
     preset:str|None=None, # Preset; the usual one if None
 )->pd.DataFrame: # expectation -> measured, holds
     "What the project expects of its evidence, and what came out; on the usual bench where there is one"
-    out = {}; find = lambda b,m: find_runs(runs,b,m,preset=preset); mean = lambda rs: np.mean([r['test']['pck']['all'] for r in rs]) if rs else None
+    out = {}; find = lambda b,m,c=None: find_runs(runs,b,m,c,preset); mean = lambda rs: np.mean([r['test']['pck']['all'] for r in rs]) if rs else None
     b = usual_bench(); has = next((r['groups'] for r in runs if r['bench']==b),{}); ends = 'fin' if 'fin' in has else 'head+wrist' if {'head','wrist'}<=set(has) else None
     for bench,rows,ends in (((b,_hand,ends),) if b else (('hand',_hand,'fin'),('body',_body,'head+wrist'))):
         full,src,top,ps = (find(bench,m) for m in ('full','source','oracle','pseudo')); others = {m:mean(find(bench,m)) for m in rows if m not in ('full','oracle')}
         others = {m:v for m,v in others.items() if v is not None}
         best = max(others,key=others.get) if others and full else None
-        _claim(out,f'{bench}: full method best overall'+(f' (next: {_named(best)})' if best else ''),0,_try(paired_gain,full,find(bench,best)) if best else None,lambda g: g.mean>0)
-        _claim(out,f'{bench}: at least 60% of the gap closed',60,_try(gap_closed,full,src,top) if full and src and top else None,lambda g: g.mean>=60)
+        _claim(out,f'{bench}: full method best overall'+(f' (next: {_named(best)})' if best else ''),0,_try(paired_gain,full,find(bench,best)) if best else None,lambda g: 'by the mean alone' if g.low<=0<g.mean else g.mean>0)
+        _claim(out,f'{bench}: at least 60% of the gap closed',60,_closed(full,src,top) if full and src and top else None,lambda g: not isinstance(g,str) and g.mean>=60)
         _claim(out,f'{bench}: reconstruction worth at least +2 overall',2,_try(paired_gain,full,ps) if full and ps else None)
         if ends: _claim(out,f"{bench}: reconstruction worth at least +4 on {dict(fin='fingertips').get(ends,'head and wrists')}",4,_try(paired_gain,full,ps,ends) if full and ps else None)
+        full,ps = (find(bench,m,dict(c)) for m,c in (('full',_printed_form),('pseudo',dict(label_views=0)))) # The other form, where it was run
+        for bar,what,g in ((2,'overall','all'),(4,dict(fin='fingertips').get(ends,'head and wrists'),ends)):
+            if full and ps and g: _claim(out,f'{bench}: the same +{bar} {what}, labels from the frame alone and every joint moved',bar,_try(paired_gain,full,ps,g))
     for bench in ((b,) if b else ('body-gap','hand')):
         c = [r['confident']['wrong'] for r in find(bench,'pseudo>full') if r.get('confident')]; mean_of = lambda f: float(np.mean([f(x) for x in c])) if c else None
         _claim(out,f'{bench}: at least 10% of the confident but wrong keypoints right after reconstruction',10,mean_of(lambda x: x['after']),lambda v: v>=10)
         _claim(out,f'{bench}: 10 points more of them than after as many epochs without it',10,mean_of(lambda x: x['after']-x['after_without']),lambda v: v>=10)
-    bench = b or 'hand'; y = [[label_figures(r).get('yield') for r in find(bench,m)] for m in ('pseudo','pseudo2d')]; y = [[v for v in q if v is not None] for q in y]
-    _claim(out,f'{bench}: integrated labels select more correct labels than M_2D alone (points of yield)',0,float(np.mean(y[0])-np.mean(y[1])) if all(y) else None,lambda v: v>0)
+    bench = b or 'hand'; y = [{r['seed']:v for r in find(bench,m) if (v := label_figures(r).get('yield')) is not None} for m in ('pseudo','pseudo2d')]; y = [y[0][s]-y[1][s] for s in sorted(set(y[0])&set(y[1]))]
+    _claim(out,f'{bench}: integrated labels select more correct labels than M_2D alone (points of yield)',0,Gain(*_stats(y),*_t_interval(y),dict(enumerate(y))) if y else None,lambda g: 'by the mean alone' if not g.low>0 and g.mean>0 else g.mean>0)
     return pd.DataFrame.from_dict(out,orient='index')
 
 # %% ../nbs/54_tables.ipynb #dd7b06db
+def _distinct(i): return plt.get_cmap('tab20')(2*i%20+i//10%2) # The ten strong colours first
 def _legend(ax, **kw): ax.legend(fontsize=6, frameon=False, handlelength=1, handleheight=.8, columnspacing=1, **kw)
 
 def show_table(
@@ -702,19 +736,18 @@ def show_table(
     preset:str|None=None, # Preset; the usual one if None
     width:float=7., # Width of the figure, inches
 )->plt.Axes:
-    "Bars of PCK by joint group, a dot per seed, bootstrap intervals over seeds and videos; raises `DataError` without runs"
+    "Bars of PCK by joint group, a dot per seed, bootstrap intervals over seeds and videos; raises `NothingToShowError` without runs"
     t = _one(table); bench = bench or t.benches[0]; gs = list(groups or shown_groups(t,bench,runs)); have = [(r,r.runs(runs,preset)) for r in t.rows if r.bench==bench]
     have = [(r,x) for r,x in have if x]
-    if not have: raise DataError(f'table {t.name}', f'no run on {bench!r}', t.command)
+    if not have: raise NothingToShowError(f'table {t.name}', f'no run on {bench!r}', t.command)
     ax = plt.subplots(figsize=(width,2.3),layout='constrained')[1]; w = .84/len(have); many = len({r.method for r,_ in have})<len(have)-1
     for i,(row,x) in enumerate(have):
         at = np.arange(len(gs))+(i-(len(have)-1)/2)*w; m = [mean_interval(x,g,2000) for g in gs]
-        c = plt.get_cmap('tab20')(i%20) if many else method_colour(row.method,i)
+        c = _distinct(i) if many else method_colour(row.method,i)
         e = np.array([[max(0,g.mean-g.low),max(0,g.high-g.mean)] for g in m]).T
         ax.bar(at,[g.mean for g in m],.9*w,color=c,alpha=.5 if row.changes and not many else 1.,label=row.name,yerr=e,error_kw=dict(lw=.6,capsize=1,ecolor='#5c6773'))
         for p,g in zip(at,m): ax.plot([p]*len(g.each),list(g.each.values()),'.',ms=1.8,c=_ink)
-    lo = min(_value(r,'pck',g) for _,x in have for r in x for g in gs); ax.set_ylim(bottom=max(0,math.floor((lo-8)/10)*10))
-    _chart(ax); ax.set_xticks(range(len(gs)),[g.replace('_',' ') for g in gs],fontsize=7); ax.tick_params(axis='x',length=0)
+    ax.set_ylim(bottom=0); _chart(ax); ax.set_xticks(range(len(gs)),[g.replace('_',' ') for g in gs],fontsize=7); ax.tick_params(axis='x',length=0)
     ax.set_ylabel('PCK@0.05, %',fontsize=7,color=_ink); ax.margins(x=.01)
     _legend(ax,ncols=max(1,min(5,len(have),int(22*width)//(max(len(r.name) for r,_ in have)+5))),loc='lower left',bbox_to_anchor=(-.01,1),borderaxespad=0)
     return ax
@@ -724,12 +757,13 @@ def show_gains(
     gains:dict, # Text -> `Gain`
     unit:str='points of PCK@0.05', # Below the axis
     ax=None, # Axes; made if None
+    better:int=1, # Sign of a change for the better
 )->plt.Axes:
-    "Differences with 95% intervals, a dot per seed; filled where the interval excludes zero; raises `DataError` where there is none"
-    if not gains: raise DataError('gains', 'none', 'at least one difference with runs on both sides')
+    "Differences with 95% intervals, a dot per seed; filled where the interval excludes zero, green for the better and red for the worse; raises `NothingToShowError` where there is none"
+    if not gains: raise NothingToShowError('gains', 'none', 'at least one difference with runs on both sides')
     ax = ax or plt.subplots(figsize=(5.2,.19*len(gains)+.5),layout='constrained')[1]
     for y,g in enumerate(gains.values()):
-        c = '#5c6773' if not g.excludes_zero else '#2c9a56' if g.mean>0 else '#d0492f'
+        c = '#5c6773' if not g.excludes_zero else '#2c9a56' if g.mean*better>0 else '#d0492f'
         ax.plot([g.low,g.high],[y,y],c=c,lw=1.6,solid_capstyle='round'); ax.plot(g.mean,y,'o',ms=4.5,mec=c,mfc=c if g.excludes_zero else 'w',zorder=3)
         ax.plot(list(g.each.values()),[y+.28]*len(g.each),'.',ms=2.2,c=_ink,alpha=.7)
     _chart(ax); ax.grid(axis='x',color='#eef0f2',lw=.5); ax.grid(False,axis='y'); ax.axvline(0,c='#9aa3ad',lw=.8)
@@ -742,12 +776,12 @@ def _curve_of(run, key):
     if key=='test' or key=='valid': return [e.get(key) for e in run['epochs']]
     return [100*(q['selected']*q['correct'] if key=='yield' else q[key]) for q in run['labels']]
 
-def _band(ax, curves, colour, name):
+def _band(ax, curves, colour, name, style='-'):
     "Mean over seeds, and the band from the lowest to the highest"
     cs = [c for c in curves if c and all(map(_isnum,c))]
     if not cs: return
     n = min(map(len,cs)); y = np.array([c[:n] for c in cs]); x = np.arange(1,n+1)
-    ax.fill_between(x,y.min(0),y.max(0),color=colour,alpha=.18,lw=0); ax.plot(x,y.mean(0),c=colour,lw=1.3,label=f'{name} ({len(cs)})')
+    ax.fill_between(x,y.min(0),y.max(0),color=colour,alpha=.18,lw=0); ax.plot(x,y.mean(0),style,c=colour,lw=1.3,label=f'{name} ({len(cs)})')
 
 # %% ../nbs/54_tables.ipynb #d735cbda
 def show_curves_over_epochs(
@@ -757,25 +791,25 @@ def show_curves_over_epochs(
     bench:str|None=None, # Which bench; the table's first if None
     preset:str|None=None, # Preset; the usual one if None
 )->np.ndarray: # of axes
-    "Mean over seeds by epoch, the band from the lowest seed to the highest; raises `DataError` without runs"
+    "Mean over seeds by epoch, the band from the lowest seed to the highest; raises `NothingToShowError` without runs"
     t = _one(table); bench = bench or t.benches[0]
     names = {'test':'PCK@0.05 on test videos','valid':'PCK@0.05 on validation videos','correct':'labels that are right',
              'selected':'joints with a label','yield':'joints with a correct label'}
-    rows = [r for r in t.rows if r.bench==bench]; many = len(rows)>4; tab = len({r.method for r in rows})<len(rows)
+    rows = [r for r in t.rows if r.bench==bench]; many = len(rows)>4; tab = len({r.method for r in rows})<len(rows)-1
     fig,axs = plt.subplots(1,len(keys),figsize=(min(7,.4+2.3*len(keys)+1.6*many),1.8+.07*max(0,len(rows)-6)),squeeze=False,layout='constrained')
     for ax,k in zip(axs[0],keys):
-        for i,row in enumerate(rows): _band(ax,[_curve_of(r,k) for r in row.runs(runs,preset)],plt.get_cmap('tab20')(i%20) if tab else method_colour(row.method,i),row.name)
+        for i,row in enumerate(rows): _band(ax,[_curve_of(r,k) for r in row.runs(runs,preset)],_distinct(i) if tab else method_colour(row.method,i),row.name,'--' if row.changes and not tab else '-')
         _chart(ax,f'{names[k]}, %'); ax.set_xlabel('epoch',fontsize=6.5)
     drawn = next((ax for ax in axs[0] if ax.lines),None)
-    if drawn is None: plt.close(fig); raise DataError(f'table {t.name}', f'no curve of {list(keys)} on {bench!r}', t.command)
+    if drawn is None: plt.close(fig); raise NothingToShowError(f'table {t.name}', f'no curve of {list(keys)} on {bench!r}', t.command)
     if many: fig.legend(*drawn.get_legend_handles_labels(),fontsize=5.8,frameon=False,handlelength=1,loc='outside right center')
-    else: _legend(drawn,loc='lower right')
+    else: fig.legend(*drawn.get_legend_handles_labels(),fontsize=6,frameon=False,handlelength=1,ncols=len(rows),loc='outside upper center')
     return axs[0]
 
 # %% ../nbs/54_tables.ipynb #417f6ad1
 def _confident_mean(runs):
     cs = [r['confident'] for r in runs if r.get('confident')]
-    if not cs: raise DataError('runs', "none has 'confident'", 'runs of pseudo>full')
+    if not cs: raise NothingToShowError('runs', "none has 'confident'", 'runs of pseudo>full')
     n = np.array([c['count'] for c in cs],float); w = lambda k: (np.array([c[k] for c in cs],float)*n).sum(0)/np.maximum(n.sum(0),1)
     return cs[0]['joints'],n.sum(0),{k:w(k) for k in ('before','after','after_without')},[c['wrong'] for c in cs]
 
@@ -783,7 +817,7 @@ def show_confident(
     runs, # Runs of `pseudo>full` on one bench
     ax=None, # Axes; made if None
 )->plt.Axes:
-    "Accuracy of keypoints that were confident before reconstruction, joint by joint, weighted over seeds by their number; raises `DataError`"
+    "Accuracy of keypoints that were confident before reconstruction, joint by joint, weighted over seeds by their number; raises `NothingToShowError`"
     joints,n,v,wrong = _confident_mean(runs); ax = ax or plt.subplots(figsize=(min(7,.29*len(joints)+1.2),2.1),layout='constrained')[1]
     for i in range(len(joints)):
         if not n[i]: continue
@@ -804,12 +838,13 @@ def show_error_kinds(
     rows, # (bench, method) or (bench, method, changes)
     ax=None, # Axes; made if None
 )->pd.DataFrame: # percent of visible joints by kind, mean over seeds, with their number
-    "Missed joints by kind, a bar per row, drawn and returned; runs that did not measure it are left out; raises `DataError` where none did"
-    out = []
+    "Missed joints by kind, a bar per row, drawn and returned, over the seeds that all rows of a bench have; rows that did not measure it are left out; raises `NothingToShowError` where none did"
+    out,seeds = [],lambda b,m,*c: {r['seed'] for r in find_runs(runs,b,m,*c) if r.get('errors')}
+    same = {b:set.intersection(*(s for q in rows if q[0]==b and (s := seeds(*q))),set(range(10**6))) for b in {q[0] for q in rows}}
     for b,m,*c in rows:
-        es = [r['errors'] for r in find_runs(runs,b,m,*c) if r.get('errors')]
+        es = [r['errors'] for r in find_runs(runs,b,m,*c) if r.get('errors') and r['seed'] in same[b]]
         if es: out.append(dict(bench=b,method=' '.join([_named(m),*(f'{k}={v}' for k,v in dict(c[0]).items())] if c else [_named(m)]),seeds=len(es),**{k:np.mean([e[k] for e in es]) for k,_ in _kinds}))
-    if not out: raise DataError('runs', "none has 'errors'", 'runs on a bench of videos')
+    if not out: raise NothingToShowError('runs', "none has 'errors'", 'runs on a bench of videos')
     df = pd.DataFrame(out); at,left = np.arange(len(df))[::-1],np.zeros(len(df)); ax = ax or plt.subplots(figsize=(5,.28*len(df)+.6),layout='constrained')[1]
     for k,col in _kinds:
         ax.barh(at,df[k],left=left,color=col,height=.7,label=k)
@@ -823,9 +858,9 @@ def show_stride(
     runs, # From `load_runs`
     preset:str|None=None, # Preset; the usual one if None
 )->np.ndarray: # of two axes
-    "PCK by the distance of paired frames: ours with seeds and intervals, and the paper's beside it; raises `DataError` without runs"
-    t = _one('4'); have = [(i,r.name[7:],r.runs(runs,preset)) for i,r in enumerate(t.rows)]; have = [h for h in have if h[2]]; p = t.paper[0]
-    if not have: raise DataError('table 4', f'no run on {t.benches[0]!r}', t.command)
+    "PCK by the distance of paired frames: ours with seeds and intervals, and the paper's beside it; raises `NothingToShowError` without runs"
+    t = _one('4'); have = [(i,r.name[7:],r.runs(runs,preset)) for i,r in enumerate(t.rows) if r.method=='full']; have = [h for h in have if h[2]]; p = t.paper[0]
+    if not have: raise NothingToShowError('table 4', f'no run on {t.benches[0]!r}', t.command)
     _,axs = plt.subplots(1,2,figsize=(6.4,1.8),layout='constrained'); x = [i for i,_,_ in have]; m = [mean_interval(r) for _,_,r in have]
     axs[0].fill_between(x,[g.low for g in m],[g.high for g in m],color='#e2603a',alpha=.15,lw=0); axs[0].plot(x,[g.mean for g in m],'o-',c='#e2603a',ms=3.5,lw=1.4)
     for i,g in zip(x,m): axs[0].plot([i]*len(g.each),list(g.each.values()),'.',ms=3,c=_ink)
@@ -849,14 +884,17 @@ def correlation(
     kind:str='spearman', # 'spearman' or 'pearson'
     n:int=2000, # Draws of the N pairs, with replacement
     seed:int=0, # Of the draws
+    clusters=None, # (N,) names: pairs of one name are drawn together; None: each by itself
 )->Gain: # correlation with its 95% interval
     "Correlation with a bootstrap interval; raises `DataError` for fewer than three pairs"
     x,y = np.asarray(x,float),np.asarray(y,float); N = len(x)
     if N<3 or len(y)!=N: raise DataError('correlation', f'{N} and {len(y)} values', 'as many of both, at least three')
     f = (lambda a,b: _pearson(_ranks(a),_ranks(b))) if kind=='spearman' else _pearson
-    i = np.random.default_rng(seed).integers(0,N,(n,N)); d = np.concatenate([f(x[j],y[j]) for j in np.array_split(i,max(1,n*N*N//4_000_000))])
+    rng = np.random.default_rng(seed)
+    if clusters is None: d = np.concatenate([f(x[j],y[j]) for j in np.array_split(rng.integers(0,N,(n,N)),max(1,n*N*N//4_000_000))])
+    else: at = [np.flatnonzero(np.asarray(clusters)==c) for c in pd.unique(np.asarray(clusters))]; d = np.array([f(x[j],y[j]) for j in (np.concatenate([at[k] for k in q]) for q in rng.integers(0,len(at),(n,len(at))))])
     ok = d[np.isfinite(d)]; lo,hi = _interval(ok) if len(ok) else (math.nan,math.nan)
-    return Gain(float(f(x,y)),None,lo,hi,{},(),f'{N} runs')
+    return Gain(float(f(x,y)),None,lo,hi,{},(),f'{N} runs' if clusters is None else f'{N} runs of {len(at)} methods on benches')
 
 # %% ../nbs/54_tables.ipynb #e4f1b0ac
 def diagnosis_changes(
@@ -876,15 +914,19 @@ def diagnosis_changes(
     return pd.DataFrame(out)
 
 _fewest = 8 # Runs below which no correlation is shown
+def _within(changes, k, kind='spearman'):
+    "Correlation of a figure with PCK, both less the mean of their bench; the seeds and variants of a method on a bench are drawn together"
+    q = changes[['bench','method','pck',k]].dropna(); x,y = (q[c]-q.groupby('bench')[c].transform('mean') for c in (k,'pck'))
+    return q,correlation(x,y,kind,clusters=q['bench']+' '+q['method'])
+
 def correlation_frame(
     changes:pd.DataFrame, # From `diagnosis_changes`
 )->pd.DataFrame:
-    "Spearman and Pearson correlations of each figure's change with the change of PCK; expected sign beside them"
+    "Spearman and Pearson correlations within benches of each figure's change with the change of PCK; expected sign beside them"
     rows = {}
     for k in [k for k in FIGURES if k in changes]:
-        q = changes[['pck',k]].dropna()
-        if len(q)<_fewest: continue
-        s,p = (correlation(q[k],q['pck'],m) for m in ('spearman','pearson')); txt = lambda c: f'{c.mean:+.2f} [{c.low:+.2f}, {c.high:+.2f}]'
+        if changes[k].notna().sum()<_fewest: continue
+        (q,s),(_,p) = (_within(changes,k,m) for m in ('spearman','pearson')); txt = lambda c: f'{c.mean:+.2f} [{c.low:+.2f}, {c.high:+.2f}]'
         rows[FIGURES[k].title] = dict(runs=len(q),expected={1:'+',-1:'-',0:''}[FIGURES[k].better],spearman=txt(s),pearson=txt(p))
     return pd.DataFrame.from_dict(rows,orient='index')
 
@@ -894,14 +936,15 @@ def show_correlation(
     preset:str|None=None, # Preset; the usual one if None
     cols:int=4, # Panels in a row
 )->np.ndarray: # of axes
-    "Change of each label-free figure against the change of true PCK, a dot per run; Spearman with its interval above; raises `DataError`"
+    "Change of each label-free figure against the change of true PCK, a mark per run, another for each bench; Spearman within benches with its interval above; raises `NothingToShowError`"
     ch = diagnosis_changes(runs,preset); ks = [k for k in FIGURES if k in ch and ch[k].notna().sum()>=_fewest]
-    if not ks: raise DataError('diagnosis', f'fewer than {_fewest} runs with figures', 'runs of several methods, and aligned')
+    if not ks: raise NothingToShowError('diagnosis', f'fewer than {_fewest} runs with figures', 'runs of several methods, and aligned')
     cols = min(cols,len(ks)); rows = -(-len(ks)//cols); fig,axs = plt.subplots(rows,cols,figsize=(1.75*cols,1.55*rows),squeeze=False,layout='constrained')
-    ms = list(dict.fromkeys(ch['method']))
+    ms,benches = (list(dict.fromkeys(ch[c])) for c in ('method','bench'))
     for ax,k in zip(axs.flat,ks):
-        q = ch[['method',k,'pck']].dropna(); s = correlation(q[k],q['pck'])
-        for i,m in enumerate(ms): sel = q[q['method']==m]; ax.plot(sel[k],sel['pck'],'o',ms=2.6,c=method_colour(m,i),label=_named(m))
+        q,s = _within(ch,k)
+        for i,m in enumerate(ms):
+            for b,mark in zip(benches,'os^Dv<>'*9): sel = q[(q['method']==m)&(q['bench']==b)]; ax.plot(sel[k],sel['pck'],mark,ms=2.6,c=method_colour(m,i),label=_named(m) if b==benches[0] else None)
         _chart(ax,f'{FIGURES[k].title}\n{s.mean:+.2f} [{s.low:+.2f}, {s.high:+.2f}]',6); ax.xaxis.set_major_locator(plt.MaxNLocator(3))
         ax.axhline(0,c='#9aa3ad',lw=.6); ax.axvline(0,c='#9aa3ad',lw=.6)
     for ax in axs.flat[len(ks):]: ax.axis('off')
@@ -930,7 +973,7 @@ def or_say(
 ):
     "Draw, or print what is missing: result notebooks can be executed before all runs are there"
     try: show(*args,**kwargs)
-    except DataError as e: print(f'nothing to draw yet: {e}')
+    except NothingToShowError as e: print(f'nothing to draw yet: {e}')
 
 def check_tables(
     table, # As for `get_tables`
@@ -942,7 +985,7 @@ def check_tables(
     if elsewhere(): return f'{", ".join(csv_path(t,folder).name for t in get_tables(table))}: not compared, these are other runs'
     out = []
     for t in get_tables(table):
-        p = csv_path(t,folder)
-        if p.exists() and not csv_agrees(t,runs,p,preset): raise DataError(p, 'differs from the runs', f'what `write_csv` writes: {t.command}')
-        out.append(f"{p.name}: {'agrees with the runs' if p.exists() else 'not written yet'}")
+        p = csv_path(t,folder); have = p.exists() or tidy_rows(t,runs,preset)
+        if have and not (p.exists() and csv_agrees(t,runs,p,preset)): raise DataError(p, 'differs from the runs' if p.exists() else 'not there', f'what `write_csv` writes: {t.command}')
+        out.append(f"{p.name}: {'agrees with the runs' if have else 'no runs yet'}")
     return '; '.join(out)

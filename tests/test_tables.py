@@ -175,3 +175,38 @@ def test_results_in_the_repository_are_whole():
     root = Path(__file__).resolve().parents[1]/'results'/'tables'; runs = load_runs(root/'runs')
     assert not any('made up' in str(r.get('torch')) for r in runs), 'made-up runs belong into tests only'
     for t in TABLES: check_tables(t,runs,root)
+
+def test_metrics_without_counts_have_student_s_interval_and_one_seed_has_none():
+    from scipy.stats import ttest_rel
+    a, b = ([made_up_run(m, s, HAND21) for s in range(4)] for m in ('full', 'semihand')); g = paired_gain(a, b, metric='epe3d')
+    x, y = ([r['test']['epe3d']['all'] for r in q] for q in (a, b)); ci = ttest_rel(x, y).confidence_interval(.95)
+    np.testing.assert_allclose([g.low, g.high], [ci.low, ci.high], rtol=1e-9)
+    one = paired_gain(a[:1], b[:1], metric='epe3d'); assert np.isnan(one.low) and not one.excludes_zero and '[' not in str(one)
+    assert 'no interval; one seed alone' in findings('5b', [*a[:1], *b[:1]])[0]
+
+def test_runs_of_different_options_are_not_averaged():
+    runs = [dict(made_up_run('semihand', s, HAND21), options={'keep': .8} if s else {}) for s in range(3)]
+    with pytest.raises(DataError, match="different options.*keep"): table_frame('1', runs)
+
+def test_an_oracle_below_its_source_is_said():
+    runs = [made_up_run(m, s, HAND21, rate=r) for m, r in (('source', .8), ('oracle', .5), ('full', .6)) for s in range(2)]
+    assert table_frame('1', runs).loc['ours', 'gap closed'] == 'no gap' and gap_frame('1', runs).loc['ours', 'fin'] == 'no gap'
+    assert expectations(runs).loc['hand: at least 60% of the gap closed'].tolist()[:2] == ['no gap', 'no']
+
+def test_runs_that_do_not_fit_together_are_no_missing_runs():
+    "Another number of test videos is an error, not a dash"
+    runs = [made_up_run('source', 0, HAND21, n_videos=12), made_up_run('full', 0, HAND21), made_up_run('oracle', 0, HAND21)]
+    with pytest.raises(DataError, match='videos and joints'): table_frame('1', runs)
+
+def test_gains_over_fewer_seeds_say_so():
+    runs = [made_up_run('full', s, HAND21) for s in range(3)]+[made_up_run(m, s, HAND21) for m in ('source', 'oracle') for s in range(2)]
+    row = table_frame('1', runs).loc['ours']; assert row['gain over source only'].endswith('(2 seeds)') and row['gap closed'].endswith('(2 seeds)') and row['seeds'] == '3/3'
+
+def test_runs_of_one_method_are_drawn_together():
+    rng = np.random.default_rng(0); x, y = rng.standard_normal((2, 12)); y += .4*x; many = np.repeat(np.arange(12), 20); wide, narrow = (correlation(x[many], y[many], n=400, clusters=c) for c in (many, None)); alone = correlation(x, y, n=400)
+    assert wide.high-wide.low > 2.5*(narrow.high-narrow.low) and abs((wide.high-wide.low)-(alone.high-alone.low)) < .25
+
+def test_a_difference_of_benches_is_no_correlation():
+    "Two clouds far apart, without a connection inside either"
+    rng = np.random.default_rng(1); n = 40; q = pd.DataFrame(dict(bench=['a']*n+['b']*n, method=[f'm{i%10}' for i in range(2*n)], seed=0, pck=np.r_[np.zeros(n), 30*np.ones(n)]+rng.standard_normal(2*n), coverage=np.r_[np.zeros(n), np.ones(n)]+.02*rng.standard_normal(2*n)))
+    c = correlation_frame(q).iloc[0]['spearman']; lo, hi = (float(v) for v in c.split('[')[1][:-1].split(',')); assert lo < 0 < hi and float(c.split()[0]) < .3
