@@ -666,6 +666,9 @@ def status_text(
     return '\n'.join(out)
 
 # %% ../nbs/54_tables.ipynb #d81f87ac
+def _has(run, metric, group): # Not all data have fingers, or 3D joints
+    return set(group.split('+'))<={*run['groups'],'all','all_no_head'} if metric=='pck' else (run['test'].get(metric) or {}).get(group) is not None
+
 def gains(
     table, # Name of one table, or a `Table`
     runs, # From `load_runs`
@@ -676,7 +679,7 @@ def gains(
     t,out = _one(table),{}; metric = 'epe3d' if t.kind=='epe' else 'pck'
     for a,b in t.pairs:
         label = f'{a.name} against {b.name}' if t.name not in ('4','ablations') else (a.name if t.name=='ablations' else f'{a.name} against {b.name[7:]}')
-        g = _try(paired_gain,a.runs(runs,preset),b.runs(runs,preset),group,metric)
+        g = _try(paired_gain,*([r for r in x.runs(runs,preset) if _has(r,metric,group)] for x in (a,b)),group,metric)
         if g is not None: out[f'{a.bench}: {label}' if len(t.benches)>1 else label] = g
     return out
 

@@ -92,7 +92,7 @@ def test_other_data_under_the_same_name_is_refused(data, made):
 def test_the_command(data, made, capsys, monkeypatch):
     monkeypatch.setitem(PRESETS, 'quick-data', QUICK); d, parts = data
     left = results('3a', seeds=[0], preset='quick-data', bench='figures', folder=d/'runs', work=d/'work', **parts); out = capsys.readouterr().out
-    assert left == 4 and '4 of 8 runs (quick-data)' in out and 'figures: ' in out and '--bench figures' in out and 'hand:' not in out and 'heatmap' in out
+    assert left == 4 and '6 of 10 runs (quick-data)' in out and 'figures: ' in out and '--bench figures' in out and 'hand:' not in out and 'heatmap' in out
 
 def test_tables_are_those_of_the_data(moved):
     assert {b for b, *_ in needed('all')} == {'figures'} and all(t.benches == ['figures'] for t in get_tables('all'))
