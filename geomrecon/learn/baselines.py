@@ -395,11 +395,7 @@ class RegDA(LossTerm):
         sigma:float=2., # Of the Gaussians, heatmap pixels
         steps:float=15_000., # Steps of the authors' schedule, to which this one is stretched
         start:float=0., # First epoch
-        warm:float=0., # Epochs in which the new heads learn before the features are moved; the authors' 15,000 steps need none
-    ):
-        super().__init__(weight,start)
-        if warm<0: raise ConfigError('RegDA', f'warm {warm}', 'no fewer than 0 epochs')
-        self.margin,self.sigma,self.steps,self.warm,self.handles = margin,sigma,steps,warm,[]
+    ): super().__init__(weight,start); self.margin,self.sigma,self.steps,self.handles = margin,sigma,steps,[]
     def before_fit(self):
         pose = get_model(self.model).pose
         if not hasattr(pose,'false_head'): raise ConfigError('RegDA', 'a pose net with one head', 'two_heads(pose)')
@@ -413,7 +409,7 @@ class RegDA(LossTerm):
 
 # %% ../../nbs/42_baselines.ipynb #168f8475
 @patch(as_prop=True)
-def strength(self:RegDA): return adversary_weight(self.steps*max(0.,self.progress-self.warm)/max(1e-6,self.n_epoch-self.warm)) # lambda at this step
+def strength(self:RegDA): return adversary_weight(self.steps*self.progress/self.n_epoch) # lambda at this step
 
 @patch
 def value(self:RegDA):
@@ -433,10 +429,10 @@ def regda_learner(dls, pose, preset, style=None, limits=None, cbs=(), head_lr=10
     learn.loss_func = SpatialKL(p.sigma)
     return learn
 
-BASELINES['regda'] = Baseline('regda','RegDA',regda_learner,({},dict(warm=2.),dict(weight=.3)),
+BASELINES['regda'] = Baseline('regda','RegDA',regda_learner,({},dict(head_lr=3.),dict(weight=.3)),
     paper='Regressive Domain Adaptation for Unsupervised Keypoint Detection, CVPR 2021',
     follows="two heads (3x3 convolution, batch norm, ReLU, 1x1) on shared features; softmax over pixels and KL divergence; ground-false maps; margin 4; adversary steps B and C of equal weight; gradient of the features scaled by lambda(i); new heads learn ten times as fast as the net; tested with the main head",
-    differs="steps A, B and C in one backward pass with equal gradients at the same weights, where the authors step in between; one Adam for all, as every method here, instead of three SGD; i is stretched so that the run's length counts as the authors' 15,000 steps, which gives the new heads fewer steps of their own before the features move (`warm` gives them some back; in the search); the rate follows the preset's schedule; views are those of all methods here; joints decoded below the pixel; invisible joints are left out instead of 0/0, and divided by the visible ones; the target's visibility is never used; pre-training is the common one, with squared error, so that both heads start anew; depth maps learn from the source as everywhere")
+    differs="steps A, B and C in one backward pass with equal gradients at the same weights, where the authors step in between; one Adam for all, as every method here, instead of three SGD; i is stretched so that the run's length counts as the authors' 15,000 steps, which leaves the new heads few steps of their own before the features move; the rate follows the preset's schedule; views are those of all methods here; joints decoded below the pixel; invisible joints are left out instead of 0/0, and divided by the visible ones; the target's visibility is never used; pre-training is the common one, with squared error, so that both heads start anew; depth maps learn from the source as everywhere")
 
 # %% ../../nbs/42_baselines.ipynb #52d2cd5f
 def flow_points(
