@@ -13,7 +13,7 @@ __all__ = ['USUAL', 'PAPER_1', 'PAPER_2', 'PAPER_3A', 'PAPER_3B', 'PAPER_4', 'PA
            'diagnosis_changes', 'correlation_frame', 'show_correlation', 'provenance', 'or_say', 'check_tables']
 
 # %% ../nbs/54_tables.ipynb #5a744da5
-import csv, html, io, json, math, os, numpy as np, pandas as pd
+import csv, functools, html, io, json, math, os, numpy as np, pandas as pd
 from scipy.stats import t as student
 import matplotlib.pyplot as plt
 from dataclasses import dataclass, replace
@@ -167,6 +167,7 @@ def find_runs(
     return out
 
 # %% ../nbs/54_tables.ipynb #6c31cdd0
+@functools.lru_cache(16)
 def _draws(S, V, n, seed):
     "How often each video (n,V) and each seed (n,S) is drawn"
     rng = np.random.default_rng(seed); return rng.multinomial(V,[1/V]*V,n).astype(float),rng.multinomial(S,[1/S]*S,n).astype(float)
@@ -467,8 +468,8 @@ def _try(f, *args):
 
 def _closed(runs, source, oracle, group='all'):
     "The gap closed; None without a common seed, 'no gap' where the oracle is not above the source"
-    s = {r['seed'] for r in runs}; mine = lambda rs: [r for r in rs if r['seed'] in s]; top = _try(paired_gain,mine(oracle),mine(source),group)
-    return None if top is None else 'no gap' if top.mean<=0 else gap_closed(runs,source,oracle,group)
+    common,(_,below,top),_ = _by_seed(runs,source,oracle); mean = lambda rs: np.mean([_value(r,'pck',group) for r in rs])
+    return None if not common else 'no gap' if mean(top)<=mean(below) else gap_closed(runs,source,oracle,group)
 
 def _closed_text(*args):
     c = _closed(*args); left = c and not isinstance(c,str) and c.left_out
