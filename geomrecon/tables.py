@@ -879,6 +879,7 @@ def _ranks(x):
     "Average ranks along the last axis"
     return ((x[...,None]>x[...,None,:]).sum(-1)+(x[...,None]>=x[...,None,:]).sum(-1)+1)/2
 
+_fewest_clusters = 5 # Below which drawing them says nothing
 def _pearson(x, y):
     a,b = x-x.mean(-1,keepdims=True),y-y.mean(-1,keepdims=True); d = np.sqrt((a*a).sum(-1)*(b*b).sum(-1))
     return np.where(d>1e-12,(a*b).sum(-1)/np.where(d>1e-12,d,1),np.nan)
@@ -888,7 +889,7 @@ def correlation(
     kind:str='spearman', # 'spearman' or 'pearson'
     n:int=2000, # Draws of the N pairs, with replacement
     seed:int=0, # Of the draws
-    clusters=None, # (N,) names: pairs of one name are drawn together; None: each by itself
+    clusters=None, # (N,) names: pairs of one name are drawn together, no interval for fewer than five names; None: each by itself
 )->Gain: # correlation with its 95% interval
     "Correlation with a bootstrap interval; raises `DataError` for fewer than three pairs"
     x,y = np.asarray(x,float),np.asarray(y,float); N = len(x)
@@ -897,7 +898,7 @@ def correlation(
     rng = np.random.default_rng(seed)
     if clusters is None: d = np.concatenate([f(x[j],y[j]) for j in np.array_split(rng.integers(0,N,(n,N)),max(1,n*N*N//4_000_000))])
     else: at = [np.flatnonzero(np.asarray(clusters)==c) for c in pd.unique(np.asarray(clusters))]; d = np.array([f(x[j],y[j]) for j in (np.concatenate([at[k] for k in q]) for q in rng.integers(0,len(at),(n,len(at))))])
-    ok = d[np.isfinite(d)]; lo,hi = _interval(ok) if len(ok) else (math.nan,math.nan)
+    ok = d[np.isfinite(d)]; lo,hi = _interval(ok) if len(ok) and (clusters is None or len(at)>=_fewest_clusters) else (math.nan,math.nan)
     return Gain(float(f(x,y)),None,lo,hi,{},(),f'{N} runs' if clusters is None else f'{N} runs of {len(at)} methods on benches')
 
 # %% ../nbs/54_tables.ipynb #e4f1b0ac
@@ -930,7 +931,7 @@ def correlation_frame(
     rows = {}
     for k in [k for k in FIGURES if k in changes]:
         if changes[k].notna().sum()<_fewest: continue
-        (q,s),(_,p) = (_within(changes,k,m) for m in ('spearman','pearson')); txt = lambda c: f'{c.mean:+.2f} [{c.low:+.2f}, {c.high:+.2f}]'
+        (q,s),(_,p) = (_within(changes,k,m) for m in ('spearman','pearson')); txt = lambda c: f'{c.mean:+.2f}'+('' if math.isnan(c.low) else f' [{c.low:+.2f}, {c.high:+.2f}]')
         rows[FIGURES[k].title] = dict(runs=len(q),expected={1:'+',-1:'-',0:''}[FIGURES[k].better],spearman=txt(s),pearson=txt(p))
     return pd.DataFrame.from_dict(rows,orient='index')
 
@@ -949,7 +950,7 @@ def show_correlation(
         q,s = _within(ch,k)
         for i,m in enumerate(ms):
             for b,mark in zip(benches,'os^Dv<>'*9): sel = q[(q['method']==m)&(q['bench']==b)]; ax.plot(sel[k],sel['pck'],mark,ms=2.6,c=method_colour(m,i),label=_named(m) if b==benches[0] else None)
-        _chart(ax,f'{FIGURES[k].title}\n{s.mean:+.2f} [{s.low:+.2f}, {s.high:+.2f}]',6); ax.xaxis.set_major_locator(plt.MaxNLocator(3))
+        _chart(ax,f'{FIGURES[k].title}\n{s.mean:+.2f}'+('' if math.isnan(s.low) else f' [{s.low:+.2f}, {s.high:+.2f}]'),6); ax.xaxis.set_major_locator(plt.MaxNLocator(3))
         ax.axhline(0,c='#9aa3ad',lw=.6); ax.axvline(0,c='#9aa3ad',lw=.6)
     for ax in axs.flat[len(ks):]: ax.axis('off')
     for ax in axs[:,0]: ax.set_ylabel('change of PCK',fontsize=6)

@@ -210,3 +210,6 @@ def test_a_difference_of_benches_is_no_correlation():
     "Two clouds far apart, without a connection inside either"
     rng = np.random.default_rng(1); n = 40; q = pd.DataFrame(dict(bench=['a']*n+['b']*n, method=[f'm{i%10}' for i in range(2*n)], seed=0, pck=np.r_[np.zeros(n), 30*np.ones(n)]+rng.standard_normal(2*n), coverage=np.r_[np.zeros(n), np.ones(n)]+.02*rng.standard_normal(2*n)))
     c = correlation_frame(q).iloc[0]['spearman']; lo, hi = (float(v) for v in c.split('[')[1][:-1].split(',')); assert lo < 0 < hi and float(c.split()[0]) < .3
+
+def test_two_methods_are_no_sample():
+    x = np.arange(12.); c = correlation(x, x, n=50, clusters=['a', 'b']*6); assert c.mean == pytest.approx(1) and np.isnan(c.low)
