@@ -37,8 +37,8 @@ check-clean: $(STAMP) ## Is everything generated what the notebooks and settings
 test-nbs: $(STAMP) ## Run every notebook as a test, two at a time
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print --timing
 
-test-py: $(STAMP) ## Run tests/
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
+test-py: $(STAMP) ## Run tests/, two files at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile
 
 wheel-check: ## Build a wheel, install it alone into an empty environment with the newest fastai, import everything, train one step
 	bash .ci/check_wheel.sh $(PYTHON)

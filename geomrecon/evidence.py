@@ -266,6 +266,7 @@ def video_counts(
 def _rounded(o, n=4): return {k:_rounded(v,n) for k,v in o.items()} if isinstance(o,dict) else [_rounded(v,n) for v in o] if isinstance(o,list) else round(o,n) if isinstance(o,float) else o
 
 # %% ../nbs/55_evidence.ipynb #ca6434df
+def _precision(learn): return 'bfloat16' if hasattr(learn,'cpu_mixed_precision') else 'mixed' if hasattr(learn,'mixed_precision') else 'float32'
 def _data(b): return {} if b.source is None else dict(data={k:getattr(b,k) for k in ('source','target','test')}) # What a bench of data sets is
 
 def measure(
@@ -285,7 +286,7 @@ def measure(
     look = lambda m,d,**kw: diagnose(m,st.task.frames,st.task.skeleton,domain=d,seed=0,rebuild=rebuild,**kw)
     sk = st.task.skeleton
     return _rounded(dict(preset=st.task.preset.name, bench=s.bench.name, method=s.method, changes=plain(dict(s.changes)), options=plain(s.options), seed=s.seed, seconds=round(seconds,1),
-        threads=torch.get_num_threads(), torch=torch.__version__.split('+')[0], machine=f'{os.cpu_count()} cores, {"GPU" if torch.cuda.is_available() else "no GPU"}', steps=p.steps*p.adapt_epochs, **_data(s.bench),
+        threads=torch.get_num_threads(), torch=torch.__version__.split('+')[0], machine=f'{os.cpu_count()} cores, {"GPU" if torch.cuda.is_available() else "no GPU"}', precision=_precision(st.aligned), steps=p.steps*p.adapt_epochs, **_data(s.bench),
         joints=list(sk.joints), groups={g:list(i) for g,i in sk.groups.items()}, test=test, errors=kinds, valid=None if st.valid is None else dict(pck=evaluate(learn.model,st.valid,domain)['pck']),
         epochs=cb('epoch_figures'), labels=labels, diagnosis=dict(before=look(st.aligned.model,'source'),after=look(learn.model,domain,teacher=teacher))))
 

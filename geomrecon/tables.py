@@ -10,10 +10,11 @@ __all__ = ['USUAL', 'PAPER_1', 'PAPER_2', 'PAPER_3A', 'PAPER_3B', 'PAPER_4', 'PA
            'shown_groups', 'table_frame', 'gap_frame', 'format_table_text', 'table_html', 'paper_frame', 'tidy_rows',
            'write_csv', 'csv_path', 'csv_agrees', 'status_text', 'gains', 'findings', 'expectations', 'show_table',
            'show_gains', 'show_curves_over_epochs', 'show_confident', 'show_error_kinds', 'show_stride', 'correlation',
-           'diagnosis_changes', 'correlation_frame', 'show_correlation', 'provenance', 'or_say', 'check_tables']
+           'diagnosis_changes', 'correlation_frame', 'show_correlation', 'starts', 'provenance', 'or_say',
+           'check_tables']
 
 # %% ../nbs/54_tables.ipynb #5a744da5
-import csv, functools, html, io, json, math, os, numpy as np, pandas as pd
+import csv, functools, html, io, itertools, json, math, os, numpy as np, pandas as pd
 from scipy.stats import t as student
 import matplotlib.pyplot as plt
 from dataclasses import dataclass, replace
@@ -115,7 +116,7 @@ def made_up_run(
     shared,mean = np.random.default_rng(9),_rates.get(method,.6) if rate is None else rate
     p = mean+.12*shared.standard_normal((V,1))+.08*shared.standard_normal(K)+.01*rng.standard_normal()
     seen = np.random.default_rng(8).integers(frames//2,frames+1,(V,K)); hits = rng.binomial(seen,p.clip(.02,.98))
-    run = dict(preset='tiny',bench=bench,method=method,changes=dict(changes or {}),seed=seed,seconds=200.+seed,threads=1,torch='made up',steps=400,
+    run = dict(preset='tiny',bench=bench,method=method,changes=dict(changes or {}),seed=seed,seconds=200.+seed,threads=1,torch='made up',precision='float32',steps=400,
                joints=list(sk.joints),groups={g:list(i) for g,i in sk.groups.items()},test=dict(pck={},hits=hits.tolist(),seen=seen.tolist()),valid=None)
     gs = [*sk.groups,'all']+['all_no_head']*('head' in sk.groups); run['test']['pck'] = {g:round(pck_from_counts(run,g),4) for g in gs}
     return _made_up_rest(run,rng)
@@ -799,7 +800,7 @@ def show_curves_over_epochs(
     t = _one(table); bench = bench or t.benches[0]
     names = {'test':'PCK@0.05 on test videos','valid':'PCK@0.05 on validation videos','correct':'labels that are right',
              'selected':'joints with a label','yield':'joints with a correct label'}
-    rows = [r for r in t.rows if r.bench==bench]; many = len(rows)>4; tab = len({r.method for r in rows})<len(rows)-1
+    rows = [r for r in t.rows if r.bench==bench and r.runs(runs,preset)]; many = len(rows)>4; tab = len({r.method for r in rows})<len(rows)-1
     fig,axs = plt.subplots(1,len(keys),figsize=(min(7,.4+2.3*len(keys)+1.6*many),1.8+.07*max(0,len(rows)-6)),squeeze=False,layout='constrained')
     for ax,k in zip(axs[0],keys):
         for i,row in enumerate(rows): _band(ax,[_curve_of(r,k) for r in row.runs(runs,preset)],_distinct(i) if tab else method_colour(row.method,i),row.name,'--' if row.changes and not tab else '-')
@@ -957,6 +958,22 @@ def show_correlation(
     h,l = axs.flat[0].get_legend_handles_labels(); fig.legend(h,l,fontsize=5.5,frameon=False,ncols=min(6,len(l)),loc='outside lower center',handlelength=1)
     return axs.flat[:len(ks)]
 
+# %% ../nbs/54_tables.ipynb #5e1f0a02
+def starts(
+    runs, # Checked runs
+)->dict: # (preset, bench, seed) -> list of lists of runs, the most first
+    "Which runs start from the same pre-trained nets, told by the label-free figures of these nets"
+    mark = lambda r: tuple(r.get('diagnosis',{}).get('before',{}).get(k) for k in ('flip','affine','bones','confidence')); out = {}
+    for r in runs: out.setdefault((r['preset'],r['bench'],r['seed']),{}).setdefault(mark(r),[]).append(r)
+    return {k:sorted(v.values(),key=len,reverse=True) for k,v in out.items()}
+
+def _again(runs):
+    "A line of provenance about runs that start from nets trained again"
+    named = lambda r: _named(r['method'])+''.join(f', {k} {v}' for k,v in r['changes'].items()); seeds = {}
+    for (_,b,s),groups in starts(runs).items():
+        for r in itertools.chain(*groups[1:]): seeds.setdefault((b,named(r)),[]).append(s)
+    return '\nfrom pre-trained nets trained again: '+'; '.join(f"{b}: {n} ({', '.join(map(str,sorted(x)))})" for (b,n),x in seeds.items()) if seeds else ''
+
 # %% ../nbs/54_tables.ipynb #fd98f1e4
 def provenance(
     table, # As for `get_tables`
@@ -969,7 +986,7 @@ def provenance(
     say = lambda k: ', '.join(sorted({str(r[k]) for r in mine if r.get(k) is not None})) or 'not said'
     seeds,hours = ', '.join(map(str,sorted({r['seed'] for r in mine}))),_time(sum(r['seconds'] for r in mine))
     return (f"command: {cmd}\npreset {preset}; seeds {seeds}; {len(mine)} runs, {hours} of training in all\n"
-            f"hardware: {say('machine')}; threads {say('threads')}; torch {say('torch')}; steps of adaptation {say('steps')}")
+            f"hardware: {say('machine')}; threads {say('threads')}; torch {say('torch')}; precision {say('precision')}; steps of adaptation {say('steps')}")+_again(mine)
 
 # %% ../nbs/54_tables.ipynb #cac7e89f
 def or_say(
