@@ -13,6 +13,7 @@ import contextlib, copy, itertools, json, os, time, torch, numpy as np
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
+from fastai.callback.fp16 import MixedPrecision
 from .errors import ConfigError, DataError, GeomReconError, SkeletonError
 from .commands import benchmark, fit_skeleton, hold_out
 from .data.datasets import open_dataset
@@ -22,7 +23,7 @@ from .diagnosis import diagnose
 from .learn.baselines import BASELINES, TemporalConsistency, oracle_learner
 from .learn.crossmodal import CROSSMODAL
 from .learn.learner import Preset, adapt_learner, get_preset, pose_learner
-from .learn.stages import LabelQuality
+from .learn.stages import CPUMixedPrecision, LabelQuality
 from .metrics import error_kinds, joint_distances
 from .models.adapter import PoseAdapter
 from .predict import plain
@@ -266,7 +267,7 @@ def video_counts(
 def _rounded(o, n=4): return {k:_rounded(v,n) for k,v in o.items()} if isinstance(o,dict) else [_rounded(v,n) for v in o] if isinstance(o,list) else round(o,n) if isinstance(o,float) else o
 
 # %% ../nbs/55_evidence.ipynb #ca6434df
-def _precision(learn): return 'bfloat16' if hasattr(learn,'cpu_mixed_precision') else 'mixed' if hasattr(learn,'mixed_precision') else 'float32'
+def _precision(learn): return next((n for t,n in ((MixedPrecision,'mixed'),(CPUMixedPrecision,'bfloat16')) if any(isinstance(cb,t) for cb in learn.cbs)),'float32')
 def _data(b): return {} if b.source is None else dict(data={k:getattr(b,k) for k in ('source','target','test')}) # What a bench of data sets is
 
 def measure(

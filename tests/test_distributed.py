@@ -54,6 +54,22 @@ def test_statistics_log_and_metrics(results, case):
     assert a['values'] == b['values'] and a['values'] == pytest.approx(one['values'], rel=1e-3)  # training and validation loss, PCK, terms
     if case[0] == 'adapt': assert 0 < one['log']['M_3D'][0] < 1 and 0 < one['log']['M_2D'][0] < 1
 
+@pytest.mark.parametrize('name', two.METHODS)
+def test_comparison_methods(folder, name):
+    "Every comparison method: the gradients of the joint batch where its draws are the same, and the same weights in both processes afterwards"
+    a, b = (torch.load(folder/f'methods{r}.pt', weights_only=False)[name] for r in (0, 1))
+    for k, v in a['state'].items(): assert torch.equal(v, b['state'][k]), f'{k} differs between the processes'
+    assert a['log'] == b['log'] and all(max(map(abs, v)) > 0 for v in a['log'].values()), a['log']
+    if name not in two.SAME_DRAWS: return
+    one = two.method_step(folder, name); assert set(one['log']) == set(a['log'])
+    assert any(g is not None and g.abs().max() > 0 for g in one['grad'].values())
+    for n, g in one['grad'].items():
+        for s in (a, b):
+            if g is None: assert s['grad'][n] is None or not s['grad'][n].any(), n
+            else: torch.testing.assert_close(s['grad'][n], g, rtol=1e-4, atol=1e-5, msg=lambda m: f'{n}: {m}')
+    assert (a['loss']+b['loss'])/2 == pytest.approx(one['loss'], rel=1e-5)
+    for t, v in one['log'].items(): assert a['log'][t][0] == pytest.approx(v[0], rel=1e-4), t
+
 def test_processes_stay_alike_and_resume(folder):
     a, b = (torch.load(folder/f'stage{r}.pt', weights_only=False) for r in (0, 1))
     assert a['world'] == b['world'] == 2

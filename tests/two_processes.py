@@ -8,6 +8,8 @@ from fastai.callback.fp16 import MixedPrecision
 from torch import nn
 from geomrecon.data.pairs import pose_dls
 from geomrecon.data.puppet import PuppetImages, PuppetVideos
+from geomrecon.learn.baselines import BASELINES, TargetLabels, TemporalConsistency
+from geomrecon.learn.crossmodal import CROSSMODAL
 from geomrecon.learn.distributed import distribute
 from geomrecon.learn.learner import adapt_learner, build_pose, get_preset, pose_learner
 from geomrecon.learn.stages import CPUMixedPrecision
@@ -65,9 +67,11 @@ def smooth(model):
 
 def source(seed=0, n=500): return PuppetImages(HAND21, n, 48, 'synthetic', seed=seed)
 
-def data(target, steps, aug=STILL):
-    frames = PuppetVideos(HAND21, 2, 24, 48, 'real', seed=0).frames() if target else None
-    return pose_dls(Patchy(source()), source(1, 7), frames, steps=steps, bs=6, bs_target=4, stride=(2, 9), aug=aug, seed=3, device='cpu', depth=True)
+def video(): return PuppetVideos(HAND21, 2, 24, 48, 'real', seed=0)
+
+def data(target, steps, aug=STILL, **more):
+    return pose_dls(Patchy(source()), source(1, 7), video().frames() if target else None,
+                    **dict(dict(steps=steps, bs=6, bs_target=4, stride=(2, 9), aug=aug, seed=3, device='cpu', depth=True), **more))
 
 def quiet(learn, n, cbs=None):
     with learn.no_bar(), learn.no_logging(): learn.fit(n, cbs=cbs)
@@ -86,6 +90,25 @@ def learner(folder, kind, steps=1, preset=P, aug=STILL, kinks=True):
     else: l = adapt_learner(data(True, steps, aug), pose, preset, terms=('pseudo', 'rec'))
     if not kinks: smooth(l.model); [smooth(v) for cb in l.cbs for v in vars(cb).values() if isinstance(v, nn.Module)]
     return l
+
+METHODS = dict(regda={}, ccssl=dict(n_views=0, rounds=1), uniframe=dict(style_prob=0., sure=.1), semihand={}, dualnet=dict(start=0.), temporal={}, oracle={})
+SAME_DRAWS = [m for m in METHODS if m != 'uniframe']  # It draws views and patches of its own, in every process others
+
+def comparison(folder, name, kinks=False):
+    "Learner of a comparison method, or of a control"
+    pose = build_pose(HAND21, P); pose.load_state_dict(torch.load(Path(folder)/f'net_{kinks}.pt')); torch.manual_seed(1); b = {**BASELINES, **CROSSMODAL}.get(name)
+    dls = data(True, 2, **(b.loaders if b else dict(stride=(1, 1)) if name == 'temporal' else {}))
+    if b: l = b.build(dls, pose, P, **METHODS[name])
+    else: l = adapt_learner(dls, pose, P, (), cbs=[TemporalConsistency(1.) if name == 'temporal' else TargetLabels(video())])
+    if not kinks: smooth(l.model); [smooth(v) for cb in l.cbs for v in vars(cb).values() if isinstance(v, nn.Module)]
+    return l
+
+def method_step(folder, name):
+    "Batch, loss and gradients of the first of two steps of a comparison method, and its weights after both"
+    learn, look = comparison(folder, name), Look()
+    with distribute(learn): quiet(learn, 1, [look])
+    nets = dict(net=learn.model, **{type(cb).__name__: cb.teacher.net for cb in learn.cbs if getattr(cb, 'teacher', None) is not None})
+    return dict(look.seen, state={f'{n}.{k}': v.clone() for n, m in nets.items() for k, v in m.state_dict().items()}, log=learn.loss_history.steps)
 
 SAVING = replace(P, accumulate=2, checkpointing=('pose', 'warp', 'generator'))
 
@@ -115,7 +138,7 @@ def stage(folder, name, killed=None, still=False):
 
 def main(out):
     start(); out = Path(out); r = rank()
-    torch.save({c: one_step(out, *c) for c in CASES}, out/f'steps{r}.pt')
+    torch.save({c: one_step(out, *c) for c in CASES}, out/f'steps{r}.pt'); torch.save({m: method_step(out, m) for m in METHODS}, out/f'methods{r}.pt')
     whole = stage(out, 'whole.ckpt'); stage(out, 'broken.ckpt', killed=2); again = stage(out, 'broken.ckpt'); stage(out, 'left.ckpt', killed=1, still=True)
     state = lambda l: {k: v.clone() for k, v in l.model.state_dict().items()}
     torch.save(dict(world=world(), whole=state(whole), again=state(again), seconds=whole.seconds, draws=torch.rand(3), values=[list(v) for v in whole.recorder.values]), out/f'stage{r}.pt'); stop()

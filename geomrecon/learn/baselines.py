@@ -22,7 +22,7 @@ from ..errors import ConfigError
 from ..geometry import compose, from_pixels, invert, to_pixels, warp_image
 from ..heatmap import decode, peak_confidence, render_heatmaps
 from .learner import adapt_learner, get_preset
-from .stages import LossTerm, PoseLearner
+from .stages import CPUMixedPrecision, LossTerm, PoseLearner
 from ..losses.pseudo import PseudoTargets, Teacher, averaged_heatmaps, confidence_mask
 from ..losses.supervised import depth_loss, heatmap_loss
 from ..models.pose import domain_split
@@ -138,9 +138,9 @@ def oracle_learner(
 # %% ../../nbs/42_baselines.ipynb #b7f51f83
 def autocast_of(learn):
     "The autocast that the forward pass will run in, for passes before it"
-    if hasattr(learn,'mixed_precision'): return learn.mixed_precision.autocast
-    dev = torch.device(learn.dls.device or 'cpu').type
-    return torch.autocast(dev,torch.bfloat16,enabled=hasattr(learn,'cpu_mixed_precision'))
+    amp = next((cb for cb in learn.cbs if isinstance(cb,MixedPrecision)),None) # `learn.mixed_precision` may be the attribute of that name of a model of several processes
+    if amp is not None: return amp.autocast
+    return torch.autocast(torch.device(learn.dls.device or 'cpu').type,torch.bfloat16,enabled=any(isinstance(cb,CPUMixedPrecision) for cb in learn.cbs))
 
 @torch.no_grad()
 def swap_style(
