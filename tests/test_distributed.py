@@ -12,7 +12,7 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp('two')
     for kinks in (True, False): torch.save(two.trained(kinks), out/f'net_{kinks}.pt')
     p = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', two.__file__, str(out)],
-                       capture_output=True, text=True, timeout=300, env=dict(os.environ, OMP_NUM_THREADS='1'))
+                       capture_output=True, text=True, timeout=900, env=dict(os.environ, OMP_NUM_THREADS='1'))
     assert p.returncode == 0, p.stderr[-4000:]
     return out
 
