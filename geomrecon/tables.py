@@ -703,6 +703,9 @@ def _claim(out, text, bar, g, ok=None):
     value,holds = ('not measured yet','-') if g is None else (g if isinstance(g,str) else str(g) if isinstance(g,Gain) else f'{g:.1f}', good if isinstance(good,str) else 'yes' if good else 'no')
     out[text] = dict(measured=value,holds=holds,seeds='-' if not isinstance(g,Gain) else len(g.each))
 
+def _over_seeds(by): # Seed -> value; Student's interval over seeds
+    y = list(by.values()); return Gain(*_stats(y),*_t_interval(y),by) if y else None
+
 def expectations(
     runs, # From `load_runs`
     preset:str|None=None, # Preset; the usual one if None
@@ -722,11 +725,11 @@ def expectations(
         for bar,what,g in ((2,'overall','all'),(4,dict(fin='fingertips').get(ends,'head and wrists'),ends)):
             if full and ps and g: _claim(out,f'{bench}: the same +{bar} {what}, labels from the frame alone and every joint moved',bar,_try(paired_gain,full,ps,g))
     for bench in ((b,) if b else ('body-gap','hand')):
-        c = [r['confident']['wrong'] for r in find(bench,'pseudo>full') if r.get('confident')]; mean_of = lambda f: float(np.mean([f(x) for x in c])) if c else None
-        _claim(out,f'{bench}: at least 10% of the confident but wrong keypoints right after reconstruction',10,mean_of(lambda x: x['after']),lambda v: v>=10)
-        _claim(out,f'{bench}: 10 points more of them than after as many epochs without it',10,mean_of(lambda x: x['after']-x['after_without']),lambda v: v>=10)
-    bench = b or 'hand'; y = [{r['seed']:v for r in find(bench,m) if (v := label_figures(r).get('yield')) is not None} for m in ('pseudo','pseudo2d')]; y = [y[0][s]-y[1][s] for s in sorted(set(y[0])&set(y[1]))]
-    _claim(out,f'{bench}: integrated labels select more correct labels than M_2D alone (points of yield)',0,Gain(*_stats(y),*_t_interval(y),dict(enumerate(y))) if y else None,lambda g: 'by the mean alone' if not g.low>0 and g.mean>0 else g.mean>0)
+        c = {r['seed']:r['confident']['wrong'] for r in find(bench,'pseudo>full') if r.get('confident')}
+        _claim(out,f'{bench}: at least 10% of the confident but wrong keypoints right after reconstruction',10,_over_seeds({s:x['after'] for s,x in c.items()}))
+        _claim(out,f'{bench}: 10 points more of them than after as many epochs without it',10,_over_seeds({s:x['after']-x['after_without'] for s,x in c.items()}))
+    bench = b or 'hand'; y = [{r['seed']:v for r in find(bench,m) if (v := label_figures(r).get('yield')) is not None} for m in ('pseudo','pseudo2d')]
+    _claim(out,f'{bench}: integrated labels select more correct labels than M_2D alone (points of yield)',0,_over_seeds({s:y[0][s]-y[1][s] for s in sorted(set(y[0])&set(y[1]))}),lambda g: 'by the mean alone' if not g.low>0 and g.mean>0 else g.mean>0)
     return pd.DataFrame.from_dict(out,orient='index')
 
 # %% ../nbs/54_tables.ipynb #dd7b06db
