@@ -83,6 +83,7 @@ def _truth(target, skeleton):
 # %% ../nbs/55_evidence.ipynb #790cbeeb
 SHARED = ('source','bn','control','aligned') # No adaptation by a method
 OURS = dict(pseudo2d=dict(terms=('pseudo',),labels_3d=False), pseudo=dict(terms=('pseudo',)), full=dict(terms=('pseudo','rec')), heatmap=dict(terms=('pseudo','rec'),reconstruct='heatmaps'))
+OURS['full-twice'] = dict(terms=('pseudo','rec'),rounds=2) # One schedule of twice the length
 FURTHER = {'pseudo>pseudo':('pseudo',), 'pseudo>full':('pseudo','rec')} # Table 3c: further epochs of an adapted net, without and with reconstruction
 OTHERS = {**BASELINES,**CROSSMODAL}
 TUNED = dict(full=dict(label_views=3,rec_gate=.5),ccssl=dict(weight=3.),uniframe=dict(decay=.99),semihand=dict(keep=.8),dualnet=dict(agree=.04)) # Method -> options found on validation videos
@@ -219,7 +220,8 @@ def _control(st, s, bar):
 def _stylise(st, p, bar): cb = st.task.style(bar)[0]; cb.share,cb.alpha = p.style_share,tuple(p.style_alpha); return [cb]
 
 def _ours(st, s, bar, pose=None, terms=None):
-    how = dict(OURS.get(s.method,{})); terms = how.pop('terms',terms); t = _variant(st,s,**how); p = t.preset
+    how = dict(OURS.get(s.method,{})); terms,n = how.pop('terms',terms),how.pop('rounds',1); t = _variant(st,s,**how)
+    p = t.preset = get_preset(t.preset,adapt_epochs=n*t.preset.adapt_epochs,drops=tuple(n*d for d in t.preset.drops))
     cbs = _stylise(st,p,bar) if p.style_share else []; _seeded(t); cbs += [_watch(st),*_quality(st,p)]
     lim = st.task.limits() if p.labels_3d else None
     return *_train(adapt_learner(t.dls(True),pose or st.aligned.model.pose,p,terms,limits=lim,cbs=cbs),t,st,s,bar),'target'
@@ -247,7 +249,8 @@ def train_run(
     if s.method=='bn': return SimpleNamespace(model=st.task.batchnorm_only(st.aligned.model.pose)),0.,'target'
     if s.method=='control': return _control(st,s,bar)
     if s.method=='oracle': return _oracle(st,s,bar)
-    if s.method in FURTHER: return _ours(st,s,bar,_ours(st,replace(s,method='pseudo'),bar)[0].model.pose,FURTHER[s.method])
+    if s.method in FURTHER:
+        first,sec,_ = _ours(st,replace(s,method='pseudo'),bar); learn,more,domain = _ours(st,s,bar,first.model.pose,FURTHER[s.method]); return learn,sec+more,domain
     return (_ours if s.method in OURS else _other)(st,s,bar)
 
 # %% ../nbs/55_evidence.ipynb #2195ad6a
@@ -267,6 +270,7 @@ def video_counts(
 def _rounded(o, n=4): return {k:_rounded(v,n) for k,v in o.items()} if isinstance(o,dict) else [_rounded(v,n) for v in o] if isinstance(o,list) else round(o,n) if isinstance(o,float) else o
 
 # %% ../nbs/55_evidence.ipynb #ca6434df
+def _rounds(s): return 2 if s.method in FURTHER else OURS.get(s.method,{}).get('rounds',1)
 def _precision(learn): return next((n for t,n in ((MixedPrecision,'mixed'),(CPUMixedPrecision,'bfloat16')) if any(isinstance(cb,t) for cb in learn.cbs)),'float32')
 def _data(b): return {} if b.source is None else dict(data={k:getattr(b,k) for k in ('source','target','test')}) # What a bench of data sets is
 
@@ -287,7 +291,7 @@ def measure(
     look = lambda m,d,**kw: diagnose(m,st.task.frames,st.task.skeleton,domain=d,seed=0,rebuild=rebuild,**kw)
     sk = st.task.skeleton
     return _rounded(dict(preset=st.task.preset.name, bench=s.bench.name, method=s.method, changes=plain(dict(s.changes)), options=plain(s.options), seed=s.seed, seconds=round(seconds,1),
-        threads=torch.get_num_threads(), torch=torch.__version__.split('+')[0], machine=f'{os.cpu_count()} cores, {"GPU" if torch.cuda.is_available() else "no GPU"}', precision=_precision(st.aligned), steps=p.steps*p.adapt_epochs, **_data(s.bench),
+        threads=torch.get_num_threads(), torch=torch.__version__.split('+')[0], machine=f'{os.cpu_count()} cores, {"GPU" if torch.cuda.is_available() else "no GPU"}', precision=_precision(st.aligned), steps=p.steps*p.adapt_epochs*_rounds(s), **_data(s.bench),
         joints=list(sk.joints), groups={g:list(i) for g,i in sk.groups.items()}, test=test, errors=kinds, valid=None if st.valid is None else dict(pck=evaluate(learn.model,st.valid,domain)['pck']),
         epochs=cb('epoch_figures'), labels=labels, diagnosis=dict(before=look(st.aligned.model,'source'),after=look(learn.model,domain,teacher=teacher))))
 
@@ -433,7 +437,7 @@ def table_specs(
 
 # %% ../nbs/55_evidence.ipynb #377dc1c5
 def results(
-    table:str='all', # Which: 1, 2, 3a, 3b, 3c, 4, 5a, 5b, ablations; 3 or 5 for all of that number
+    table:str='all', # Which: 1, 2, 3a to 3d, 4, 5a, 5b, ablations; 3 or 5 for all of that number
     run:bool=False, # Train what is missing; several processes share the work
     search:bool=False, # The search of hyper-parameters instead of a table
     seeds:list=None, # Seeds; 0 1 2 if not given

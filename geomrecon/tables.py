@@ -391,6 +391,9 @@ _parts3 = (('uniframe','L_UniFrame'),('pseudo2d','labels by M_2D alone'),('pseud
            ('heatmap','+ L_heatmap: reconstruction from heatmaps'),('full','+ reconstruction'))
 _alone = (_row('hand','pseudo','labels from the frame alone',label_views=0),_row('hand','full','these + reconstruction of every joint',**_printed_form),_row('hand','full','integrated labels + reconstruction of every joint',rec_gate=None))
 _every = _row('body','full','ours, reconstruction moves every joint',rec_gate=None)
+_settled = (_row('hand','pseudo','integrated labels, once'),_row('hand','full','with reconstruction, once'),_row('hand','pseudo>pseudo','labels, then labels'),_row('hand','full-twice','with reconstruction, twice as long'),
+            _row('hand','pseudo>full','labels, then reconstruction'),_row('body-gap','pseudo>pseudo','labels, then labels'),_row('body-gap','pseudo>full','labels, then reconstruction'))
+_twice = f"Not in the paper. A round is that of the other tables; a second starts from the net of the first, with new W and G; the oracle has one. {_gap}"
 _others = lambda ms: [m for m in ms if m not in ('full','oracle')]
 _both = ('hand','body')
 _ends = lambda b: (_row(b,'source'),_row(b,'oracle')) # Between which a gap is closed
@@ -406,6 +409,8 @@ _specs = (
           kind='labels',paper=PAPER_3B,note=_frames),
     Table('3c','Keypoints that were confident after pseudo-labels alone, before and after reconstruction',tuple(_row(b,'pseudo>full') for b in ('body-gap','hand')),
           {'body-gap':('all',),'hand':('all',)},kind='confident',note=_sure),
+    Table('3d','Twice the steps: reconstruction never, throughout, or once labels alone have settled',_settled+_ends('hand'),{'hand':_fingers,'body-gap':('all','all_no_head','head+wrist')},
+          tuple((_settled[i],_settled[j]) for i,j in ((1,0),(3,2),(4,2),(4,3),(6,5))),note=_twice),
     Table('4','Distance of the two frames of a pair',_stride_rows+_ends('body-long'),{'body-long':('all','all_no_head')},tuple((_stride_rows[2],r) for i,r in enumerate(_stride_rows) if i!=2),
           _stride_rows[2],paper=PAPER_4,note=_counts),
     Table('5a','Temporal consistency for methods that see single frames',tuple(_row(b,m) for b in _both for m in ('source',*_temporal,'oracle')),dict(hand=('all',),body=('all','all_no_head')),
@@ -418,7 +423,7 @@ TABLES = {t.name:t for t in _specs}
 
 # %% ../nbs/54_tables.ipynb #1000076c
 def on_bench(
-    table, # '1', '3' (for 3a, 3b and 3c), 'ablations', 'all', or a `Table`
+    table, # '1', '3' (for 3a to 3d), 'ablations', 'all', or a `Table`
     bench:str|None=None, # Takes the place of every bench; '': the table's own; None: as `GEOMRECON_BENCH` says
 )->list: # of `Table`
     "The tables of that name on one bench, such as one of real data sets; raises `ConfigError`"
@@ -703,6 +708,10 @@ def _claim(out, text, bar, g, ok=None):
     value,holds = ('not measured yet','-') if g is None else (g if isinstance(g,str) else str(g) if isinstance(g,Gain) else f'{g:.1f}', good if isinstance(good,str) else 'yes' if good else 'no')
     out[text] = dict(measured=value,holds=holds,seeds='-' if not isinstance(g,Gain) else len(g.each))
 
+def _ends_of(runs, bench): # What end points are called, and their group, in the joints of a bench
+    has = next((r['groups'] for r in runs if r['bench']==bench),{})
+    return ('fingertips','fin') if 'fin' in has else ('head and wrists','head+wrist') if {'head','wrist'}<=set(has) else ('end points',None)
+
 def _over_seeds(by): # Seed -> value; Student's interval over seeds
     y = list(by.values()); return Gain(*_stats(y),*_t_interval(y),by) if y else None
 
@@ -728,6 +737,9 @@ def expectations(
         c = {r['seed']:r['confident']['wrong'] for r in find(bench,'pseudo>full') if r.get('confident')}
         _claim(out,f'{bench}: at least 10% of the confident but wrong keypoints right after reconstruction',10,_over_seeds({s:x['after'] for s,x in c.items()}))
         _claim(out,f'{bench}: 10 points more of them than after as many epochs without it',10,_over_seeds({s:x['after']-x['after_without'] for s,x in c.items()}))
+        for bar,what,g in ((2,'overall','all'),(4,*_ends_of(runs,bench))):
+            both = [find(bench,m) for m in ('pseudo>full','pseudo>pseudo')]
+            if all(both) and g: _claim(out,f'{bench}: the same +{bar} {what}, once labels alone have settled, at equal steps',bar,_try(paired_gain,*both,g))
     bench = b or 'hand'; y = [{r['seed']:v for r in find(bench,m) if (v := label_figures(r).get('yield')) is not None} for m in ('pseudo','pseudo2d')]
     _claim(out,f'{bench}: integrated labels select more correct labels than M_2D alone (points of yield)',0,_over_seeds({s:y[0][s]-y[1][s] for s in sorted(set(y[0])&set(y[1]))}),lambda g: 'by the mean alone' if not g.low>0 and g.mean>0 else g.mean>0)
     return pd.DataFrame.from_dict(out,orient='index')
