@@ -83,7 +83,7 @@ def _truth(target, skeleton):
 # %% ../nbs/55_evidence.ipynb #790cbeeb
 SHARED = ('source','bn','control','aligned') # No adaptation by a method
 OURS = dict(pseudo2d=dict(terms=('pseudo',),labels_3d=False), pseudo=dict(terms=('pseudo',)), full=dict(terms=('pseudo','rec')), heatmap=dict(terms=('pseudo','rec'),reconstruct='heatmaps'))
-OURS['full-twice'] = dict(terms=('pseudo','rec'),rounds=2) # One schedule of twice the length
+OURS.update({f'{m}-twice':dict(OURS[m],rounds=2) for m in ('pseudo','full')}) # One schedule of twice the length
 FURTHER = {'pseudo>pseudo':('pseudo',), 'pseudo>full':('pseudo','rec')} # Table 3c: further epochs of an adapted net, without and with reconstruction
 OTHERS = {**BASELINES,**CROSSMODAL}
 TUNED = dict(full=dict(label_views=3,rec_gate=.5),ccssl=dict(weight=3.),uniframe=dict(decay=.99),semihand=dict(keep=.8),dualnet=dict(agree=.04)) # Method -> options found on validation videos

@@ -440,7 +440,7 @@ _methods = dict(source=('source only','#9aa3ad'), control=('source only, same ti
                 ccssl=('CC-SSL','#a8c93a'), regda=('RegDA','#c07fb8'), uniframe=('UniFrame','#8a6fc2'), semihand=('after SemiHand','#c9a0a0'), dualnet=('after DualNet','#a08060'),
                 pseudo2d=('2D pseudo-labels','#93bfe8'), heatmap=('reconstruction from heatmaps','#f0ad7f'), oracle=('oracle: target labels','#3b4452'))
 _methods.update({'regda+temporal':('RegDA + temporal','#a3569a'), 'uniframe+temporal':('UniFrame + temporal','#6348a0'),
-                 'pseudo>pseudo':('further epochs without reconstruction','#4a90d9'), 'pseudo>full':('further epochs with reconstruction','#e2603a'), 'full-twice':('reconstruction, twice as long','#b5482a')})
+                 'pseudo>pseudo':('further epochs without reconstruction','#4a90d9'), 'pseudo>full':('further epochs with reconstruction','#e2603a'), 'pseudo-twice':('pseudo-labels, twice as long','#2f6f9f'), 'full-twice':('reconstruction, twice as long','#b5482a')})
 def method_name(
     m:str, # 'source', 'pseudo', 'full', 'uniframe', ..., or another
 )->str:

@@ -217,11 +217,11 @@ def _paired(metric, group, n, seed, *lists):
     "Seeds, figures (methods, S), draws (methods, n, S) or None, counts of drawn seeds (n,S), seeds left out, how"
     common,rs,left = _by_seed(*lists); names = [r[0]['method'] if r else 'none' for r in lists]
     if not common: raise DataError(f'runs of {" and ".join(names)}', 'no seed in common', 'runs of the same seeds')
-    shapes = {np.shape(r['test']['hits']) for x in rs for r in x}
+    n_seeds = f"{len(common)} seed{'s'*(len(common)>1)}"; shapes = {np.shape(r['test']['hits']) for x in rs for r in x}
     if len(shapes)>1: raise DataError(f'runs of {" and ".join(names)}', f'counts of {sorted(shapes)} videos and joints', 'the same test videos')
     W,C = _draws(len(common),next(iter(shapes))[0],n,seed); x = np.array([[_value(r,metric,group) for r in q] for q in rs])
-    if metric!='pck': return common,x,None,C,left,f"{len(common)} seeds (Student's t: counts of videos are kept for PCK alone)"
-    return common,x,np.stack([np.stack([_pck_draws(r,group,W) for r in q],-1) for q in rs]),C,left,f'{len(common)} seeds and {len(W[0])} test videos'
+    if metric!='pck': return common,x,None,C,left,f"{n_seeds} (Student's t: counts of videos are kept for PCK alone)"
+    return common,x,np.stack([np.stack([_pck_draws(r,group,W) for r in q],-1) for q in rs]),C,left,f'{n_seeds} and {len(W[0])} test videos'
 
 def paired_gain(
     runs_a, # Runs of one method, from `find_runs`
@@ -391,7 +391,7 @@ _parts3 = (('uniframe','L_UniFrame'),('pseudo2d','labels by M_2D alone'),('pseud
            ('heatmap','+ L_heatmap: reconstruction from heatmaps'),('full','+ reconstruction'))
 _alone = (_row('hand','pseudo','labels from the frame alone',label_views=0),_row('hand','full','these + reconstruction of every joint',**_printed_form),_row('hand','full','integrated labels + reconstruction of every joint',rec_gate=None))
 _every = _row('body','full','ours, reconstruction moves every joint',rec_gate=None)
-_settled = (_row('hand','pseudo','integrated labels, once'),_row('hand','full','with reconstruction, once'),_row('hand','pseudo>pseudo','labels, then labels'),_row('hand','full-twice','with reconstruction, twice as long'),
+_settled = (_row('hand','pseudo','integrated labels, once'),_row('hand','full','with reconstruction, once'),_row('hand','pseudo>pseudo','labels, then labels'),_row('hand','pseudo-twice','labels alone, twice as long'),_row('hand','full-twice','with reconstruction, twice as long'),
             _row('hand','pseudo>full','labels, then reconstruction'),_row('body-gap','pseudo>pseudo','labels, then labels'),_row('body-gap','pseudo>full','labels, then reconstruction'))
 _twice = f"Not in the paper. A round is that of the other tables; a second starts from the net of the first, with new W and G; the oracle has one. {_gap}"
 _others = lambda ms: [m for m in ms if m not in ('full','oracle')]
@@ -410,7 +410,7 @@ _specs = (
     Table('3c','Keypoints that were confident after pseudo-labels alone, before and after reconstruction',tuple(_row(b,'pseudo>full') for b in ('body-gap','hand')),
           {'body-gap':('all',),'hand':('all',)},kind='confident',note=_sure),
     Table('3d','Twice the steps: reconstruction never, throughout, or once labels alone have settled',_settled+_ends('hand'),{'hand':_fingers,'body-gap':('all','all_no_head','head+wrist')},
-          tuple((_settled[i],_settled[j]) for i,j in ((1,0),(3,2),(4,2),(4,3),(6,5))),note=_twice),
+          tuple((_settled[i],_settled[j]) for i,j in ((1,0),(4,3),(4,2),(5,2),(5,4),(7,6))),note=_twice),
     Table('4','Distance of the two frames of a pair',_stride_rows+_ends('body-long'),{'body-long':('all','all_no_head')},tuple((_stride_rows[2],r) for i,r in enumerate(_stride_rows) if i!=2),
           _stride_rows[2],paper=PAPER_4,note=_counts),
     Table('5a','Temporal consistency for methods that see single frames',tuple(_row(b,m) for b in _both for m in ('source',*_temporal,'oracle')),dict(hand=('all',),body=('all','all_no_head')),
