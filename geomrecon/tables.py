@@ -737,9 +737,10 @@ def expectations(
         c = {r['seed']:r['confident']['wrong'] for r in find(bench,'pseudo>full') if r.get('confident')}
         _claim(out,f'{bench}: at least 10% of the confident but wrong keypoints right after reconstruction',10,_over_seeds({s:x['after'] for s,x in c.items()}))
         _claim(out,f'{bench}: 10 points more of them than after as many epochs without it',10,_over_seeds({s:x['after']-x['after_without'] for s,x in c.items()}))
-        for bar,what,g in ((2,'overall','all'),(4,*_ends_of(runs,bench))):
-            both = [find(bench,m) for m in ('pseudo>full','pseudo>pseudo')]
-            if all(both) and g: _claim(out,f'{bench}: the same +{bar} {what}, once labels alone have settled, at equal steps',bar,_try(paired_gain,*both,g))
+        for ms,when in ((('pseudo>full','pseudo>pseudo'),'once labels alone have settled, at equal steps'),(('full-twice','pseudo-twice'),'in one schedule of twice the length')):
+            both = [find(bench,m) for m in ms]
+            for bar,what,g in ((2,'overall','all'),(4,*_ends_of(runs,bench))):
+                if all(both) and g: _claim(out,f'{bench}: the same +{bar} {what}, {when}',bar,_try(paired_gain,*both,g))
     bench = b or 'hand'; y = [{r['seed']:v for r in find(bench,m) if (v := label_figures(r).get('yield')) is not None} for m in ('pseudo','pseudo2d')]
     _claim(out,f'{bench}: integrated labels select more correct labels than M_2D alone (points of yield)',0,_over_seeds({s:y[0][s]-y[1][s] for s in sorted(set(y[0])&set(y[1]))}),lambda g: 'by the mean alone' if not g.low>0 and g.mean>0 else g.mean>0)
     return pd.DataFrame.from_dict(out,orient='index')
