@@ -65,6 +65,10 @@ def smooth(model):
             if isinstance(c, nn.ReLU): setattr(m, n, nn.Softplus(5.))
     return model
 
+def smoothed(learn):
+    smooth(learn.model); [smooth(v) for cb in learn.cbs for v in vars(cb).values() if isinstance(v, nn.Module)]
+    return learn
+
 def source(seed=0, n=500): return PuppetImages(HAND21, n, 48, 'synthetic', seed=seed)
 
 def video(): return PuppetVideos(HAND21, 2, 24, 48, 'real', seed=0)
@@ -88,20 +92,18 @@ def learner(folder, kind, steps=1, preset=P, aug=STILL, kinks=True):
     pose = build_pose(HAND21, preset); pose.load_state_dict(torch.load(Path(folder)/f'net_{kinks}.pt')); torch.manual_seed(1)
     if kind == 'pretrain': l = pose_learner(data(False, steps, aug), preset, pose, restyle=lambda x: .1+.8*x.flip(1))
     else: l = adapt_learner(data(True, steps, aug), pose, preset, terms=('pseudo', 'rec'))
-    if not kinks: smooth(l.model); [smooth(v) for cb in l.cbs for v in vars(cb).values() if isinstance(v, nn.Module)]
-    return l
+    return l if kinks else smoothed(l)
 
 METHODS = dict(regda={}, ccssl=dict(n_views=0, rounds=1), uniframe=dict(style_prob=0., sure=.1), semihand={}, dualnet=dict(start=0.), temporal={}, oracle={})
 SAME_DRAWS = [m for m in METHODS if m != 'uniframe']  # It draws views and patches of its own, in every process others
 
-def comparison(folder, name, kinks=False):
+def comparison(folder, name):
     "Learner of a comparison method, or of a control"
-    pose = build_pose(HAND21, P); pose.load_state_dict(torch.load(Path(folder)/f'net_{kinks}.pt')); torch.manual_seed(1); b = {**BASELINES, **CROSSMODAL}.get(name)
+    pose = build_pose(HAND21, P); pose.load_state_dict(torch.load(Path(folder)/'net_False.pt')); torch.manual_seed(1); b = {**BASELINES, **CROSSMODAL}.get(name)
     dls = data(True, 2, **(b.loaders if b else dict(stride=(1, 1)) if name == 'temporal' else {}))
     if b: l = b.build(dls, pose, P, **METHODS[name])
     else: l = adapt_learner(dls, pose, P, (), cbs=[TemporalConsistency(1.) if name == 'temporal' else TargetLabels(video())])
-    if not kinks: smooth(l.model); [smooth(v) for cb in l.cbs for v in vars(cb).values() if isinstance(v, nn.Module)]
-    return l
+    return smoothed(l)
 
 def method_step(folder, name):
     "Batch, loss and gradients of the first of two steps of a comparison method, and its weights after both"
