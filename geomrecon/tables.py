@@ -376,8 +376,7 @@ _abl_rows = tuple(_row('hand','full',t,**_printed_form,**ch) for t,ch in _ablati
 # %% ../nbs/54_tables.ipynb #f416dd98
 _no_head = "The paper's All is computed in two ways: its baselines leave the head out, its own row has it in (83.7 with, 83.05 without). Both are shown here for every method."
 _ours = 'Rendered benches of this package; absolute figures cannot be compared with those on real data sets.'
-_frames = """Truth of the training frames is read for this table alone. The yield is the share of all visible joints that have a correct label: selected times correct.
-A method without labels of this kind has none to show.""".replace('\n',' ')
+_frames = 'Truth of the training frames is read for this table alone. The yield is the share of all visible joints that have a correct label: selected times correct.'
 _paired_frames = f'{_ours} A row with the temporal term sees pairs of consecutive frames, the row without it pairs 5 to 15 frames apart: its target batches hold fewer different pictures, and the difference is that of both.'
 _gap = '`body-gap` annotates its target by another convention than its source.'
 _sure = f"""The paper's Table 3 (c) is a picture: its text says that head, shoulder and hip improve on the training set of Human3.6M and that other keypoints hardly change.
