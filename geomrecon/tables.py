@@ -997,7 +997,9 @@ def provenance(
     "Command, seeds, hardware and time of the runs of a table, read from them"
     preset = usual_preset(preset); ts = get_tables(table); mine = {run_key(r):r for t in ts for row in t.rows for r in row.runs(runs,preset)}.values(); cmd = ' ; '.join(_command(t,preset) for t in ts)
     if not mine: return f'command: {cmd}\nno run yet'
-    say = lambda k: ', '.join(sorted({str(r[k]) for r in mine if r.get(k) is not None})) or 'not said'
+    def say(k):
+        found = [str(r[k]) for r in mine if r.get(k) is not None]; part = f' ({len(found)} of {len(mine)} runs say)' if len(found)<len(mine) else ''
+        return ', '.join(sorted(set(found)))+part if found else 'not said'
     seeds,hours = ', '.join(map(str,sorted({r['seed'] for r in mine}))),_time(sum(r['seconds'] for r in mine))
     return (f"command: {cmd}\npreset {preset}; seeds {seeds}; {len(mine)} runs, {hours} of training in all\n"
             f"hardware: {say('machine')}; threads {say('threads')}; torch {say('torch')}; precision {say('precision')}; steps of adaptation {say('steps')}")+_again(mine)
