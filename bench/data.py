@@ -4,9 +4,9 @@ The plain loop does the least that any loader must: imread, slice the box, resiz
 import argparse, os, subprocess, sys, tempfile, time
 from pathlib import Path
 import cv2, numpy as np, torch
-from geomrecon.data.puppet import PuppetImages
-from geomrecon.data.samples import PoseFiles
-from geomrecon.skeleton import HAND21
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.readers.pose_files import PoseFiles
+from geomrecon.core.skeleton import HAND21
 
 TARGET, RATIO, MEMORY_MB = 600, .8, 1000
 
@@ -60,9 +60,9 @@ def reading(a):
 
 INDEX = '''
 import resource, numpy as np, time
-from geomrecon.data.samples import PoseFiles
-from geomrecon.skeleton import get_skeleton
-from geomrecon.geometry import crop_matrix
+from geomrecon.readers.pose_files import PoseFiles
+from geomrecon.core.skeleton import get_skeleton
+from geomrecon.core.geometry import crop_matrix
 rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10
 n, sk, before, t = {n}, get_skeleton({skeleton!r}), rss(), time.time()
 class Big(PoseFiles):

@@ -1,7 +1,8 @@
 """Rendering speed of the puppets on one core (CPU time), against the target of 500 images of 64 px per second."""
 import argparse, time
 import torch
-from geomrecon.data.puppet import PuppetImages, STYLES
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.style import STYLES
 
 TARGET = 500
 

@@ -9,7 +9,7 @@ from geomrecon.models.generator import Generator
 from geomrecon.models.perceptual import PerceptualLoss
 from geomrecon.models.pose import PoseNet
 from geomrecon.models.warp import WarpEstimator
-from geomrecon.skeleton import get_skeleton
+from geomrecon.core.skeleton import get_skeleton
 
 def measure(f, reps):
     times = []

@@ -15,13 +15,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 import straightforward as plain
-from geomrecon.data.core import TensorPoses, cutout, photometric, random_affine
+from geomrecon.data.augment import TensorPoses, cutout, photometric, random_affine
 from geomrecon.data.pairs import pose_dls
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.geometry import apply_affine, from_pixels, lift, to_25d, to_pixels, warp_image
-from geomrecon.heatmap import decode, decode_depth, render_heatmaps
-from geomrecon.learn.learner import adapt_learner, build_pose, get_preset, pose_learner, source_limits
-from geomrecon.learn.stages import CPUMixedPrecision, cpu_bf16
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.core.geometry import apply_affine, from_pixels, lift, to_25d, to_pixels, warp_image
+from geomrecon.core.heatmap import decode, decode_depth, render_heatmaps
+from geomrecon.learn.learner import adapt_learner, build_pose, pose_learner, source_limits
+from geomrecon.learn.presets import get_preset
+from geomrecon.learn.speed import CPUMixedPrecision, cpu_bf16
 from geomrecon.losses.align import FeatureTap, jitter
 from geomrecon.losses.kinematics import correct_pose
 from geomrecon.losses.pseudo import pose_loss, pseudo_labels
@@ -29,8 +31,9 @@ from geomrecon.losses.supervised import depth_loss
 from geomrecon.models.bones import bone_maps, bone_transforms, px64
 from geomrecon.models.memory import LiveBytes, SavedBytes
 from geomrecon.models.pose import domain_split
-from geomrecon.models.style import ConvEncoder, StyleNet, Stylise, VGGEncoder, style_stats
-from geomrecon.skeleton import get_skeleton
+from geomrecon.models.style import ConvEncoder, StyleNet, VGGEncoder
+from geomrecon.models.stylise import Stylise, style_stats
+from geomrecon.core.skeleton import get_skeleton
 
 GB = 2**30
 RANDOM = Path(tempfile.gettempdir())/f'random_vgg19_{os.getpid()}.pth'   # Weights of the right shape, for timing alone

@@ -3,8 +3,10 @@ Each seed is one `geomrecon demo`: source, style and alignment, integrated pseud
 import argparse, json, os, platform
 from pathlib import Path
 import torch
-from geomrecon.commands import demo
-from geomrecon.report import merge_seeds, format_seed_table, read_results, write_atomic
+from geomrecon.use.demo import demo
+from geomrecon.use.seeds import merge_seeds, format_seed_table
+from geomrecon.use.results_file import read_results
+from geomrecon.core.files import write_atomic
 
 ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 ap.add_argument('--out', type=Path, default=Path('runs/benchmark')); ap.add_argument('--seeds', type=int, nargs='+', default=[0,1,2])

@@ -4,9 +4,10 @@ and movements are neither those of training nor those of the test. Settings of `
 import argparse, json
 from pathlib import Path
 import torch
-from geomrecon.commands import benchmark
-from geomrecon.data.puppet import PuppetVideos
-from geomrecon.runs import evaluate, read_preset, row_of
+from geomrecon.use.ladder import benchmark
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.use.measure import evaluate, row_of
+from geomrecon.learn.presets import read_preset
 
 ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 ap.add_argument('--out', type=Path, default=Path('runs/choose')); ap.add_argument('--stage', default='source', choices=('source','control','aligned','pseudo','full'))

@@ -3,8 +3,10 @@ Each run is one `geomrecon adapt` with its controls; labels of the development f
 import argparse, json, os, platform
 from pathlib import Path
 import torch
-from geomrecon.commands import adapt
-from geomrecon.report import merge_seeds, format_seed_table, read_results, write_atomic
+from geomrecon.use.adapt import adapt
+from geomrecon.use.seeds import merge_seeds, format_seed_table
+from geomrecon.use.results_file import read_results
+from geomrecon.core.files import write_atomic
 
 ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 ap.add_argument('--data', type=Path, default=Path('../shared/data/openfield')); ap.add_argument('--out', type=Path, default=Path('runs/openfield-seeds'))

@@ -3,7 +3,7 @@ import json, pickle, struct
 from io import BytesIO
 from pathlib import Path
 import cv2, numpy as np
-from geomrecon.data.puppet import PuppetVideos
+from geomrecon.puppet.videos import PuppetVideos
 
 DOT = 10 # joint (right wrist) that carries a bright dot on a black disc
 H36M_CAMERAS = {1:'54138969', 2:'55011271', 3:'58860488', 4:'60457274'} # cam_idx -> serial

@@ -2,7 +2,8 @@
 import functools, json, pickle
 from pathlib import Path
 import cv2, numpy as np
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
 
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 96, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 

@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 import cv2, numpy as np, pandas as pd
 from PIL import Image
-from geomrecon.data.media import write_video
+from geomrecon.data.video import write_video
 
 JOINTS = ['snout', 'leftear', 'rightear', 'tailbase']
 BONES = [[4, 1], [1, 2], [1, 3]]

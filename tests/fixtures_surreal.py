@@ -3,8 +3,9 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 import av, cv2, numpy as np, scipy.io
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.skeleton import BODY16
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.core.skeleton import BODY16
 
 LIMBS = (('pelvis','spine1',46),('spine1','spine3',52),('spine3','neck',44),('neck','head',30),('r_collar','r_shoulder',34),('l_collar','l_shoulder',34),
          ('neck','r_collar',38),('neck','l_collar',38),('pelvis','r_hip',44),('pelvis','l_hip',44),('r_hip','r_knee',42),('l_hip','l_knee',42),('r_knee','r_ankle',32),

@@ -5,7 +5,7 @@ seldom get past a parser, values changed *inside* JSON, pickle, NumPy, MATLAB an
 import io, json, math, pickle, shutil, tempfile, warnings
 from pathlib import Path
 import numpy as np, torch
-from geomrecon.errors import GeomReconError
+from geomrecon.core.errors import GeomReconError
 
 ODD = [float('nan'), float('inf'), -1e30, 1e12, -1, 0, '', 'seven', None, [], {}, [[]], True, 2**70, 0.5]
 

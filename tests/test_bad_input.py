@@ -1,13 +1,17 @@
 "Bad input ends in one typed error that names what is wrong, and work done before it is kept."
 import numpy as np, pytest, torch
-from geomrecon.cli import main
-from geomrecon.data.own import VideoFrames, LabelledFrames, read_dlc_csv, write_dlc_csv, write_video
+from geomrecon.use.cli import main
+from geomrecon.data.frames import VideoFrames
+from geomrecon.readers.labelled_frames import LabelledFrames
+from geomrecon.readers.label_csv import read_dlc_csv, write_dlc_csv
+from geomrecon.data.video import write_video
 from geomrecon.data.pairs import FramePairs, pose_dls
-from geomrecon.data.core import TensorPoses
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.errors import CheckpointError, DataError, GeomReconError, LabelError, MediaError, NonFiniteLossError
+from geomrecon.data.augment import TensorPoses
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.core.errors import CheckpointError, DataError, GeomReconError, LabelError, MediaError, NonFiniteLossError
 from geomrecon.learn.learner import pose_learner
-from geomrecon.skeleton import HAND21, MOUSE4
+from geomrecon.core.skeleton import HAND21, MOUSE4
 from test_one_step import MINI
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def test_fewer_frames_than_the_stride(clip):
     with pytest.raises(DataError, match='12 frames'): FramePairs(fs, (20,30))
 
 def test_non_finite_loss_names_the_term_and_keeps_the_checkpoint(tmp_path):
-    from geomrecon.learn.stages import Checkpoint, load_checkpoint
+    from geomrecon.learn.checkpoint import Checkpoint, load_checkpoint
     from fastai.callback.core import Callback
     class Poison(Callback):
         def before_batch(self):

@@ -2,12 +2,18 @@
 import numpy as np, pytest, torch
 from torch import nn
 from geomrecon.data.pairs import pose_dls
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.learn.baselines import BASELINES, TargetLabels, TemporalConsistency, oracle_learner
-from geomrecon.learn.learner import adapt_learner, build_pose, get_preset
-from geomrecon.learn.stages import Checkpoint, LossHistory
-from geomrecon.models.style import ConvEncoder, StyleNet, Stylise, style_stats
-from geomrecon.skeleton import MOUSE4
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.methods.method import BASELINES
+from geomrecon.methods.oracle import TargetLabels, oracle_learner
+from geomrecon.methods.temporal import TemporalConsistency
+from geomrecon.learn.learner import adapt_learner, build_pose
+from geomrecon.learn.presets import get_preset
+from geomrecon.learn.checkpoint import Checkpoint
+from geomrecon.learn.terms import LossHistory
+from geomrecon.models.style import ConvEncoder, StyleNet
+from geomrecon.models.stylise import Stylise, style_stats
+from geomrecon.core.skeleton import MOUSE4
 from test_no_sync import LAPACK, OPS, HostTalk, Leave, Watch, device
 from test_target_labels import Guarded
 

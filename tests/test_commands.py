@@ -1,11 +1,13 @@
 "The commands, end to end, as a user types them."
 import json, subprocess, sys
 import numpy as np, pytest
-from geomrecon.cli import main
-from geomrecon.data.own import read_coco, read_dlc_csv, video_info, write_video
-from geomrecon.data.puppet import PuppetVideos
-from geomrecon.report import read_results
-from geomrecon.skeleton import MOUSE4
+from geomrecon.use.cli import main
+from geomrecon.readers.label_coco import read_coco
+from geomrecon.readers.label_csv import read_dlc_csv
+from geomrecon.data.video import video_info, write_video
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.use.results_file import read_results
+from geomrecon.core.skeleton import MOUSE4
 from test_one_step import MINI
 
 @pytest.fixture(scope='module')
@@ -13,7 +15,7 @@ def run(tmp_path_factory):
     d = tmp_path_factory.mktemp('run')
     b = PuppetVideos(MOUSE4, 1, 30, 96, 'real', seed=0, split='test').batch(np.arange(30))
     write_video(d/'m.mp4', (x.permute(1,2,0).numpy() for x in b['image']), 15)
-    from geomrecon.learn.learner import PRESETS
+    from geomrecon.learn.presets import PRESETS
     from dataclasses import replace
     PRESETS['mini'] = replace(MINI, name='mini', steps=2, epochs=1, adapt_epochs=1)
     assert main(['adapt','--skeleton','mouse','--target',str(d/'m.mp4'),'--crop','whole','--out',str(d/'out'),'--preset','mini','--pool','32','--no-bar']) == 0
@@ -39,9 +41,9 @@ def test_report_is_one_file(run):
 def labelled(run):
     "Labelled images in COCO's format, with names of their own"
     import cv2
-    from geomrecon.data.labels import write_coco
-    from geomrecon.data.puppet import PuppetImages
-    from geomrecon.geometry import to_pixels
+    from geomrecon.readers.label_coco import write_coco
+    from geomrecon.puppet.images import PuppetImages
+    from geomrecon.core.geometry import to_pixels
     d = run/'lab'; d.mkdir(); b = PuppetImages(MOUSE4, 24, 64, 'synthetic', seed=0).batch(range(24))
     for i, x in enumerate(b['image']): cv2.imwrite(str(d/f'{i}.png'), x.permute(1,2,0).numpy()[..., ::-1])
     write_coco(d/'labels.json', [f'{i}.png' for i in range(24)], to_pixels(b['keypoints'], 64).numpy(), MOUSE4, (64, 64))

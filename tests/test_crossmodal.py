@@ -2,12 +2,15 @@
 import numpy as np, pytest, torch
 from fastai.callback.core import Callback
 from geomrecon.data.pairs import pose_dls
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.errors import DataError
-from geomrecon.learn.crossmodal import CROSSMODAL
-from geomrecon.learn.learner import build_pose, get_preset, source_limits
-from geomrecon.learn.stages import Checkpoint, LabelQuality, load_checkpoint
-from geomrecon.skeleton import HAND21
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.core.errors import DataError
+from geomrecon.methods.dualnet import CROSSMODAL
+from geomrecon.learn.learner import build_pose, source_limits
+from geomrecon.learn.presets import get_preset
+from geomrecon.learn.checkpoint import Checkpoint, load_checkpoint
+from geomrecon.learn.terms import LabelQuality
+from geomrecon.core.skeleton import HAND21
 from test_no_sync import LAPACK, OPS, Leave, Watch, fan
 from test_target_labels import Guarded
 

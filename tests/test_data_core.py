@@ -4,13 +4,15 @@ from pathlib import Path
 import cv2, numpy as np, pytest, torch
 from fixtures_hands import write_h3d, write_mvhand, write_rhd
 from fixtures_h36m import write_3dpw
-from geomrecon.data.bodies import ThreeDPW
-from geomrecon.data.files import load_npz, safe_loads
-from geomrecon.data.hands import H3D, MVHand, RHD
+from geomrecon.readers.threedpw import ThreeDPW
+from geomrecon.core.files import load_npz, safe_loads
+from geomrecon.readers.h3d import H3D
+from geomrecon.readers.mvhand import MVHand
+from geomrecon.readers.rhd import RHD
 from geomrecon.data.pairs import pose_dls
-from geomrecon.data.samples import PoseFiles
-from geomrecon.errors import GeomReconError, LabelError, MediaError
-from geomrecon.skeleton import HAND21
+from geomrecon.readers.pose_files import PoseFiles
+from geomrecon.core.errors import GeomReconError, LabelError, MediaError
+from geomrecon.core.skeleton import HAND21
 
 @pytest.fixture(scope='module')
 def rhd(tmp_path_factory):

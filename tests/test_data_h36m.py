@@ -4,9 +4,13 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from fixtures_h36m import (DOT, H36M_LENS, lens, pinhole, python2_pickle, to_h36m, write_3dpw, write_h36m, write_h36m_crops, write_h36m_mmpose)
 from fuzz import fuzz, read_all
-from geomrecon.data.bodies import Human36M, ThreeDPW, camera_frame, crop_corner, draw_test, lens_project
+from geomrecon.readers.h36m import Human36M
+from geomrecon.readers.threedpw import ThreeDPW
+from geomrecon.readers.h36m_json import camera_frame
+from geomrecon.readers.h36m_crops import crop_corner
+from geomrecon.readers.h36m_cameras import draw_test, lens_project
 from geomrecon.data.pairs import FramePairs
-from geomrecon.errors import ConfigError, DataError, LabelError, MediaError
+from geomrecon.core.errors import ConfigError, DataError, LabelError, MediaError
 
 def at(truth, m): return {k: v[m] for k, v in truth.items()}
 def to_px(kp, size=256): return ((np.asarray(kp)+1)*size-1)/2

@@ -5,10 +5,13 @@ import numpy as np, pytest, torch
 from fixtures_hands import FREIHAND_VERSIONS, MVHAND_SEQS, write_freihand, write_h3d, write_mvhand, write_rhd
 from fuzz import fuzz, read_all
 from geomrecon.data import hands as H
-from geomrecon.data.hands import H3D, MVHand, RHD, FreiHAND
+from geomrecon.readers.h3d import H3D
+from geomrecon.readers.mvhand import MVHand
+from geomrecon.readers.rhd import RHD
+from geomrecon.readers.freihand import FreiHAND
 from geomrecon.data.pairs import FramePairs
-from geomrecon.errors import ConfigError, DataError, GeomReconError, LabelError, MediaError
-from geomrecon.geometry import project
+from geomrecon.core.errors import ConfigError, DataError, GeomReconError, LabelError, MediaError
+from geomrecon.core.geometry import project
 
 DOT = 9
 

@@ -5,12 +5,22 @@ import h5py, numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 from fixtures_own import BONES, JOINTS, clip_frames, coco_dict, plain, table, three, write_clips, write_coco_tree, write_dlc_tree, write_images, write_lightning_tree
 from fuzz import fuzz, read_all
-from geomrecon.data.labels import Remapped, match_joints, named_skeleton, read_coco, read_dlc_csv, read_dlc_h5, read_labels, read_lightning_csv, write_coco, write_dlc_csv, write_dlc_h5
-from geomrecon.data.media import VideoReader, read_video
-from geomrecon.data.own import CocoPoses, CropFile, DlcPoses, LabelledFrames, VideoFrames, check_boxes, list_media, read_boxes, write_video
+from geomrecon.readers.remapped import Remapped
+from geomrecon.readers.joint_names import match_joints, named_skeleton
+from geomrecon.readers.label_coco import read_coco, read_labels, write_coco
+from geomrecon.readers.label_csv import read_dlc_csv, read_lightning_csv, write_dlc_csv
+from geomrecon.readers.label_h5 import read_dlc_h5, write_dlc_h5
+from geomrecon.data.video import VideoReader, read_video
+from geomrecon.readers.labelled_images import CocoPoses, DlcPoses
+from geomrecon.data.crop_store import CropFile
+from geomrecon.readers.labelled_frames import LabelledFrames
+from geomrecon.data.frames import VideoFrames
+from geomrecon.data.motion import check_boxes, read_boxes
+from geomrecon.data.media import list_media
+from geomrecon.data.video import write_video
 from geomrecon.data.pairs import FramePairs, pose_dls
-from geomrecon.errors import ConfigError, DataError, GeomReconError, LabelError, MediaError, SkeletonError
-from geomrecon.skeleton import MOUSE4
+from geomrecon.core.errors import ConfigError, DataError, GeomReconError, LabelError, MediaError, SkeletonError
+from geomrecon.core.skeleton import MOUSE4
 
 torch.set_num_threads(1)
 quiet = pytest.mark.filterwarnings('ignore')
@@ -104,7 +114,13 @@ def test_lightning_file_without_scorer(tmp_path): # as in its own tests: header 
     lb = read_lightning_csv(tmp_path/'c.csv', None); assert lb.skeleton.joints == ('black_mouse_nose', 'black_mouse_right_ear') and lb.visible.tolist() == [[True, True], [True, False]] and lb.keypoints[1, 0].tolist() == [592, 250]
 
 def test_old_places_of_names():
-    from geomrecon.data.own import LabelledFrames, VideoFrames, atomic_path, read_coco, read_dlc_csv, read_image, read_video, video_info, write_coco, write_dlc_csv, write_video
+    from geomrecon.readers.labelled_frames import LabelledFrames
+    from geomrecon.data.frames import VideoFrames
+    from geomrecon.core.files import atomic_path
+    from geomrecon.readers.label_coco import read_coco, write_coco
+    from geomrecon.readers.label_csv import read_dlc_csv, write_dlc_csv
+    from geomrecon.data.images import read_image
+    from geomrecon.data.video import read_video, video_info, write_video
 
 # ---------------------------------------------------------------- names
 
@@ -208,7 +224,7 @@ def test_stores_agree(tmp_path, kw):
 
 GROW = """
 import sys, numpy as np
-from geomrecon.data.own import VideoFrames
+from geomrecon.data.frames import VideoFrames
 def rss(): return int(next(l for l in open('/proc/self/status') if l.startswith('VmRSS')).split()[1])/1e3
 VideoFrames(sys.argv[1], 128, 'whole', max_frames=20, store='memory', progress=False).images(range(20))
 for store in ('disk','none','memory'):

@@ -6,9 +6,9 @@ from fixtures_surreal import body16, stack, write_lsp, write_mp4, write_surreal,
 from fuzz import fuzz, read_all
 from geomrecon.data import bodies
 from geomrecon.data.pairs import FramePairs
-from geomrecon.errors import ConfigError, DataError, GeomReconError, LabelError, MediaError
-from geomrecon.geometry import project, to_pixels
-from geomrecon.skeleton import BODY16
+from geomrecon.core.errors import ConfigError, DataError, GeomReconError, LabelError, MediaError
+from geomrecon.core.geometry import project, to_pixels
+from geomrecon.core.skeleton import BODY16
 
 SURREAL, SURREALCrops, LSP = bodies.SURREAL, bodies.SURREALCrops, bodies.LSP
 J = list(BODY16.joints)

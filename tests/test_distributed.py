@@ -1,7 +1,7 @@
 "Two processes (Gloo, CPU) compute what one computes with the joint batch: loss, gradients, statistics, log; and one goes on where two were stopped."
 import os, subprocess, sys
 import pytest, torch
-from geomrecon.learn.stages import load_checkpoint
+from geomrecon.learn.checkpoint import load_checkpoint
 import two_processes as two
 
 each = pytest.mark.parametrize('case', two.CASES, ids=lambda c: f"{c[0]}-{'float64' if c[1] else 'float32'}")

@@ -1,10 +1,13 @@
 "The machine behind the tables: killed lists go on, nothing is done twice, what is committed is consistent."
 from pathlib import Path
 import contextlib, pytest, torch
-from geomrecon.evidence import SEARCH, TUNED, Bench, best_settings, claimed, finished, open_stage, search_results, search_specs, spec, work_on
-from geomrecon.learn.learner import get_preset
-from geomrecon.predict import plain
-from geomrecon.tables import load_runs
+from geomrecon.paper.benches import SEARCH, TUNED, Bench, spec
+from geomrecon.paper.search import best_settings, search_results, search_specs
+from geomrecon.paper.training import claimed, open_stage
+from geomrecon.paper.work import finished, work_on
+from geomrecon.learn.presets import get_preset
+from geomrecon.core.files import plain
+from geomrecon.paper.records import load_runs
 
 RUNS = Path(__file__).parents[1]/'results/tables/runs'
 QUICK = get_preset('tiny-2d', name='quick', steps=2, epochs=1, adapt_epochs=2, bs=8, adapt_bs=4, adapt_bs_target=4, width=.25, warp_width=8, gen_width=8, gen_res=1, rec_attach=1.)

@@ -1,10 +1,10 @@
 "Kinematic correction on thousands of poses, normal and absurd, of built-in and made-up skeletons: what it promises holds for each."
 import json
 import numpy as np, pytest, torch
-from geomrecon.data.puppet import PuppetImages
-from geomrecon.errors import DataError, SkeletonError
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.core.errors import DataError, SkeletonError
 from geomrecon.losses.kinematics import Limits, correct_pose, estimate_limits, free_limits, is_feasible, joint_angles, kinematic_tree, violations
-from geomrecon.skeleton import BODY16, HAND21, MOUSE4, Skeleton
+from geomrecon.core.skeleton import BODY16, HAND21, MOUSE4, Skeleton
 
 STAR = Skeleton('star', tuple('rabcdefgx'), ((1,0),(0,2),(2,3),(3,4),(4,5),(6,2),(1,7)), root=0) # Bones in both directions, a long chain, a joint without bone
 CHAIN = Skeleton('chain', tuple('abcdef'), tuple((i+1,i) for i in range(5)), root=5)

@@ -2,13 +2,18 @@
 import numpy as np, pytest, torch
 from fixtures_hands import write_freihand, write_h3d, write_mvhand, write_rhd
 from fixtures_surreal import write_surreal
-from geomrecon.data.bodies import SURREAL
-from geomrecon.data.hands import H3D, MVHand, RHD, FreiHAND
-from geomrecon.data.puppet import STYLES, PuppetImages, PuppetVideos
-from geomrecon.geometry import affine, compose, crop_intrinsics, crop_matrix, from_pixels, invert, lift, pixel_grid, pixel_rays, project, solve_root_depth, to_25d, to_pixels
-from geomrecon.heatmap import decode, decode_depth, render_heatmaps
-from geomrecon.metrics import joint_errors3d, pose3d_table
-from geomrecon.skeleton import BODY16, HAND21, MOUSE4
+from geomrecon.readers.surreal import SURREAL
+from geomrecon.readers.h3d import H3D
+from geomrecon.readers.mvhand import MVHand
+from geomrecon.readers.rhd import RHD
+from geomrecon.readers.freihand import FreiHAND
+from geomrecon.puppet.style import STYLES
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.core.geometry import affine, compose, crop_intrinsics, crop_matrix, from_pixels, invert, lift, pixel_grid, pixel_rays, project, solve_root_depth, to_25d, to_pixels
+from geomrecon.core.heatmap import decode, decode_depth, render_heatmaps
+from geomrecon.core.metrics import joint_errors3d, pose3d_table
+from geomrecon.core.skeleton import BODY16, HAND21, MOUSE4
 
 BONES = dict(hand=(HAND21, (0,9)), body=(BODY16, (6,7)), mouse=(MOUSE4, (3,0)))
 

@@ -2,17 +2,23 @@
 import json
 from dataclasses import replace
 import numpy as np, pytest, torch
-from geomrecon.cli import main
-from geomrecon.commands import run_stages, train_stages
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.errors import CheckpointError, ConfigError, WeightsError
-from geomrecon.geometry import to_pixels
-from geomrecon.learn.learner import PRESETS, get_preset
-from geomrecon.learn.stages import load_checkpoint
-from geomrecon.models.style import load_style_net, load_style_stats
-from geomrecon.report import format_table, merge_seeds, read_results
-from geomrecon.runs import Task, figures3d, read_preset, typed_field
-from geomrecon.skeleton import HAND21, MOUSE4
+from geomrecon.use.cli import main
+from geomrecon.use.ladder import run_stages, train_stages
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.core.errors import CheckpointError, ConfigError, WeightsError
+from geomrecon.core.geometry import to_pixels
+from geomrecon.learn.presets import PRESETS, get_preset
+from geomrecon.learn.checkpoint import load_checkpoint
+from geomrecon.models.style import load_style_net
+from geomrecon.models.stylise import load_style_stats
+from geomrecon.use.result_table import format_table
+from geomrecon.use.seeds import merge_seeds
+from geomrecon.use.results_file import read_results
+from geomrecon.use.task import Task
+from geomrecon.use.measure import figures3d
+from geomrecon.learn.presets import read_preset, typed_field
+from geomrecon.core.skeleton import HAND21, MOUSE4
 from test_one_step import MINI
 
 FULL = get_preset(MINI, depth=True, restyle='stylenet', style_widths=(4, 8), style_encoder_epochs=1, style_epochs=1, style_bs=4, align_epochs=1, steps=2, epochs=2, adapt_epochs=2, integrate=1.)

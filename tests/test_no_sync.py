@@ -9,20 +9,23 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
-from geomrecon.data.core import PoseAugment, TensorPoses
+from geomrecon.data.augment import PoseAugment, TensorPoses
 from geomrecon.data.pairs import pose_dls
-from geomrecon.data.puppet import Frames, PuppetImages, PuppetVideos
-from geomrecon.heatmap import decode
-from geomrecon.learn.learner import adapt_learner, build_pose, get_preset, pose_learner, source_limits
+from geomrecon.puppet.videos import Frames, PuppetVideos
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.core.heatmap import decode
+from geomrecon.learn.learner import adapt_learner, build_pose, pose_learner, source_limits
+from geomrecon.learn.presets import get_preset
 from geomrecon.losses.align import align_loss, jitter, pooled
 from geomrecon.losses.pseudo import integrated_labels, pose_loss
 from geomrecon.losses.supervised import depth_loss, heatmap_loss
 from geomrecon.models.adapter import PoseAdapter
 from geomrecon.models.generator import Generator
 from geomrecon.models.perceptual import PerceptualLoss
-from geomrecon.models.style import ConvEncoder, StyleNet, Stylise, style_stats
+from geomrecon.models.style import ConvEncoder, StyleNet
+from geomrecon.models.stylise import Stylise, style_stats
 from geomrecon.models.warp import WarpEstimator
-from geomrecon.skeleton import Skeleton, get_skeleton
+from geomrecon.core.skeleton import Skeleton, get_skeleton
 
 device = 'cuda' if torch.cuda.is_available() else 'cpu'
 MINI = get_preset('tiny', depth=True, size=48, width=.25, deconv_width=32, warp_width=8, gen_width=8, gen_res=1, rec_start=0., rec_attach=0., integrate=0.)

@@ -1,10 +1,12 @@
 "One step of pre-training and one of adaptation; needs the installed package only, so it also runs beside a built wheel."
 import torch
 from geomrecon.data.pairs import pose_dls
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.learn.learner import adapt_learner, get_preset, pose_learner
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.learn.learner import adapt_learner, pose_learner
+from geomrecon.learn.presets import get_preset
 from geomrecon.losses.align import jitter
-from geomrecon.skeleton import HAND21
+from geomrecon.core.skeleton import HAND21
 
 MINI = get_preset('tiny', depth=False, restyle='', size=48, width=.25, deconv_width=32, bs=4, adapt_bs=4, adapt_bs_target=3, warp_width=8, gen_width=8, gen_res=1, rec_start=0., rec_attach=0.)
 

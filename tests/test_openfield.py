@@ -1,7 +1,9 @@
 "The real mouse video, where it is at hand: crops follow the animal and labels fit the frames."
 import numpy as np, torch
-from geomrecon.data.own import LabelledFrames, VideoFrames, read_dlc_csv
-from geomrecon.skeleton import MOUSE4
+from geomrecon.readers.labelled_frames import LabelledFrames
+from geomrecon.data.frames import VideoFrames
+from geomrecon.readers.label_csv import read_dlc_csv
+from geomrecon.core.skeleton import MOUSE4
 
 def test_motion_crops_and_labels(openfield):
     fs = VideoFrames(openfield/'m3v1.mp4', size=48, crop='motion', step=15, progress=False)

@@ -4,19 +4,21 @@ import matplotlib.pyplot as plt, pytest, torch
 from fastai.callback.core import Callback, CancelStepException
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
-from geomrecon.data.core import TensorPoses
+from geomrecon.data.augment import TensorPoses
 from geomrecon.data.pairs import pose_dls
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.commands import _strips
-from geomrecon.errors import ConfigError
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.use.ladder import _strips
+from geomrecon.core.errors import ConfigError
 from geomrecon.learn import learner as learners
-from geomrecon.learn.learner import ORIGIN, PRESETS, adapt_learner, build_pose, get_preset, pose_learner, preset_table
-from geomrecon.learn.stages import LabelQuality
+from geomrecon.learn.presets import ORIGIN, PRESETS, get_preset, preset_table
+from geomrecon.learn.learner import adapt_learner, build_pose, pose_learner
+from geomrecon.learn.terms import LabelQuality
 from geomrecon.models.bones import WARP_MODES
 from geomrecon.models.memory import PARTS
 from geomrecon.models.pose import DomainBatchNorm2d
-from geomrecon.predict import load_model, save_model
-from geomrecon.skeleton import HAND21
+from geomrecon.use.model_file import load_model, save_model
+from geomrecon.core.skeleton import HAND21
 
 MINI = get_preset('tiny', depth=True, size=48, width=.25, deconv_width=32, warp_width=8, gen_width=8, gen_res=1, rec_start=0., rec_attach=0., integrate=0., amp=False)
 

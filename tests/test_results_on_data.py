@@ -2,14 +2,27 @@
 import json, os, re, subprocess, sys
 from pathlib import Path
 import cv2, numpy as np, pytest, torch
-from geomrecon.data.labels import write_coco
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.errors import ConfigError, DataError
-from geomrecon.evidence import Bench, finished, open_bench, open_stage, results, search_specs, spec, work_on
-from geomrecon.geometry import to_pixels
-from geomrecon.learn.learner import PRESETS, get_preset
-from geomrecon.skeleton import MOUSE4
-from geomrecon.tables import *
+from geomrecon.readers.label_coco import write_coco
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.core.errors import ConfigError, DataError
+from geomrecon.paper.benches import Bench, open_bench, spec
+from geomrecon.paper.work import finished, work_on
+from geomrecon.paper.training import open_stage
+from geomrecon.paper.command import results
+from geomrecon.paper.search import search_specs
+from geomrecon.core.geometry import to_pixels
+from geomrecon.learn.presets import PRESETS, get_preset
+from geomrecon.core.skeleton import MOUSE4
+from geomrecon.paper.records import *
+from geomrecon.paper.statistics import *
+from geomrecon.paper.specification import *
+from geomrecon.paper.tables import *
+from geomrecon.paper.raw import *
+from geomrecon.paper.findings import *
+from geomrecon.paper.plots import *
+from geomrecon.paper.label_free import *
+from geomrecon.paper.provenance import *
 
 ROOT = Path(__file__).parents[1]
 QUICK = get_preset('tiny-2d', name='quick-data', restyle='stylenet', style_widths=(8, 16), steps=2, epochs=1, align_epochs=1, adapt_epochs=2, style_epochs=1, style_encoder_epochs=1, bs=8, adapt_bs=4, adapt_bs_target=4,
@@ -105,7 +118,7 @@ def test_tables_are_those_of_the_data(moved):
 
 def test_nothing_of_the_built_in_benches_leaks_in(made, moved):
     "Runs of the rendered benches in the same folder, with the same preset, change nothing"
-    from geomrecon.skeleton import HAND21
+    from geomrecon.core.skeleton import HAND21
     more = moved+[dict(made_up_run(m, s, HAND21, b), preset='quick-data') for m in ('source', 'aligned', 'full', 'oracle', 'ccssl') for s in range(3) for b in ('hand', 'body')]+[made_up_run('full', 0, HAND21, 'figures')]
     for t in TABLES:
         assert table_html(t, moved) == table_html(t, more) and status_text(t, moved) == status_text(t, more) and provenance(t, moved) == provenance(t, more) and gains(t, moved) == gains(t, more) and tidy_rows(t, moved) == tidy_rows(t, more), t

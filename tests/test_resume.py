@@ -1,16 +1,17 @@
 "A run that is killed at a random moment and started again ends with the weights of an uninterrupted one."
 import random, signal, subprocess, sys, time
 import pytest, torch
-from geomrecon.learn.stages import load_checkpoint
+from geomrecon.learn.checkpoint import load_checkpoint
 
 SCRIPT = '''
 import sys, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.learn.learner import get_preset
-from geomrecon.runs import Task
-from geomrecon.skeleton import MOUSE4
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.learn.presets import get_preset
+from geomrecon.use.task import Task
+from geomrecon.core.skeleton import MOUSE4
 p = get_preset('tiny', size=48, width=.25, deconv_width=32, bs=4, adapt_bs=4, adapt_bs_target=3, warp_width=8, gen_width=8, gen_res=1, steps=6, epochs=3, adapt_epochs=6, rec_start=1., rec_attach=2., decay=.9)
 src, val = PuppetImages(MOUSE4, 500, 48, 'synthetic', seed=0), PuppetImages(MOUSE4, 8, 48, 'synthetic', seed=1)
 task = Task(sys.argv[1], src, val, PuppetVideos(MOUSE4, 2, 24, 48, 'real', seed=0).frames(), p, seed=5, device='cpu')

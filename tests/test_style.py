@@ -6,13 +6,16 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 from torch import nn
 from geomrecon.data.pairs import pose_dls
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.errors import ConfigError, DataError, WeightsError
-from geomrecon.learn.learner import get_preset, pose_learner
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.core.errors import ConfigError, DataError, WeightsError
+from geomrecon.learn.presets import get_preset
+from geomrecon.learn.learner import pose_learner
 from geomrecon.models.pose import PoseNet, split_batchnorm
-from geomrecon.models.style import (ConvEncoder, FrozenFeatures, StyleLoss, StyleNet, StyleStats, StyleTraining, Stylise, VGGEncoder, adain, encoder_learner,
-    load_style_net, load_style_stats, moments, show_style, style_encoder, style_learner, style_stats)
-from geomrecon.skeleton import MOUSE4
+from geomrecon.models.style import ConvEncoder, FrozenFeatures, StyleNet, VGGEncoder, adain, load_style_net, moments, style_encoder
+from geomrecon.models.style_training import StyleLoss, StyleTraining, encoder_learner, show_style, style_learner
+from geomrecon.models.stylise import StyleStats, Stylise, load_style_stats, style_stats
+from geomrecon.core.skeleton import MOUSE4
 
 SIZE = 32
 

@@ -2,10 +2,19 @@
 import csv, itertools, json
 import numpy as np, pandas as pd, pytest
 from pathlib import Path
-from geomrecon.errors import ConfigError, DataError
-from geomrecon.skeleton import BODY16, HAND21
-from geomrecon.tables import *
-from geomrecon.tables import _draws, _frozen, _pck_draws
+from geomrecon.core.errors import ConfigError, DataError
+from geomrecon.core.skeleton import BODY16, HAND21
+from geomrecon.paper.records import *
+from geomrecon.paper.statistics import *
+from geomrecon.paper.specification import *
+from geomrecon.paper.tables import *
+from geomrecon.paper.raw import *
+from geomrecon.paper.findings import *
+from geomrecon.paper.plots import *
+from geomrecon.paper.label_free import *
+from geomrecon.paper.provenance import *
+from geomrecon.paper.statistics import _draws, _pck_draws
+from geomrecon.paper.records import _frozen
 
 sks = dict(hand=HAND21, body=BODY16)
 def made(method, seeds=(0,1,2), bench='hand', **kw): return [made_up_run(method,s,sks[bench.split('-')[0]],bench,**kw) for s in seeds]

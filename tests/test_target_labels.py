@@ -1,10 +1,11 @@
 "Labels of the target domain are never read in training."
 import numpy as np, pytest, torch
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.errors import GeomReconError
-from geomrecon.learn.learner import get_preset
-from geomrecon.runs import Task
-from geomrecon.skeleton import MOUSE4
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.core.errors import GeomReconError
+from geomrecon.learn.presets import get_preset
+from geomrecon.use.task import Task
+from geomrecon.core.skeleton import MOUSE4
 from test_one_step import MINI
 
 SMALL = get_preset(MINI, steps=3, epochs=1, adapt_epochs=2)
@@ -43,8 +44,8 @@ def test_frames_of_a_data_set_carry_no_labels(tmp_path):
     "The target side of a reader knows pictures and boxes alone: with every label destroyed, training arrives at the same weights"
     from dataclasses import replace
     from fixtures_hands import write_mvhand
-    from geomrecon.data.hands import MVHand
-    from geomrecon.skeleton import HAND21
+    from geomrecon.readers.mvhand import MVHand
+    from geomrecon.core.skeleton import HAND21
     write_mvhand(tmp_path/'MVHand'); small = replace(SMALL, stride=(1, 2)); got = []
     src, val = PuppetImages(HAND21, 500, 48, 'synthetic', seed=0), PuppetImages(HAND21, 8, 48, 'synthetic', seed=1)
     for name in ('kept', 'gone'):
@@ -58,9 +59,10 @@ def test_frames_of_a_data_set_carry_no_labels(tmp_path):
 def test_eval_labels_change_no_weight(tmp_path, monkeypatch):
     "`adapt --eval` with right, with wrong and without labels arrives at the same weights"
     import cv2
-    from geomrecon.commands import adapt
-    from geomrecon.data.own import write_dlc_csv, write_video
-    from geomrecon.geometry import to_pixels
+    from geomrecon.use.adapt import adapt
+    from geomrecon.readers.label_csv import write_dlc_csv
+    from geomrecon.data.video import write_video
+    from geomrecon.core.geometry import to_pixels
     v = PuppetVideos(MOUSE4, 1, 30, 64, 'real', seed=0, split='test'); b = v.batch(np.arange(30))
     write_video(tmp_path/'m.mp4', (x.permute(1,2,0).numpy() for x in b['image']), 20)
     for i, x in enumerate(b['image'][:3]): cv2.imwrite(str(tmp_path/f'{i}.png'), x.permute(1,2,0).numpy()[..., ::-1])

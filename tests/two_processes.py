@@ -7,15 +7,19 @@ from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from torch import nn
 from geomrecon.data.pairs import pose_dls
-from geomrecon.data.puppet import PuppetImages, PuppetVideos
-from geomrecon.learn.baselines import BASELINES, TargetLabels, TemporalConsistency
-from geomrecon.learn.crossmodal import CROSSMODAL
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.methods.method import BASELINES
+from geomrecon.methods.oracle import TargetLabels
+from geomrecon.methods.temporal import TemporalConsistency
+from geomrecon.methods.dualnet import CROSSMODAL
 from geomrecon.learn.distributed import distribute
-from geomrecon.learn.learner import adapt_learner, build_pose, get_preset, pose_learner
-from geomrecon.learn.stages import CPUMixedPrecision
-from geomrecon.parallel import rank, start, stop, world
-from geomrecon.runs import train_stage
-from geomrecon.skeleton import HAND21
+from geomrecon.learn.learner import adapt_learner, build_pose, pose_learner
+from geomrecon.learn.presets import get_preset
+from geomrecon.learn.speed import CPUMixedPrecision
+from geomrecon.core.parallel import rank, start, stop, world
+from geomrecon.use.phases import train_stage
+from geomrecon.core.skeleton import HAND21
 
 torch.set_num_threads(1)
 STILL = dict(rotate=0., scale=(1., 1.), shift=0., flip=0., colour=0., cutout=0.)
