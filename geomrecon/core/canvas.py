@@ -19,159 +19,257 @@ from .geometry import to_pixels
 
 # %% ../../nbs/core/08_canvas.ipynb #3eba0f0d
 def _np(x):
-    if not isinstance(x, torch.Tensor): return np.asarray(x)
+    if not isinstance(x, torch.Tensor):
+        return np.asarray(x)
     return (x.detach().cpu().float() if x.is_floating_point() else x.detach().cpu()).numpy()
 
+
 def to_image(
-    x, # (3,H,W), (H,W,3), (1,H,W), (H,W,1) or (H,W); float in [0,1], bool or uint8
-)->np.ndarray: # (H,W,3) float32 in [0,1]
+    x,  # (3,H,W), (H,W,3), (1,H,W), (H,W,1) or (H,W); float in [0,1], bool or uint8
+) -> np.ndarray:  # (H,W,3) float32 in [0,1]
     "Any image as rows of RGB; raises `DataError` for another shape or range"
     a = _np(x)
-    if a.ndim==2: a = a[...,None]
-    if a.ndim!=3: raise DataError('image', f'shape {tuple(a.shape)}', '(3,H,W), (H,W,3) or (H,W)')
-    if a.shape[0] in (1,3) and (a.shape[-1] not in (1,3) or isinstance(x, torch.Tensor)): a = a.transpose(1,2,0)
-    if a.shape[-1] not in (1,3): raise DataError('image', f'shape {tuple(a.shape)}', 'one or three channels')
-    if a.dtype==np.uint8: a = a/255
+    if a.ndim == 2:
+        a = a[..., None]
+    if a.ndim != 3:
+        raise DataError('image', f'shape {tuple(a.shape)}', '(3,H,W), (H,W,3) or (H,W)')
+    if a.shape[0] in (1, 3) and (a.shape[-1] not in (1, 3) or isinstance(x, torch.Tensor)):
+        a = a.transpose(1, 2, 0)
+    if a.shape[-1] not in (1, 3):
+        raise DataError('image', f'shape {tuple(a.shape)}', 'one or three channels')
+    if a.dtype == np.uint8:
+        a = a / 255
     a = np.nan_to_num(a.astype(np.float32))
-    if a.size and (a.max()>2 or a.min()<-1): raise DataError('image', f'values from {a.min():.3g} to {a.max():.3g}', 'floats in [0,1], or uint8')
-    return np.repeat(a, 3//a.shape[-1], -1).clip(0,1)
+    if a.size and (a.max() > 2 or a.min() < -1):
+        raise DataError(
+            'image', f'values from {a.min():.3g} to {a.max():.3g}', 'floats in [0,1], or uint8'
+        )
+    return np.repeat(a, 3 // a.shape[-1], -1).clip(0, 1)
 
 # %% ../../nbs/core/08_canvas.ipynb #9ee743e8
 def _pixels(kp, img, skeleton=None):
     "Pixel-index coordinates (K,2) of `kp` on `img`; raises `DataError` where their number does not fit the skeleton"
     kp = torch.as_tensor(_np(kp)).float()
     K = skeleton.n_joints if skeleton else kp.shape[0]
-    if kp.shape!=(K,2): raise DataError('keypoints', f'shape {tuple(kp.shape)}', f'({K}, 2)'+(f' for skeleton {skeleton.name!r}' if skeleton else ''))
+    if kp.shape != (K, 2):
+        raise DataError(
+            'keypoints',
+            f'shape {tuple(kp.shape)}',
+            f'({K}, 2)' + (f' for skeleton {skeleton.name!r}' if skeleton else ''),
+        )
     return to_pixels(kp, img.shape[:2]).numpy()
+
 
 def _maps(x, what, n=None):
     a = _np(x)
-    if a.ndim!=3 or (n and a.shape[0]!=n): raise DataError(what, f'shape {tuple(a.shape)}', f'({n or "K"}, h, w)')
+    if a.ndim != 3 or (n and a.shape[0] != n):
+        raise DataError(what, f'shape {tuple(a.shape)}', f'({n or "K"}, h, w)')
     return np.nan_to_num(a.astype(np.float32))
 
 # %% ../../nbs/core/08_canvas.ipynb #9b9dee95
-_rainbow = LinearSegmentedColormap.from_list('rainbow', ['#5b8cff','#27d3ee','#35dd8c','#c3ea3f','#ffbe33','#ff7440','#ff5277'])
-def colours(
-    n:int, # How many
-)->np.ndarray: # (n,3) RGB in [0,1]
-    "`n` bright colours that can be told apart, in rainbow order"
-    return _rainbow(np.linspace(0,1,n) if n>1 else [.2])[:,:3]
+_rainbow = LinearSegmentedColormap.from_list(
+    'rainbow', ['#5b8cff', '#27d3ee', '#35dd8c', '#c3ea3f', '#ffbe33', '#ff7440', '#ff5277']
+)
 
-def _ramp(a, b, n): return np.stack([np.array(to_rgb(a))*(1-t)+np.array(to_rgb(b))*t for t in (np.linspace(0,1,n) if n>1 else [.4])])
+
+def colours(
+    n: int,  # How many
+) -> np.ndarray:  # (n,3) RGB in [0,1]
+    "`n` bright colours that can be told apart, in rainbow order"
+    return _rainbow(np.linspace(0, 1, n) if n > 1 else [0.2])[:, :3]
+
+
+def _ramp(a, b, n):
+    return np.stack(
+        [
+            np.array(to_rgb(a)) * (1 - t) + np.array(to_rgb(b)) * t
+            for t in (np.linspace(0, 1, n) if n > 1 else [0.4])
+        ]
+    )
 
 # %% ../../nbs/core/08_canvas.ipynb #092c25ef
 def _sides(skeleton):
     "-1 for left joints, 1 for right ones, 0 on the midline"
     s = np.zeros(skeleton.n_joints, int)
-    for a,b in skeleton.flip_pairs:
-        if skeleton.joints[a].lower().startswith('r') and skeleton.joints[b].lower().startswith('l'): a,b = b,a
-        s[a],s[b] = -1,1
+    for a, b in skeleton.flip_pairs:
+        if skeleton.joints[a].lower().startswith('r') and skeleton.joints[b].lower().startswith(
+            'l'
+        ):
+            a, b = b, a
+        s[a], s[b] = -1, 1
     return s
+
 
 def _chains(skeleton):
     "Chain number and place along it of every bone: a chain ends where the tree forks or the side changes"
-    kids = np.bincount([a for a,_ in skeleton.bones], minlength=skeleton.n_joints)
-    side,by_child,out,n = _sides(skeleton),{},[],0
-    for a,b in skeleton.bones:
+    kids = np.bincount([a for a, _ in skeleton.bones], minlength=skeleton.n_joints)
+    side = _sides(skeleton)
+    by_child = {}
+    out = []
+    n = 0
+    for a, b in skeleton.bones:
         prev = by_child.get(a)
-        if prev is None or kids[a]>1 or side[a]!=side[b]: cur,n = (n,0),n+1
-        else: cur = (prev[0],prev[1]+1)
-        by_child[b] = cur; out.append(cur)
+        if prev is None or kids[a] > 1 or side[a] != side[b]:
+            cur, n = (n, 0), n + 1
+        else:
+            cur = (prev[0], prev[1] + 1)
+        by_child[b] = cur
+        out.append(cur)
     return out
 
 # %% ../../nbs/core/08_canvas.ipynb #ef7e54c6
 def bone_colours(
-    skeleton, # Any skeleton
-)->np.ndarray: # (J,3) RGB in [0,1]
+    skeleton,  # Any skeleton
+) -> np.ndarray:  # (J,3) RGB in [0,1]
     "One colour per bone: left blue, right red, midline green, or a hue per chain where nothing is mirrored"
-    chains,side = _chains(skeleton),_sides(skeleton)
-    of = {c:side[b] for (c,_),(_,b) in zip(chains,skeleton.bones)}
+    chains, side = _chains(skeleton), _sides(skeleton)
+    of = {c: side[b] for (c, _), (_, b) in zip(chains, skeleton.bones)}
     pal = {}
-    for s,(lo,hi) in {-1:('#35d0ff','#4a6bff'), 0:('#8fe36b','#2fc98d'), 1:('#ffb02e','#ff4d4d')}.items():
-        ids = [c for c in of if of[c]==s]
-        pal.update(zip(ids, _ramp(lo,hi,len(ids)) if skeleton.flip_pairs else colours(len(ids))))
-    return np.stack([pal[c]+(1-pal[c])*min(.12*i,.4) for c,i in chains]) if chains else np.zeros((0,3))
+    for s, (lo, hi) in {
+        -1: ('#35d0ff', '#4a6bff'),
+        0: ('#8fe36b', '#2fc98d'),
+        1: ('#ffb02e', '#ff4d4d'),
+    }.items():
+        ids = [c for c in of if of[c] == s]
+        pal.update(zip(ids, _ramp(lo, hi, len(ids)) if skeleton.flip_pairs else colours(len(ids))))
+    return (
+        np.stack([pal[c] + (1 - pal[c]) * min(0.12 * i, 0.4) for c, i in chains])
+        if chains
+        else np.zeros((0, 3))
+    )
 
 # %% ../../nbs/core/08_canvas.ipynb #54832425
 def joint_colours(
-    skeleton, # Any skeleton
-)->np.ndarray: # (K,3) RGB in [0,1]
+    skeleton,  # Any skeleton
+) -> np.ndarray:  # (K,3) RGB in [0,1]
     "Each joint has the colour of the bone that ends in it; the root is white"
-    c = np.ones((skeleton.n_joints,3))
-    for (_,b),col in zip(skeleton.bones, bone_colours(skeleton)): c[b] = col
+    c = np.ones((skeleton.n_joints, 3))
+    for (_, b), col in zip(skeleton.bones, bone_colours(skeleton)):
+        c[b] = col
     return c
 
 # %% ../../nbs/core/08_canvas.ipynb #b9725ddf
 def _bare(ax, title=None, fs=7):
-    ax.set_xticks([]); ax.set_yticks([])
-    for s in ax.spines.values(): s.set_visible(False)
-    if title: ax.set_title(title, fontsize=fs, pad=2.5)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for s in ax.spines.values():
+        s.set_visible(False)
+    if title:
+        ax.set_title(title, fontsize=fs, pad=2.5)
     return ax
 
 # %% ../../nbs/core/08_canvas.ipynb #668e6cb5
 def grid(
-    n:int, # Number of panels
-    ncols:int=8, # Panels in a row
-    size:float=1.1, # Side of a panel, inches
-    titles:bool=False, # Leave room above each panel
-    aspect:float=1., # Height of a panel over its width
-)->np.ndarray: # (n,) of axes
+    n: int,  # Number of panels
+    ncols: int = 8,  # Panels in a row
+    size: float = 1.1,  # Side of a panel, inches
+    titles: bool = False,  # Leave room above each panel
+    aspect: float = 1.0,  # Height of a panel over its width
+) -> np.ndarray:  # (n,) of axes
     "`n` bare panels in rows, packed tightly"
-    if n<1: raise DataError('picture', 'nothing to show', 'at least one image')
-    ncols = min(n,ncols); rows = math.ceil(n/ncols); gap,head = .04,(.17 if titles else .03)
-    W,H = ncols*(size+gap), rows*(size*aspect+head)
-    fig,axs = plt.subplots(rows, ncols, figsize=(W,H), squeeze=False)
-    fig.subplots_adjust(0, 0, 1, 1-head/H+.02/H, wspace=gap/size, hspace=head/(size*aspect))
-    for ax in axs.flat[n:]: ax.axis('off')
+    if n < 1:
+        raise DataError('picture', 'nothing to show', 'at least one image')
+    ncols = min(n, ncols)
+    rows = math.ceil(n / ncols)
+    gap, head = 0.04, (0.17 if titles else 0.03)
+    W = ncols * (size + gap)
+    H = rows * (size * aspect + head)
+    fig, axs = plt.subplots(rows, ncols, figsize=(W, H), squeeze=False)
+    fig.subplots_adjust(
+        0, 0, 1, 1 - head / H + 0.02 / H, wspace=gap / size, hspace=head / (size * aspect)
+    )
+    for ax in axs.flat[n:]:
+        ax.axis('off')
     return np.array([_bare(a) for a in axs.flat[:n]])
 
 # %% ../../nbs/core/08_canvas.ipynb #5322b110
-def _list(xs): return [xs[i] for i in range(len(xs))]
+def _list(xs):
+    return [xs[i] for i in range(len(xs))]
+
 
 def show_images(
-    imgs, # (N,3,H,W), (N,H,W,3) or a list of images
-    titles=None, # N texts
-    ncols:int=8, # Images in a row
-    size:float=1.1, # Side of a thumbnail, inches
-)->np.ndarray: # (N,) of axes
+    imgs,  # (N,3,H,W), (N,H,W,3) or a list of images
+    titles=None,  # N texts
+    ncols: int = 8,  # Images in a row
+    size: float = 1.1,  # Side of a thumbnail, inches
+) -> np.ndarray:  # (N,) of axes
     "A grid of thumbnails"
     ims = [to_image(i) for i in _list(imgs)]
-    h,w = ims[0].shape[:2] if ims else (1,1)
-    axs = grid(len(ims), ncols, size, titles is not None, h/w)
-    for i,(ax,im) in enumerate(zip(axs,ims)): ax.imshow(im, interpolation='nearest'); _bare(ax, titles and str(titles[i]))
+    h, w = ims[0].shape[:2] if ims else (1, 1)
+    axs = grid(len(ims), ncols, size, titles is not None, h / w)
+    for i, (ax, im) in enumerate(zip(axs, ims)):
+        ax.imshow(im, interpolation='nearest')
+        _bare(ax, titles and str(titles[i]))
     return axs
 
 # %% ../../nbs/core/08_canvas.ipynb #61eae1e0
-_methods = dict(source=('source only','#9aa3ad'), control=('source only, same time','#c8b08a'), bn=('batch-norm statistics only','#8fb8a8'),
-                aligned=('+ style and alignment','#7fb069'), pseudo=('+ pseudo-labels','#4a90d9'), full=('+ reconstruction','#e2603a'),
-                ccssl=('CC-SSL','#a8c93a'), regda=('RegDA','#c07fb8'), uniframe=('UniFrame','#8a6fc2'), semihand=('after SemiHand','#c9a0a0'), dualnet=('after DualNet','#a08060'),
-                pseudo2d=('2D pseudo-labels','#93bfe8'), heatmap=('reconstruction from heatmaps','#f0ad7f'), oracle=('oracle: target labels','#3b4452'))
-_methods.update({'regda+temporal':('RegDA + temporal','#a3569a'), 'uniframe+temporal':('UniFrame + temporal','#6348a0'),
-                 'pseudo>pseudo':('further epochs without reconstruction','#4a90d9'), 'pseudo>full':('further epochs with reconstruction','#e2603a'), 'pseudo-twice':('pseudo-labels, twice as long','#2f6f9f'), 'full-twice':('reconstruction, twice as long','#b5482a')})
-def method_name(
-    m:str, # 'source', 'pseudo', 'full', 'uniframe', ..., or another
-)->str:
-    "How a method is called in tables and pictures; unknown names stay as they are"
-    return _methods.get(m,(m,))[0]
+_methods = dict(
+    source=('source only', '#9aa3ad'),
+    control=('source only, same time', '#c8b08a'),
+    bn=('batch-norm statistics only', '#8fb8a8'),
+    aligned=('+ style and alignment', '#7fb069'),
+    pseudo=('+ pseudo-labels', '#4a90d9'),
+    full=('+ reconstruction', '#e2603a'),
+    ccssl=('CC-SSL', '#a8c93a'),
+    regda=('RegDA', '#c07fb8'),
+    uniframe=('UniFrame', '#8a6fc2'),
+    semihand=('after SemiHand', '#c9a0a0'),
+    dualnet=('after DualNet', '#a08060'),
+    pseudo2d=('2D pseudo-labels', '#93bfe8'),
+    heatmap=('reconstruction from heatmaps', '#f0ad7f'),
+    oracle=('oracle: target labels', '#3b4452'),
+)
+_methods.update(
+    {
+        'regda+temporal': ('RegDA + temporal', '#a3569a'),
+        'uniframe+temporal': ('UniFrame + temporal', '#6348a0'),
+        'pseudo>pseudo': ('further epochs without reconstruction', '#4a90d9'),
+        'pseudo>full': ('further epochs with reconstruction', '#e2603a'),
+        'pseudo-twice': ('pseudo-labels, twice as long', '#2f6f9f'),
+        'full-twice': ('reconstruction, twice as long', '#b5482a'),
+    }
+)
 
-def method_colour(m, i=0): return _methods[m][1] if m in _methods else plt.get_cmap('Set2')(i%8)
+
+def method_name(
+    m: str,  # 'source', 'pseudo', 'full', 'uniframe', ..., or another
+) -> str:
+    "How a method is called in tables and pictures; unknown names stay as they are"
+    return _methods.get(m, (m,))[0]
+
+
+def method_colour(m, i=0):
+    return _methods[m][1] if m in _methods else plt.get_cmap('Set2')(i % 8)
 
 # %% ../../nbs/core/08_canvas.ipynb #53952562
 def _figure(x):
-    x = x.flat[0] if isinstance(x, np.ndarray) else x[0] if isinstance(x,(list,tuple)) or hasattr(x,'coords') else x
-    return x if hasattr(x,'savefig') else x.figure
+    x = (
+        x.flat[0]
+        if isinstance(x, np.ndarray)
+        else x[0]
+        if isinstance(x, (list, tuple)) or hasattr(x, 'coords')
+        else x
+    )
+    return x if hasattr(x, 'savefig') else x.figure
+
 
 def fig_to_png(
-    fig, # A figure, or the axes that any `show_*` returned
-    dpi:int=110, # Pixels per inch
-    n_colours:int|None=256, # Size of the palette; None keeps all colours
-    close:bool=True, # Free the figure
-)->bytes:
+    fig,  # A figure, or the axes that any `show_*` returned
+    dpi: int = 110,  # Pixels per inch
+    n_colours: int | None = 256,  # Size of the palette; None keeps all colours
+    close: bool = True,  # Free the figure
+) -> bytes:
     "A figure as a compact PNG"
-    fig = _figure(fig); raw = io.BytesIO()
-    fig.savefig(raw, format='png', dpi=dpi, bbox_inches='tight', pad_inches=.03, facecolor='w')
-    if close: plt.close(fig)
-    im = Image.open(raw).convert('RGB'); out = io.BytesIO()
-    if n_colours: im = im.quantize(n_colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG)
-    im.save(out, 'PNG', optimize=True, dpi=(dpi,dpi))
+    fig = _figure(fig)
+    raw = io.BytesIO()
+    fig.savefig(raw, format='png', dpi=dpi, bbox_inches='tight', pad_inches=0.03, facecolor='w')
+    if close:
+        plt.close(fig)
+    im = Image.open(raw).convert('RGB')
+    out = io.BytesIO()
+    if n_colours:
+        im = im.quantize(
+            n_colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG
+        )
+    im.save(out, 'PNG', optimize=True, dpi=(dpi, dpi))
     return out.getvalue()

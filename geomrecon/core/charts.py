@@ -17,111 +17,209 @@ from .errors import DataError
 from .canvas import _np, method_colour, method_name
 
 # %% ../../nbs/core/12_charts.ipynb #60f400bc
-_ink,_faint = '#222831','#d7dce2'
+_ink, _faint = '#222831', '#d7dce2'
+
+
 def _chart(ax, title=None, fs=7):
-    for s in ('top','right'): ax.spines[s].set_visible(False)
-    for s in ('left','bottom'): ax.spines[s].set_color('#9aa3ad')
-    ax.tick_params(labelsize=fs-1, length=2, color='#9aa3ad', labelcolor=_ink, pad=1.5)
-    ax.grid(axis='y', color=_faint, lw=.5); ax.set_axisbelow(True)
-    if title: ax.set_title(title, fontsize=fs, loc='left', pad=3, color=_ink)
+    for s in ('top', 'right'):
+        ax.spines[s].set_visible(False)
+    for s in ('left', 'bottom'):
+        ax.spines[s].set_color('#9aa3ad')
+    ax.tick_params(labelsize=fs - 1, length=2, color='#9aa3ad', labelcolor=_ink, pad=1.5)
+    ax.grid(axis='y', color=_faint, lw=0.5)
+    ax.set_axisbelow(True)
+    if title:
+        ax.set_title(title, fontsize=fs, loc='left', pad=3, color=_ink)
     return ax
 
+
 def smooth_values(
-    y, # Values; NaN where a term was not active
-    span:float, # Number of values that the average reaches back
-)->np.ndarray:
+    y,  # Values; NaN where a term was not active
+    span: float,  # Number of values that the average reaches back
+) -> np.ndarray:
     "Running average without the pull towards the start; NaN stays NaN"
-    b = 1-1/max(span,1.); out,m,w = np.full(len(y),np.nan),0.,0.
-    for i,v in enumerate(np.asarray(y,float)):
-        if np.isfinite(v): m,w = b*m+(1-b)*v, b*w+(1-b); out[i] = m/w
+    b = 1 - 1 / max(span, 1.0)
+    out, m, w = np.full(len(y), np.nan), 0.0, 0.0
+    for i, v in enumerate(np.asarray(y, float)):
+        if np.isfinite(v):
+            m, w = b * m + (1 - b) * v, b * w + (1 - b)
+            out[i] = m / w
     return out
 
 # %% ../../nbs/core/12_charts.ipynb #a8eb4049
 def _curve(ax, name, v, smooth, log, colour):
-    x,y = v if isinstance(v,tuple) else (np.arange(len(v)), v)
-    x,y = np.asarray(x,float),np.array([np.nan if u is None else float(u) for u in y])
-    if len(x)!=len(y): raise DataError(name, f'{len(x)} steps and {len(y)} values', 'as many of each')
-    span = max(1.,np.isfinite(y).sum()/40) if smooth is None else smooth
-    s = smooth_values(y,span); ok = np.isfinite(s)
-    if span>1: ax.plot(x, y, c=colour, lw=.5, alpha=.3)
-    ax.plot(x[ok], s[ok], c=colour, lw=1.3, marker='o' if ok.sum()<16 else None, ms=2.2)
+    x, y = v if isinstance(v, tuple) else (np.arange(len(v)), v)
+    x = np.asarray(x, float)
+    y = np.array([np.nan if u is None else float(u) for u in y])
+    if len(x) != len(y):
+        raise DataError(name, f'{len(x)} steps and {len(y)} values', 'as many of each')
+    span = max(1.0, np.isfinite(y).sum() / 40) if smooth is None else smooth
+    s = smooth_values(y, span)
+    ok = np.isfinite(s)
+    if span > 1:
+        ax.plot(x, y, c=colour, lw=0.5, alpha=0.3)
+    ax.plot(x[ok], s[ok], c=colour, lw=1.3, marker='o' if ok.sum() < 16 else None, ms=2.2)
     _chart(ax, f'{name}   {s[ok][-1]:.3g}' if ok.any() else f'{name}   no value')
     pos = s[ok]
-    if log or (log is None and ok.any() and pos.min()>0 and pos.max()/pos.min()>30): ax.set_yscale('log')
+    if log or (log is None and ok.any() and pos.min() > 0 and pos.max() / pos.min() > 30):
+        ax.set_yscale('log')
 
 # %% ../../nbs/core/12_charts.ipynb #906bf549
 def show_curves(
-    history, # Name -> values per step or epoch, or name -> (steps, values); NaN or None where there is none
-    smooth:float|None=None, # Values that the average reaches back; a fortieth of the curve if None, 1 for none
-    cols:int=4, # Panels in a row
-    marks=None, # Name -> step: thin vertical lines, such as the start of a stage
-    log:bool|None=None, # Logarithmic axis; where values span more than a factor 30 if None
-    width:float=7., # Width of the figure, inches
-)->np.ndarray: # of axes
+    history,  # Name -> values per step or epoch, or name -> (steps, values); NaN or None where there is none
+    smooth: float
+    | None = None,  # Values that the average reaches back; a fortieth of the curve if None, 1 for none
+    cols: int = 4,  # Panels in a row
+    marks=None,  # Name -> step: thin vertical lines, such as the start of a stage
+    log: bool | None = None,  # Logarithmic axis; where values span more than a factor 30 if None
+    width: float = 7.0,  # Width of the figure, inches
+) -> np.ndarray:  # of axes
     "One small panel per curve"
-    if not history: raise DataError('history', 'no curve', 'at least one name with its values')
-    n = len(history); cols = min(cols,n); rows = math.ceil(n/cols)
-    fig,axs = plt.subplots(rows, cols, figsize=(width*min(1,.25+.25*cols),1.35*rows), squeeze=False, layout='constrained')
-    for i,(ax,(k,v)) in enumerate(zip(axs.flat,history.items())):
-        _curve(ax, k, v, smooth, log, plt.get_cmap('tab10')(i%10))
-        for t,s in (marks or {}).items():
-            ax.axvline(s, c='#9aa3ad', lw=.7, ls=(0,(3,2)))
-            if i==0: ax.text(s, .97, t, transform=ax.get_xaxis_transform(), fontsize=5, rotation=90, ha='right', va='top', color='#5c6773')
-    xs = np.concatenate([l.get_xdata() for ax in axs.flat[:n] for l in ax.lines if len(l.get_xdata())>2] or [[0,1]])
-    for ax in axs.flat[:n]: ax.set_xlim(xs.min()-.02*np.ptp(xs)-1e-6, xs.max()+.02*np.ptp(xs)+1e-6)
-    for ax in axs.flat[n:]: ax.axis('off')
+    if not history:
+        raise DataError('history', 'no curve', 'at least one name with its values')
+    n = len(history)
+    cols = min(cols, n)
+    rows = math.ceil(n / cols)
+    fig, axs = plt.subplots(
+        rows,
+        cols,
+        figsize=(width * min(1, 0.25 + 0.25 * cols), 1.35 * rows),
+        squeeze=False,
+        layout='constrained',
+    )
+    for i, (ax, (k, v)) in enumerate(zip(axs.flat, history.items())):
+        _curve(ax, k, v, smooth, log, plt.get_cmap('tab10')(i % 10))
+        for t, s in (marks or {}).items():
+            ax.axvline(s, c='#9aa3ad', lw=0.7, ls=(0, (3, 2)))
+            if i == 0:
+                ax.text(
+                    s,
+                    0.97,
+                    t,
+                    transform=ax.get_xaxis_transform(),
+                    fontsize=5,
+                    rotation=90,
+                    ha='right',
+                    va='top',
+                    color='#5c6773',
+                )
+    xs = np.concatenate(
+        [l.get_xdata() for ax in axs.flat[:n] for l in ax.lines if len(l.get_xdata()) > 2]
+        or [[0, 1]]
+    )
+    for ax in axs.flat[:n]:
+        ax.set_xlim(xs.min() - 0.02 * np.ptp(xs) - 1e-6, xs.max() + 0.02 * np.ptp(xs) + 1e-6)
+    for ax in axs.flat[n:]:
+        ax.axis('off')
     return axs.flat[:n]
 
 # %% ../../nbs/core/12_charts.ipynb #f433a274
 def _bar_set(ax, r, i, n, groups, metric, fine):
     "The bars of row `i` of `n`, with their deviations and, where there is room, their values"
-    w = .82/n; at = np.arange(len(groups))+(i-(n-1)/2)*w; sd = r.get(metric+'_sd')
-    v = [np.nan if r[metric][g] is None else r[metric][g] for g in groups]; e = [(sd or {}).get(g) or 0 for g in groups]
-    ax.bar(at, v, .92*w, color=method_colour(r['method'],i), label=method_name(r['method']), yerr=e if sd else None,
-           error_kw=dict(lw=.8,capsize=1.5,ecolor=_ink))
-    if n*len(groups)>28: return
-    for x,y,d in zip(at,v,e):
-        ax.annotate(f'{y:.1f}' if fine else f'{y:.0f}', (x,y+d), (0,1), textcoords='offset points', ha='center', va='bottom', fontsize=5.5, color=_ink)
+    w = 0.82 / n
+    at = np.arange(len(groups)) + (i - (n - 1) / 2) * w
+    sd = r.get(metric + '_sd')
+    v = [np.nan if r[metric][g] is None else r[metric][g] for g in groups]
+    e = [(sd or {}).get(g) or 0 for g in groups]
+    ax.bar(
+        at,
+        v,
+        0.92 * w,
+        color=method_colour(r['method'], i),
+        label=method_name(r['method']),
+        yerr=e if sd else None,
+        error_kw=dict(lw=0.8, capsize=1.5, ecolor=_ink),
+    )
+    if n * len(groups) > 28:
+        return
+    for x, y, d in zip(at, v, e):
+        ax.annotate(
+            f'{y:.1f}' if fine else f'{y:.0f}',
+            (x, y + d),
+            (0, 1),
+            textcoords='offset points',
+            ha='center',
+            va='bottom',
+            fontsize=5.5,
+            color=_ink,
+        )
 
 # %% ../../nbs/core/12_charts.ipynb #6381bf58
 def show_bars(
-    rows, # Dicts with `method` and a dict of values per group, as in results.json
-    groups=None, # Names of the groups, in order; those of the first row if None
-    metric:str='pck', # Key of the dict; `metric+'_sd'`, where a row has it, gives error bars
-    ax=None, # Axes; made if None
-    ylabel:str='PCK@0.05, %', # Text at the axis
-    width:float=6.5, # Width of the figure, inches
-)->plt.Axes:
+    rows,  # Dicts with `method` and a dict of values per group, as in results.json
+    groups=None,  # Names of the groups, in order; those of the first row if None
+    metric: str = 'pck',  # Key of the dict; `metric+'_sd'`, where a row has it, gives error bars
+    ax=None,  # Axes; made if None
+    ylabel: str = 'PCK@0.05, %',  # Text at the axis
+    width: float = 6.5,  # Width of the figure, inches
+) -> plt.Axes:
     "Grouped bars: one group per joint group, one bar per method; raises `DataError` where a value is missing"
     rows = [r for r in rows if metric in r]
-    if not rows: raise DataError('rows', f'none has {metric!r}', 'rows as in results.json')
+    if not rows:
+        raise DataError('rows', f'none has {metric!r}', 'rows as in results.json')
     groups = list(groups or rows[0][metric])
     for r in rows:
-        if miss := [g for g in groups if g not in r[metric]]: raise DataError(f"method {r['method']!r}", f'no {metric} of {miss}', f'{groups}')
-    ax = ax or plt.subplots(figsize=(width,1.9), layout='constrained')[1]
-    for i,r in enumerate(rows): _bar_set(ax, r, i, len(rows), groups, metric, max(u or 0 for q in rows for u in q[metric].values())<20)
-    _chart(ax); ax.set_xticks(range(len(groups)), groups, fontsize=7); ax.tick_params(axis='x', length=0)
-    ax.set_ylabel(ylabel, fontsize=7, color=_ink); ax.margins(x=.01,y=.1)
-    ax.legend(fontsize=6.5, frameon=False, ncols=len(rows), loc='lower left', bbox_to_anchor=(-.01,1), borderaxespad=0,
-              handlelength=1, handleheight=.8, columnspacing=1.2)
+        if miss := [g for g in groups if g not in r[metric]]:
+            raise DataError(f"method {r['method']!r}", f'no {metric} of {miss}', f'{groups}')
+    ax = ax or plt.subplots(figsize=(width, 1.9), layout='constrained')[1]
+    for i, r in enumerate(rows):
+        _bar_set(
+            ax,
+            r,
+            i,
+            len(rows),
+            groups,
+            metric,
+            max(u or 0 for q in rows for u in q[metric].values()) < 20,
+        )
+    _chart(ax)
+    ax.set_xticks(range(len(groups)), groups, fontsize=7)
+    ax.tick_params(axis='x', length=0)
+    ax.set_ylabel(ylabel, fontsize=7, color=_ink)
+    ax.margins(x=0.01, y=0.1)
+    ax.legend(
+        fontsize=6.5,
+        frameon=False,
+        ncols=len(rows),
+        loc='lower left',
+        bbox_to_anchor=(-0.01, 1),
+        borderaxespad=0,
+        handlelength=1,
+        handleheight=0.8,
+        columnspacing=1.2,
+    )
     return ax
 
 # %% ../../nbs/core/12_charts.ipynb #5b2d45ab
 def show_error_curve(
-    errors, # Method -> distances of any shape, NaN where a joint does not count
-    upto:float=.2, # Largest threshold, in the unit of the distances
-    at:float|None=.05, # Marked threshold
-    unit:str='image sides', # Unit of the distances, for the axis
-    ax=None, # Axes; made if None
-)->plt.Axes:
+    errors,  # Method -> distances of any shape, NaN where a joint does not count
+    upto: float = 0.2,  # Largest threshold, in the unit of the distances
+    at: float | None = 0.05,  # Marked threshold
+    unit: str = 'image sides',  # Unit of the distances, for the axis
+    ax=None,  # Axes; made if None
+) -> plt.Axes:
     "PCK against its threshold, one line per method"
-    if not errors: raise DataError('errors', 'no method', 'at least one name with its distances')
-    ax = ax or plt.subplots(figsize=(3.6,2.1), layout='constrained')[1]; t = np.linspace(0,upto,201)
-    for i,(k,e) in enumerate(errors.items()):
+    if not errors:
+        raise DataError('errors', 'no method', 'at least one name with its distances')
+    ax = ax or plt.subplots(figsize=(3.6, 2.1), layout='constrained')[1]
+    t = np.linspace(0, upto, 201)
+    for i, (k, e) in enumerate(errors.items()):
         e = np.sort(_np(e)[np.isfinite(_np(e))].ravel())
-        if not len(e): raise DataError(f'errors of {k!r}', 'no finite distance', 'at least one')
-        ax.plot(t, 100*np.searchsorted(e,t,side='left')/len(e), c=method_colour(k,i), lw=1.5, label=method_name(k))
-    if at: ax.axvline(at, c='#9aa3ad', lw=.7, ls=(0,(3,2)))
-    _chart(ax); ax.set_xlim(0,upto); ax.set_ylim(0,100); ax.set_xlabel(f'threshold, {unit}', fontsize=7); ax.set_ylabel('PCK, %', fontsize=7)
+        if not len(e):
+            raise DataError(f'errors of {k!r}', 'no finite distance', 'at least one')
+        ax.plot(
+            t,
+            100 * np.searchsorted(e, t, side='left') / len(e),
+            c=method_colour(k, i),
+            lw=1.5,
+            label=method_name(k),
+        )
+    if at:
+        ax.axvline(at, c='#9aa3ad', lw=0.7, ls=(0, (3, 2)))
+    _chart(ax)
+    ax.set_xlim(0, upto)
+    ax.set_ylim(0, 100)
+    ax.set_xlabel(f'threshold, {unit}', fontsize=7)
+    ax.set_ylabel('PCK, %', fontsize=7)
     ax.legend(fontsize=6.5, frameon=False, loc='lower right')
     return ax

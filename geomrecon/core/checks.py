@@ -17,64 +17,122 @@ from .errors import ConfigError, DataError, LabelError
 
 # %% ../../nbs/core/06_checks.ipynb #2362b084
 def choose(
-    option:str, # Name of the option
-    value, # What was given
-    allowed, # Allowed values
+    option: str,  # Name of the option
+    value,  # What was given
+    allowed,  # Allowed values
 ):
     "`value`, if it is allowed; raises `ConfigError`"
-    if value not in allowed: raise ConfigError(option, repr(value), f'one of {list(allowed)}')
+    if value not in allowed:
+        raise ConfigError(option, repr(value), f'one of {list(allowed)}')
     return value
 
 # %% ../../nbs/core/06_checks.ipynb #4208864b
 class Check:
     "What a folder lacks of a data set, before anything of it is loaded"
-    def __init__(self,
-        name:str, # Data set
-        root, # Folder
-        home:str='', # Where the data is officially to be had
-    ): self.name,self.root,self.home,self.found,self.missing = name,Path(root),home,[],[]
+
+    def __init__(
+        self,
+        name: str,  # Data set
+        root,  # Folder
+        home: str = '',  # Where the data is officially to be had
+    ):
+        self.name = name
+        self.root = Path(root)
+        self.home = home
+        self.found = []
+        self.missing = []
+
     def need(self, pattern, what, n=1):
         "Note whether at least `n` files match `pattern` (a path or glob below the folder)"
-        hits = [self.root/pattern] if not any(c in str(pattern) for c in '*?[') else list(_some(self.root.glob(str(pattern)), n))
-        ok = sum(p.exists() for p in hits)>=n
-        (self.found if ok else self.missing).append(f'{pattern} ({what})'); return self
-    def problem(self, text):
-        "Note something else that is wrong"
-        self.missing.append(text); return self
-    @property
-    def ok(self): return not self.missing
-    def __repr__(self):
-        rows = [f'{self.name} in {self.root.name or self.root}: '+('complete' if self.ok else 'incomplete')]
-        return '\n'.join(rows+[f'  found    {t}' for t in self.found]+[f'  MISSING  {t}' for t in self.missing]+([] if self.ok else [f'  to be had from {self.home}']))
-    def require(self):
-        "Raise `DataError` that names all that is missing"
-        if not self.ok: raise DataError(self.root, f'{self.name} lacks '+'; '.join(self.missing[:8])+f' and {len(self.missing)-8} more'*(len(self.missing)>8), f'the official layout, to be had from {self.home}')
+        hits = (
+            [self.root / pattern]
+            if not any(c in str(pattern) for c in '*?[')
+            else list(_some(self.root.glob(str(pattern)), n))
+        )
+        ok = sum(p.exists() for p in hits) >= n
+        (self.found if ok else self.missing).append(f'{pattern} ({what})')
         return self
 
+    def problem(self, text):
+        "Note something else that is wrong"
+        self.missing.append(text)
+        return self
+
+    @property
+    def ok(self):
+        return not self.missing
+
+    def __repr__(self):
+        rows = [
+            f'{self.name} in {self.root.name or self.root}: '
+            + ('complete' if self.ok else 'incomplete')
+        ]
+        return '\n'.join(
+            rows
+            + [f'  found    {t}' for t in self.found]
+            + [f'  MISSING  {t}' for t in self.missing]
+            + ([] if self.ok else [f'  to be had from {self.home}'])
+        )
+
+    def require(self):
+        "Raise `DataError` that names all that is missing"
+        if not self.ok:
+            raise DataError(
+                self.root,
+                f'{self.name} lacks '
+                + '; '.join(self.missing[:8])
+                + f' and {len(self.missing) - 8} more' * (len(self.missing) > 8),
+                f'the official layout, to be had from {self.home}',
+            )
+        return self
+
+
 def _some(it, n):
-    for i,x in enumerate(it):
-        if i>=n: return
+    for i, x in enumerate(it):
+        if i >= n:
+            return
         yield x
 
 # %% ../../nbs/core/06_checks.ipynb #27b57cb4
 class Screen:
     "Raises at the first unusable sample, or counts them all"
-    def __init__(self,
-        on_error:str='raise', # 'raise' or 'skip'
-        name='', # Data set, for the report
-    ): self.on_error,self.name,self.counts,self.first = choose('on_error',on_error,('raise','skip')),name,Counter(),{}
+
+    def __init__(
+        self,
+        on_error: str = 'raise',  # 'raise' or 'skip'
+        name='',  # Data set, for the report
+    ):
+        self.on_error = choose('on_error', on_error, ('raise', 'skip'))
+        self.name = name
+        self.counts = Counter()
+        self.first = {}
+
     def __call__(self, kind, where, found, expected='', error=LabelError):
         "One unusable sample"
         e = error(where, found, expected)
-        if self.on_error=='raise': raise e from None
-        self.counts[kind] += 1; self.first.setdefault(kind, str(e))
+        if self.on_error == 'raise':
+            raise e from None
+        self.counts[kind] += 1
+        self.first.setdefault(kind, str(e))
+
     def mask(self, kind, bad, tell, error=LabelError):
         "Many samples at once: `tell(i)` gives (where, found, expected) of sample `i`"
         i = np.flatnonzero(bad)
-        if len(i): self(kind, *tell(i[0]), error=error); self.counts[kind] += len(i)-1
+        if len(i):
+            self(kind, *tell(i[0]), error=error)
+            self.counts[kind] += len(i) - 1
+
     def left_out(self, kind, n, where):
         "`n` samples that are left out whatever `on_error` says"
-        if n: self.counts[kind] += int(n); self.first.setdefault(kind, str(where))
+        if n:
+            self.counts[kind] += int(n)
+            self.first.setdefault(kind, str(where))
+
     def report(self, total):
         "Warn about what was left out"
-        if self.counts: warnings.warn(f'{self.name}: {sum(self.counts.values())} of {total} samples left out: '+'; '.join(f'{n} {k} (first: {self.first[k]})' for k,n in self.counts.items()), stacklevel=4)
+        if self.counts:
+            warnings.warn(
+                f'{self.name}: {sum(self.counts.values())} of {total} samples left out: '
+                + '; '.join(f'{n} {k} (first: {self.first[k]})' for k, n in self.counts.items()),
+                stacklevel=4,
+            )

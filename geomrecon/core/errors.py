@@ -9,21 +9,50 @@ __all__ = ['GeomReconError', 'SkeletonError', 'MediaError', 'LabelError', 'DataE
 # %% ../../nbs/core/00_errors.ipynb #6734c346
 class GeomReconError(Exception):
     "Base of every error that geomrecon raises about its input"
-    def __init__(self,
-        where, # File, sample or argument that is wrong
-        found:str, # What was found there
-        expected:str='', # What was expected, or what to do about it
+
+    def __init__(
+        self,
+        where,  # File, sample or argument that is wrong
+        found: str,  # What was found there
+        expected: str = '',  # What was expected, or what to do about it
     ):
-        self.where,self.found,self.expected = str(where),found,expected
+        self.where = str(where)
+        self.found = found
+        self.expected = expected
         super().__init__(f'{where}: {found}' + (f' (expected {expected})' if expected else ''))
 
 # %% ../../nbs/core/00_errors.ipynb #ac88a80b
-class SkeletonError(GeomReconError, ValueError): "A skeleton declares something impossible, or two skeletons do not match"
-class MediaError(GeomReconError, OSError): "An image or video is missing, unreadable, corrupt or empty"
-class LabelError(GeomReconError, ValueError): "A label file is missing, malformed, or does not fit the skeleton"
-class DataError(GeomReconError, ValueError): "A data set cannot be used as asked: too few frames, no motion, wrong shapes"
-class NothingToShowError(DataError): "There is nothing to draw or to tabulate yet"
-class ConfigError(GeomReconError, ValueError): "An option or preset is unknown or out of range"
-class WeightsError(GeomReconError, OSError): "Network weights are missing or do not fit"
-class CheckpointError(GeomReconError, OSError): "A checkpoint is missing, damaged or belongs to another run"
-class NonFiniteLossError(GeomReconError, ArithmeticError): "A loss term became NaN or infinite"
+class SkeletonError(GeomReconError, ValueError):
+    "A skeleton declares something impossible, or two skeletons do not match"
+
+
+class MediaError(GeomReconError, OSError):
+    "An image or video is missing, unreadable, corrupt or empty"
+
+
+class LabelError(GeomReconError, ValueError):
+    "A label file is missing, malformed, or does not fit the skeleton"
+
+
+class DataError(GeomReconError, ValueError):
+    "A data set cannot be used as asked: too few frames, no motion, wrong shapes"
+
+
+class NothingToShowError(DataError):
+    "There is nothing to draw or to tabulate yet"
+
+
+class ConfigError(GeomReconError, ValueError):
+    "An option or preset is unknown or out of range"
+
+
+class WeightsError(GeomReconError, OSError):
+    "Network weights are missing or do not fit"
+
+
+class CheckpointError(GeomReconError, OSError):
+    "A checkpoint is missing, damaged or belongs to another run"
+
+
+class NonFiniteLossError(GeomReconError, ArithmeticError):
+    "A loss term became NaN or infinite"

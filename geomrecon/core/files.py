@@ -16,254 +16,456 @@ from .errors import LabelError
 # %% ../../nbs/core/05_files.ipynb #d64ff96b
 @contextmanager
 def atomic_path(
-    path, # Where the finished file shall be
+    path,  # Where the finished file shall be
 ):
     "Yield a temporary path in the same folder; it takes the name `path` if the block ends well and vanishes if not"
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     t = path.with_name(f'.{path.stem}-{os.getpid()}.tmp{path.suffix}')
     try:
         yield t
         os.replace(t, path)
-    finally: t.unlink(missing_ok=True)
+    finally:
+        t.unlink(missing_ok=True)
+
 
 def write_atomic(
-    path, # File to write; its folder is made
-    data, # Text or bytes
-)->Path:
+    path,  # File to write; its folder is made
+    data,  # Text or bytes
+) -> Path:
     "Write a small file in one piece"
-    with atomic_path(path) as t: t.write_bytes(data.encode() if isinstance(data,str) else data)
+    with atomic_path(path) as t:
+        t.write_bytes(data.encode() if isinstance(data, str) else data)
     return Path(path)
 
 # %% ../../nbs/core/05_files.ipynb #a40498f2
 def as_array(
-    x, # Nested lists, or an array
-    shape:tuple, # Wanted shape; None: any length
-    where, # File or sample, for the message
+    x,  # Nested lists, or an array
+    shape: tuple,  # Wanted shape; None: any length
+    where,  # File or sample, for the message
     dtype=np.float64,
-)->np.ndarray:
+) -> np.ndarray:
     "`x` as numbers of that shape; raises `LabelError`"
-    want = '('+','.join('N' if s is None else str(s) for s in shape)+')'
-    try: a = np.asarray(x)
-    except (TypeError, ValueError, OverflowError) as e: raise LabelError(where, f'not an array: {str(e)[:90]}', want) from None
-    if a.dtype.kind not in 'biuf' and a.size: raise LabelError(where, f'holds {a.dtype} instead of numbers', f'numbers {want}')
-    if a.ndim!=len(shape) or any(s is not None and s!=n for s,n in zip(shape,a.shape)): raise LabelError(where, f'shape {a.shape}', want)
-    with np.errstate(over='ignore', invalid='ignore'): return a.astype(dtype)
+    want = '(' + ','.join('N' if s is None else str(s) for s in shape) + ')'
+    try:
+        a = np.asarray(x)
+    except (TypeError, ValueError, OverflowError) as e:
+        raise LabelError(where, f'not an array: {str(e)[:90]}', want) from None
+    if a.dtype.kind not in 'biuf' and a.size:
+        raise LabelError(where, f'holds {a.dtype} instead of numbers', f'numbers {want}')
+    if a.ndim != len(shape) or any(s is not None and s != n for s, n in zip(shape, a.shape)):
+        raise LabelError(where, f'shape {a.shape}', want)
+    with np.errstate(over='ignore', invalid='ignore'):
+        return a.astype(dtype)
+
 
 def need_key(
-    d, # Dictionary from a file
-    key, # Key it has to have
-    where, # File or sample, for the message
+    d,  # Dictionary from a file
+    key,  # Key it has to have
+    where,  # File or sample, for the message
 ):
     "`d[key]`; raises `LabelError` if `d` is no dictionary or has no such key"
-    if not isinstance(d, dict): raise LabelError(where, f'is {type(d).__name__}', f'a dictionary with the key {key!r}')
-    if key not in d: raise LabelError(where, f'has no key {key!r}, only {list(map(str,d))[:8]}')
+    if not isinstance(d, dict):
+        raise LabelError(where, f'is {type(d).__name__}', f'a dictionary with the key {key!r}')
+    if key not in d:
+        raise LabelError(where, f'has no key {key!r}, only {list(map(str, d))[:8]}')
     return d[key]
 
 # %% ../../nbs/core/05_files.ipynb #2f855f4c
 def _read(path):
     "Bytes of a file; raises `LabelError`"
-    try: return Path(path).read_bytes()
-    except OSError as e: raise LabelError(path, f'cannot be read ({e.strerror})', 'a file') from None
+    try:
+        return Path(path).read_bytes()
+    except OSError as e:
+        raise LabelError(path, f'cannot be read ({e.strerror})', 'a file') from None
+
 
 def load_json(
-    path, # JSON file
-    kind=None, # `list` or `dict`, if it has to be one
+    path,  # JSON file
+    kind=None,  # `list` or `dict`, if it has to be one
 ):
     "Contents of a JSON file; raises `LabelError`"
-    raw,on = _read(path),gc.isenabled()
-    gc.disable() # it would search millions of new lists again and again
-    try: d = json.loads(raw)
-    except (ValueError, RecursionError) as e: raise LabelError(path, f'is not JSON: {str(e)[:90]}', 'a JSON file') from None
-    finally: on and gc.enable()
-    if kind is not None and not isinstance(d, kind): raise LabelError(path, f'holds a {type(d).__name__}', f'a {kind.__name__}')
+    raw, on = _read(path), gc.isenabled()
+    gc.disable()  # it would search millions of new lists again and again
+    try:
+        d = json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise LabelError(path, f'is not JSON: {str(e)[:90]}', 'a JSON file') from None
+    finally:
+        on and gc.enable()
+    if kind is not None and not isinstance(d, kind):
+        raise LabelError(path, f'holds a {type(d).__name__}', f'a {kind.__name__}')
     return d
 
 # %% ../../nbs/core/05_files.ipynb #3e6d641e
-_MI = {1:'i1',2:'u1',3:'i2',4:'u2',5:'i4',6:'u4',7:'f4',9:'f8',12:'i8',13:'u8'} # Type of an element: its numbers
-_MX = {6:'f8',7:'f4',8:'i1',9:'u1',10:'i2',11:'u2',12:'i4',13:'u4',14:'i8',15:'u8'} # Class of an array: its numbers
-_MATRIX,_ZIPPED,_MAT_MOST = 14,15,1<<30
+_MI = {
+    1: 'i1',
+    2: 'u1',
+    3: 'i2',
+    4: 'u2',
+    5: 'i4',
+    6: 'u4',
+    7: 'f4',
+    9: 'f8',
+    12: 'i8',
+    13: 'u8',
+}  # Type of an element: its numbers
+_MX = {
+    6: 'f8',
+    7: 'f4',
+    8: 'i1',
+    9: 'u1',
+    10: 'i2',
+    11: 'u2',
+    12: 'i4',
+    13: 'u4',
+    14: 'i8',
+    15: 'u8',
+}  # Class of an array: its numbers
+_MATRIX, _ZIPPED, _MAT_MOST = 14, 15, 1 << 30
+
 
 def _element(b, at, end):
     "Type and contents of the element at `at`, and where the next one begins"
-    kind,n = struct.unpack_from(end+'II', b, at); start,then = at+8,at+8+n+(-n%8 if kind!=_ZIPPED else 0)
-    if kind>>16: kind,n,start,then = kind&0xffff,kind>>16,at+4,at+8
-    if start+n>len(b) or n>4 and start==at+4: raise ValueError('an element is cut off')
-    return kind,b[start:start+n],then
+    kind, n = struct.unpack_from(end + 'II', b, at)
+    start = at + 8
+    then = at + 8 + n + (-n % 8 if kind != _ZIPPED else 0)
+    if kind >> 16:
+        kind, n, start, then = kind & 0xFFFF, kind >> 16, at + 4, at + 8
+    if start + n > len(b) or n > 4 and start == at + 4:
+        raise ValueError('an element is cut off')
+    return kind, b[start : start + n], then
+
 
 def _heading(b, end):
     "Name, class and shape of a matrix element, and where its numbers begin"
-    (_,flags,at) = _element(b,0,end); (_,dims,at) = _element(b,at,end); (_,name,at) = _element(b,at,end)
-    return bytes(name).decode('latin1'), struct.unpack_from(end+'I',flags)[0], np.frombuffer(dims,end+'i4').tolist(), at
+    (_, flags, at) = _element(b, 0, end)
+    (_, dims, at) = _element(b, at, end)
+    (_, name, at) = _element(b, at, end)
+    return (
+        bytes(name).decode('latin1'),
+        struct.unpack_from(end + 'I', flags)[0],
+        np.frombuffer(dims, end + 'i4').tolist(),
+        at,
+    )
 
 # %% ../../nbs/core/05_files.ipynb #2b0de39d
 def _matrix(b, end):
     "The numbers of a matrix element"
-    name,flags,shape,at = _heading(b,end); cls = flags&0xff
-    if cls not in _MX or flags&0x800: raise ValueError(f'{name} is no array of real numbers')
-    kind,raw,_ = _element(b,at,end); n = math.prod(shape)
-    if kind not in _MI or not 2<=len(shape)<=8 or min(shape)<0 or len(raw)!=n*np.dtype(_MI[kind]).itemsize: raise ValueError(f'{name}: {len(raw)} bytes for the shape {shape[:8]}')
-    with np.errstate(all='ignore'): return np.frombuffer(raw,end+_MI[kind]).reshape(shape,order='F').astype(_MX[cls])
+    name, flags, shape, at = _heading(b, end)
+    cls = flags & 0xFF
+    if cls not in _MX or flags & 0x800:
+        raise ValueError(f'{name} is no array of real numbers')
+    kind, raw, _ = _element(b, at, end)
+    n = math.prod(shape)
+    if (
+        kind not in _MI
+        or not 2 <= len(shape) <= 8
+        or min(shape) < 0
+        or len(raw) != n * np.dtype(_MI[kind]).itemsize
+    ):
+        raise ValueError(f'{name}: {len(raw)} bytes for the shape {shape[:8]}')
+    with np.errstate(all='ignore'):
+        return np.frombuffer(raw, end + _MI[kind]).reshape(shape, order='F').astype(_MX[cls])
+
 
 def _unzip(b, end, name_only=False):
     "A compressed element's contents, or as much of them as holds the name"
-    z = zlib.decompressobj(); head = z.decompress(b,512); kind,n = struct.unpack_from(end+'II',head)
-    if kind!=_MATRIX or n>_MAT_MOST: raise ValueError(f'a compressed element of type {kind} and {n} bytes')
-    if name_only: return head[8:8+n]
-    out = head+z.decompress(z.unconsumed_tail, max(1,n+9-len(head)))
-    if not z.eof or len(out)<n+8: raise ValueError('a compressed element is cut off')
-    return out[8:8+n]
+    z = zlib.decompressobj()
+    head = z.decompress(b, 512)
+    kind, n = struct.unpack_from(end + 'II', head)
+    if kind != _MATRIX or n > _MAT_MOST:
+        raise ValueError(f'a compressed element of type {kind} and {n} bytes')
+    if name_only:
+        return head[8 : 8 + n]
+    out = head + z.decompress(z.unconsumed_tail, max(1, n + 9 - len(head)))
+    if not z.eof or len(out) < n + 8:
+        raise ValueError('a compressed element is cut off')
+    return out[8 : 8 + n]
 
 # %% ../../nbs/core/05_files.ipynb #3a9bc4bb
 def load_mat(
-    path, # MATLAB file, version 5 to 7
-    need, # Names of the arrays that have to be there; nothing else is opened
-)->dict:
+    path,  # MATLAB file, version 5 to 7
+    need,  # Names of the arrays that have to be there; nothing else is opened
+) -> dict:
     "Arrays by name, with two dimensions or more as in MATLAB; raises `LabelError`"
     raw = _read(path)
-    end = {b'\0\1IM':'<',b'\1\0MI':'>'}.get(raw[124:128]); out,at,raw,seen = {},128,memoryview(raw),[]
-    if end is None: raise LabelError(path, 'is no MATLAB file of version 5 to 7', 'such a file; version 7.3 has to be saved anew with -v7')
+    end = {b'\0\1IM': '<', b'\1\0MI': '>'}.get(raw[124:128])
+    out, at, raw, seen = {}, 128, memoryview(raw), []
+    if end is None:
+        raise LabelError(
+            path,
+            'is no MATLAB file of version 5 to 7',
+            'such a file; version 7.3 has to be saved anew with -v7',
+        )
     try:
-        while at<len(raw) and len(out)<len(need):
-            kind,b,at = _element(raw,at,end)
-            if kind not in (_MATRIX,_ZIPPED) or not len(b): continue
-            seen.append(_heading(_unzip(b,end,True) if kind==_ZIPPED else b, end)[0])
-            if seen[-1] in need: out[seen[-1]] = _matrix(_unzip(b,end) if kind==_ZIPPED else b, end)
-    except (ValueError, struct.error, zlib.error, OverflowError, MemoryError) as e: raise LabelError(path, f'is damaged: {str(e)[:90]}', 'a MATLAB file') from None
+        while at < len(raw) and len(out) < len(need):
+            kind, b, at = _element(raw, at, end)
+            if kind not in (_MATRIX, _ZIPPED) or not len(b):
+                continue
+            seen.append(_heading(_unzip(b, end, True) if kind == _ZIPPED else b, end)[0])
+            if seen[-1] in need:
+                out[seen[-1]] = _matrix(_unzip(b, end) if kind == _ZIPPED else b, end)
+    except (ValueError, struct.error, zlib.error, OverflowError, MemoryError) as e:
+        raise LabelError(path, f'is damaged: {str(e)[:90]}', 'a MATLAB file') from None
     for k in need:
-        if k not in out: raise LabelError(path, f'has no key {k!r}, only {seen[:8]}')
+        if k not in out:
+            raise LabelError(path, f'has no key {k!r}, only {seen[:8]}')
     return out
 
 # %% ../../nbs/core/05_files.ipynb #13e93208
 class _Dtype:
     "Stands for a dtype while a pickle is being read"
+
     def __init__(self, name, align=False, copy=False):
-        if not (isinstance(name,str) and re.fullmatch(r'[<>|=]?([biufc?]\d{0,2}|[SU]\d{0,6}|O8?)', name)): raise pickle.UnpicklingError(f'dtype {str(name)[:40]!r}')
+        if not (
+            isinstance(name, str)
+            and re.fullmatch(r'[<>|=]?([biufc?]\d{0,2}|[SU]\d{0,6}|O8?)', name)
+        ):
+            raise pickle.UnpicklingError(f'dtype {str(name)[:40]!r}')
         self.dtype = np.dtype('O' if 'O' in name else name)
+
     def __setstate__(self, state):
-        if not (isinstance(state,tuple) and len(state)>4 and state[1] in ('<','>','|','=') and state[2:5]==(None,None,None)): raise pickle.UnpicklingError('structured or odd dtype')
-        if state[1]!='|': self.dtype = self.dtype.newbyteorder(state[1])
+        if not (
+            isinstance(state, tuple)
+            and len(state) > 4
+            and state[1] in ('<', '>', '|', '=')
+            and state[2:5] == (None, None, None)
+        ):
+            raise pickle.UnpicklingError('structured or odd dtype')
+        if state[1] != '|':
+            self.dtype = self.dtype.newbyteorder(state[1])
 
 # %% ../../nbs/core/05_files.ipynb #8206fbd0
 def _build(shape, dt, fortran, raw):
     "An array from its checked parts"
-    if not isinstance(dt,_Dtype) or not isinstance(shape,tuple) or not all(type(n) is int and n>=0 for n in shape): raise pickle.UnpicklingError('array without dtype or shape')
+    if (
+        not isinstance(dt, _Dtype)
+        or not isinstance(shape, tuple)
+        or not all(type(n) is int and n >= 0 for n in shape)
+    ):
+        raise pickle.UnpicklingError('array without dtype or shape')
     n = math.prod(shape)
     if dt.dtype.hasobject:
-        if not isinstance(raw,list) or len(raw)!=n: raise pickle.UnpicklingError(f'array of objects {shape} without its {n} objects')
-        a = np.empty(n, object); a[:] = _Boxed.all(raw); return a.reshape(shape) # their list is in C order, whatever the flag
-    raw = raw.encode('latin1') if isinstance(raw,str) else raw
-    if not isinstance(raw,(bytes,bytearray)) or len(raw)!=n*dt.dtype.itemsize: raise pickle.UnpicklingError(f'array {shape} of {dt.dtype} with a buffer of another length')
+        if not isinstance(raw, list) or len(raw) != n:
+            raise pickle.UnpicklingError(f'array of objects {shape} without its {n} objects')
+        a = np.empty(n, object)
+        a[:] = _Boxed.all(raw)
+        return a.reshape(shape)  # their list is in C order, whatever the flag
+    raw = raw.encode('latin1') if isinstance(raw, str) else raw
+    if not isinstance(raw, (bytes, bytearray)) or len(raw) != n * dt.dtype.itemsize:
+        raise pickle.UnpicklingError(f'array {shape} of {dt.dtype} with a buffer of another length')
     return np.frombuffer(bytes(raw), dt.dtype).reshape(shape, order='F' if fortran else 'C').copy()
+
 
 class _Boxed:
     "Keeps NumPy from looking into an object while an array of objects is filled"
-    def __init__(self, x): self.x = x
+
+    def __init__(self, x):
+        self.x = x
+
     @classmethod
-    def all(cls, xs): return [cls(x) for x in xs]
+    def all(cls, xs):
+        return [cls(x) for x in xs]
 
 # %% ../../nbs/core/05_files.ipynb #c2c48f23
 class _Array:
     "Stands for an array while a pickle is being read"
+
     value = None
+
     def __setstate__(self, state):
-        if not isinstance(state,tuple) or len(state) not in (4,5): raise pickle.UnpicklingError('odd array')
+        if not isinstance(state, tuple) or len(state) not in (4, 5):
+            raise pickle.UnpicklingError('odd array')
         self.value = _build(*state[-4:])
+
 
 class _Known:
     "A name that a pickle may use; nothing can be set on it"
+
     __slots__ = ('f',)
-    def __init__(self, f): self.f = f
-    def __call__(self, *a): return self.f(*a)
-    def __setstate__(self, s): raise pickle.UnpicklingError('a state for a function')
+
+    def __init__(self, f):
+        self.f = f
+
+    def __call__(self, *a):
+        return self.f(*a)
+
+    def __setstate__(self, s):
+        raise pickle.UnpicklingError('a state for a function')
 
 # %% ../../nbs/core/05_files.ipynb #3e32092d
 def _reconstruct(cls, shape, letter):
-    if not (isinstance(cls,_Known) and cls.f is _no_call): raise pickle.UnpicklingError(f'subclass of ndarray')
+    if not (isinstance(cls, _Known) and cls.f is _no_call):
+        raise pickle.UnpicklingError(f'subclass of ndarray')
     return _Array()
 
-def _no_call(*a): raise pickle.UnpicklingError('ndarray called directly')
-def _scalar(dt, raw=b''): return _build((1,), dt, False, raw)[0] if isinstance(dt,_Dtype) and not dt.dtype.hasobject else _no_call()
+
+def _no_call(*a):
+    raise pickle.UnpicklingError('ndarray called directly')
+
+
+def _scalar(dt, raw=b''):
+    return (
+        _build((1,), dt, False, raw)[0]
+        if isinstance(dt, _Dtype) and not dt.dtype.hasobject
+        else _no_call()
+    )
+
+
 def _frombuffer(raw, dt, shape, order):
-    a = _Array(); a.value = _build(tuple(shape), dt, order=='F', raw); return a
+    a = _Array()
+    a.value = _build(tuple(shape), dt, order == 'F', raw)
+    return a
+
 
 def _encode(s, codec='latin1'):
-    if not isinstance(s,str) or codec not in ('latin1','latin-1'): raise pickle.UnpicklingError('text in another encoding')
+    if not isinstance(s, str) or codec not in ('latin1', 'latin-1'):
+        raise pickle.UnpicklingError('text in another encoding')
     return s.encode('latin1')
 
-def _bytes(*a): return b'' if not a else _no_call()
-def _bytearray(s=b'', codec='latin1'): return bytearray(s if isinstance(s,(bytes,bytearray)) else _encode(s,codec))
+
+def _bytes(*a):
+    return b'' if not a else _no_call()
+
+
+def _bytearray(s=b'', codec='latin1'):
+    return bytearray(s if isinstance(s, (bytes, bytearray)) else _encode(s, codec))
 
 # %% ../../nbs/core/05_files.ipynb #2a3636b9
 _NUMPY = dict(_reconstruct=_reconstruct, scalar=_scalar, _frombuffer=_frombuffer)
-_PLAIN = {'collections.OrderedDict':dict, 'builtins.set':set, 'builtins.frozenset':frozenset, 'builtins.list':list, 'builtins.tuple':tuple, 'builtins.dict':dict,
-          'builtins.complex':complex, 'builtins.bytes':_bytes, 'builtins.bytearray':_bytearray, '_codecs.encode':_encode, 'numpy.ndarray':_no_call, 'numpy.dtype':_Dtype}
+_PLAIN = {
+    'collections.OrderedDict': dict,
+    'builtins.set': set,
+    'builtins.frozenset': frozenset,
+    'builtins.list': list,
+    'builtins.tuple': tuple,
+    'builtins.dict': dict,
+    'builtins.complex': complex,
+    'builtins.bytes': _bytes,
+    'builtins.bytearray': _bytearray,
+    '_codecs.encode': _encode,
+    'numpy.ndarray': _no_call,
+    'numpy.dtype': _Dtype,
+}
+
+
 class _Reader(pickle.Unpickler):
     "An unpickler that knows arrays and plain containers"
+
     def find_class(self, module, name):
-        if re.fullmatch(r'numpy\._?core\.(multiarray|numeric)', module) and name in _NUMPY: return _Known(_NUMPY[name])
-        f = _PLAIN.get(f'{module.replace("__builtin__","builtins")}.{name}')
-        if f is None: raise pickle.UnpicklingError(f'it wants to call {module}.{name}, and nothing of it was run')
+        if re.fullmatch(r'numpy\._?core\.(multiarray|numeric)', module) and name in _NUMPY:
+            return _Known(_NUMPY[name])
+        f = _PLAIN.get(f'{module.replace("__builtin__", "builtins")}.{name}')
+        if f is None:
+            raise pickle.UnpicklingError(
+                f'it wants to call {module}.{name}, and nothing of it was run'
+            )
         return _Known(f)
 
 # %% ../../nbs/core/05_files.ipynb #9c28e06c
 def _plain(x, seen):
     "`x` with stand-ins replaced, containers rebuilt; keys of bytes become text"
-    if isinstance(x,_Boxed): x = x.x
-    if type(x) in (int,float,str,bool,bytes,type(None)): return x
-    if id(x) in seen: return seen[id(x)][1]
-    if isinstance(x,(list,dict)):
-        out = type(x)(); seen[id(x)] = x,out
-        if isinstance(x,list): out.extend(_plain(v,seen) for v in x)
-        else: out.update((k.decode('latin1') if isinstance(k,bytes) else _plain(k,seen), _plain(v,seen)) for k,v in x.items())
+    if isinstance(x, _Boxed):
+        x = x.x
+    if type(x) in (int, float, str, bool, bytes, type(None)):
+        return x
+    if id(x) in seen:
+        return seen[id(x)][1]
+    if isinstance(x, (list, dict)):
+        out = type(x)()
+        seen[id(x)] = x, out
+        if isinstance(x, list):
+            out.extend(_plain(v, seen) for v in x)
+        else:
+            out.update(
+                (k.decode('latin1') if isinstance(k, bytes) else _plain(k, seen), _plain(v, seen))
+                for k, v in x.items()
+            )
         return out
-    if isinstance(x,_Dtype): out = x.dtype
-    elif isinstance(x,_Array):
-        if x.value is None: raise pickle.UnpicklingError('an array without contents')
-        out = x.value; seen[id(x)] = x,out
-        if out.dtype.hasobject: out[...] = _objects(out, seen)
-    elif isinstance(x,(tuple,set,frozenset)): out = type(x)(_plain(v,seen) for v in x)
-    elif isinstance(x,(complex,bytearray,np.generic)): out = x
-    else: raise pickle.UnpicklingError(f'a bare {type(x).__name__}')
-    seen[id(x)] = x,out; return out
+    if isinstance(x, _Dtype):
+        out = x.dtype
+    elif isinstance(x, _Array):
+        if x.value is None:
+            raise pickle.UnpicklingError('an array without contents')
+        out = x.value
+        seen[id(x)] = x, out
+        if out.dtype.hasobject:
+            out[...] = _objects(out, seen)
+    elif isinstance(x, (tuple, set, frozenset)):
+        out = type(x)(_plain(v, seen) for v in x)
+    elif isinstance(x, (complex, bytearray, np.generic)):
+        out = x
+    else:
+        raise pickle.UnpicklingError(f'a bare {type(x).__name__}')
+    seen[id(x)] = x, out
+    return out
+
 
 def _objects(a, seen):
     "The plain contents of an array of objects"
     out = np.empty(a.size, object)
-    for i,v in enumerate(a.flat): out[i] = _plain(v,seen)
+    for i, v in enumerate(a.flat):
+        out[i] = _plain(v, seen)
     return out.reshape(a.shape)
 
 # %% ../../nbs/core/05_files.ipynb #dd94779d
-_SIZES = {ord(o.code):0 if o.arg is None else o.arg.n for o in pickletools.opcodes}
-_COUNTED = {pickletools.TAKEN_FROM_ARGUMENT1:1, pickletools.TAKEN_FROM_ARGUMENT4:4, pickletools.TAKEN_FROM_ARGUMENT4U:4, pickletools.TAKEN_FROM_ARGUMENT8U:8}
+_SIZES = {ord(o.code): 0 if o.arg is None else o.arg.n for o in pickletools.opcodes}
+_COUNTED = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
+
 
 def _check_memo(raw):
     "Raise `UnpicklingError` where a pickle numbers an object beyond its own length"
-    i,n = 0,len(raw)
-    while i<n and raw[i]!=46: # STOP
-        op = raw[i]; size = _SIZES.get(op); i += 1
-        if size is None: raise pickle.UnpicklingError(f'no instruction {op}')
-        if size==pickletools.UP_TO_NEWLINE:
-            end = raw.find(b'\n',i)
-            if op in b'ci' and end>=0: end = raw.find(b'\n',end+1) # Module and name
-            if end<0: raise pickle.UnpicklingError('cut short')
-            if op==112 and not (raw[i:end].strip().isdigit() and int(raw[i:end])<=n): raise pickle.UnpicklingError(f'object number {raw[i:end][:20]!r}') # PUT
-            i = end+1
-        elif size<0: w = _COUNTED[size]; i += w+int.from_bytes(raw[i:i+w],'little')
+    i, n = 0, len(raw)
+    while i < n and raw[i] != 46:  # STOP
+        op = raw[i]
+        size = _SIZES.get(op)
+        i += 1
+        if size is None:
+            raise pickle.UnpicklingError(f'no instruction {op}')
+        if size == pickletools.UP_TO_NEWLINE:
+            end = raw.find(b'\n', i)
+            if op in b'ci' and end >= 0:
+                end = raw.find(b'\n', end + 1)  # Module and name
+            if end < 0:
+                raise pickle.UnpicklingError('cut short')
+            if op == 112 and not (raw[i:end].strip().isdigit() and int(raw[i:end]) <= n):
+                raise pickle.UnpicklingError(f'object number {raw[i:end][:20]!r}')  # PUT
+            i = end + 1
+        elif size < 0:
+            w = _COUNTED[size]
+            i += w + int.from_bytes(raw[i : i + w], 'little')
         else:
-            if op==114 and int.from_bytes(raw[i:i+4],'little')>n: raise pickle.UnpicklingError(f'object number {int.from_bytes(raw[i:i+4],"little")}') # LONG_BINPUT
+            if op == 114 and int.from_bytes(raw[i : i + 4], 'little') > n:
+                raise pickle.UnpicklingError(
+                    f'object number {int.from_bytes(raw[i : i + 4], "little")}'
+                )  # LONG_BINPUT
             i += size
 
 # %% ../../nbs/core/05_files.ipynb #aaeef79d
 def safe_loads(
-    raw:bytes, # A pickle of any protocol, by Python 2 or 3
-    where='pickle', # Name for messages
+    raw: bytes,  # A pickle of any protocol, by Python 2 or 3
+    where='pickle',  # Name for messages
 ):
     "Contents of a pickle of NumPy arrays and plain containers; raises `LabelError` for anything else, and runs nothing of it"
-    try: _check_memo(raw); return _plain(_Reader(io.BytesIO(raw), encoding='latin1').load(), {})
-    except Exception as e: raise LabelError(where, f'refused: {str(e)[:120] or type(e).__name__}', 'a pickle of NumPy arrays and plain containers') from None
+    try:
+        _check_memo(raw)
+        return _plain(_Reader(io.BytesIO(raw), encoding='latin1').load(), {})
+    except Exception as e:
+        raise LabelError(
+            where,
+            f'refused: {str(e)[:120] or type(e).__name__}',
+            'a pickle of NumPy arrays and plain containers',
+        ) from None
+
 
 def load_pickle(
-    path, # Pickle file
+    path,  # Pickle file
 ):
     "`safe_loads` of a file"
     return safe_loads(_read(path), path)
@@ -274,48 +476,72 @@ def _npy(raw, where):
     f = io.BytesIO(raw)
     try:
         v = np.lib.format.read_magic(f)
-        shape,fortran,dt = (np.lib.format.read_array_header_1_0 if v==(1,0) else np.lib.format.read_array_header_2_0)(f)
-    except Exception as e: raise LabelError(where, f'is not a NumPy array ({str(e)[:80]})', 'the .npy format') from None
+        shape, fortran, dt = (
+            np.lib.format.read_array_header_1_0
+            if v == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )(f)
+    except Exception as e:
+        raise LabelError(
+            where, f'is not a NumPy array ({str(e)[:80]})', 'the .npy format'
+        ) from None
     rest = f.read()
-    if dt.hasobject: a = safe_loads(rest, where)
+    if dt.hasobject:
+        a = safe_loads(rest, where)
     else:
-        if any(n<0 for n in shape) or math.prod(shape)*dt.itemsize!=len(rest): raise LabelError(where, f'{len(rest)} bytes', f'those of {shape} {dt}')
+        if any(n < 0 for n in shape) or math.prod(shape) * dt.itemsize != len(rest):
+            raise LabelError(where, f'{len(rest)} bytes', f'those of {shape} {dt}')
         a = np.frombuffer(rest, dt).reshape(shape, order='F' if fortran else 'C')
-    if not isinstance(a,np.ndarray): raise LabelError(where, f'holds {type(a).__name__}', 'an array')
+    if not isinstance(a, np.ndarray):
+        raise LabelError(where, f'holds {type(a).__name__}', 'an array')
     return a
 
+
 def load_npy(
-    path, # `.npy` file
-)->np.ndarray:
+    path,  # `.npy` file
+) -> np.ndarray:
     "An array; raises `LabelError`"
     return _npy(_read(path), path)
 
 # %% ../../nbs/core/05_files.ipynb #e5186d99
 def load_npz(
-    path, # `.npz` file
-    need=(), # Arrays that have to be there; only these are read if given
-)->dict:
+    path,  # `.npz` file
+    need=(),  # Arrays that have to be there; only these are read if given
+) -> dict:
     "Arrays by name; raises `LabelError`"
     try:
         with zipfile.ZipFile(io.BytesIO(_read(path))) as z:
-            names = {n[:-4]:n for n in z.namelist() if n.endswith('.npy')}
-            for k in need: need_key(names, k, path)
-            raw = {k:z.read(names[k]) for k in need or names}
-    except LabelError: raise
-    except Exception as e: raise LabelError(path, f'cannot be read ({type(e).__name__}: {str(e)[:80]})', 'an .npz file') from None
-    return {k:_npy(v, f'{path}: {k}') for k,v in raw.items()}
+            names = {n[:-4]: n for n in z.namelist() if n.endswith('.npy')}
+            for k in need:
+                need_key(names, k, path)
+            raw = {k: z.read(names[k]) for k in need or names}
+    except LabelError:
+        raise
+    except Exception as e:
+        raise LabelError(
+            path, f'cannot be read ({type(e).__name__}: {str(e)[:80]})', 'an .npz file'
+        ) from None
+    return {k: _npy(v, f'{path}: {k}') for k, v in raw.items()}
 
 # %% ../../nbs/core/05_files.ipynb #bb4d555f
 import torch
 
+
 def save_atomic(
-    state:dict, # Plain containers and tensors
-    path, # File to write
+    state: dict,  # Plain containers and tensors
+    path,  # File to write
 ):
     "`torch.save`, never half written"
-    with atomic_path(path) as t: torch.save(state,t)
+    with atomic_path(path) as t:
+        torch.save(state, t)
 
 # %% ../../nbs/core/05_files.ipynb #68c46e84
 def plain(o):
     "Tuples as lists, so that presets compare equal after a round trip through a file"
-    return {k:plain(v) for k,v in o.items()} if isinstance(o,dict) else [plain(v) for v in o] if isinstance(o,(list,tuple)) else o
+    return (
+        {k: plain(v) for k, v in o.items()}
+        if isinstance(o, dict)
+        else [plain(v) for v in o]
+        if isinstance(o, (list, tuple))
+        else o
+    )

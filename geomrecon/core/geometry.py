@@ -11,223 +11,283 @@ __all__ = ['pixel_grid', 'to_pixels', 'from_pixels', 'sample', 'resize_flow', 'a
 import torch, torch.nn.functional as F
 
 # %% ../../nbs/core/02_geometry.ipynb #e21ab327
-def _hw(size): return (size,size) if isinstance(size,int) else tuple(size)
+def _hw(size):
+    return (size, size) if isinstance(size, int) else tuple(size)
+
 
 def pixel_grid(
-    h:int, # Rows
-    w:int, # Columns
-    device=None, dtype=None,
-)->torch.Tensor: # (h,w,2), x first, in (-1,1)
+    h: int,  # Rows
+    w: int,  # Columns
+    device=None,
+    dtype=None,
+) -> torch.Tensor:  # (h,w,2), x first, in (-1,1)
     "Positions of the pixel centres of an `h x w` image"
-    ax = lambda n: (2*torch.arange(n, device=device, dtype=dtype or torch.float32)+1)/n - 1
-    y,x = torch.meshgrid(ax(h), ax(w), indexing='ij')
-    return torch.stack([x,y], -1)
+    ax = lambda n: (2 * torch.arange(n, device=device, dtype=dtype or torch.float32) + 1) / n - 1
+    y, x = torch.meshgrid(ax(h), ax(w), indexing='ij')
+    return torch.stack([x, y], -1)
 
 # %% ../../nbs/core/02_geometry.ipynb #50cec011
-def _per_axis(f, v, size): # f(coordinate, number of pixels), without sending numbers to the device
-    h,w = _hw(size)
-    return f(v,w) if h==w else torch.stack([f(v[...,0],w),f(v[...,1],h)],-1)
+def _per_axis(f, v, size):  # f(coordinate, number of pixels), without sending numbers to the device
+    h, w = _hw(size)
+    return f(v, w) if h == w else torch.stack([f(v[..., 0], w), f(v[..., 1], h)], -1)
+
 
 def to_pixels(
-    kp, # (...,2) positions in [-1,1]
-    size, # (height, width), or one side of a square
-)->torch.Tensor:
+    kp,  # (...,2) positions in [-1,1]
+    size,  # (height, width), or one side of a square
+) -> torch.Tensor:
     "Pixel-index coordinates of `kp`: the centre of the first pixel is 0"
-    return _per_axis(lambda v,n: (v+1)*n/2-.5, kp, size)
+    return _per_axis(lambda v, n: (v + 1) * n / 2 - 0.5, kp, size)
+
 
 def from_pixels(
-    px, # (...,2) pixel-index coordinates
-    size, # (height, width), or one side of a square
-)->torch.Tensor:
+    px,  # (...,2) pixel-index coordinates
+    size,  # (height, width), or one side of a square
+) -> torch.Tensor:
     "Positions in [-1,1] of pixel-index coordinates, the inverse of `to_pixels`"
-    return _per_axis(lambda v,n: (2*v+1)/n-1, px, size)
+    return _per_axis(lambda v, n: (2 * v + 1) / n - 1, px, size)
 
 # %% ../../nbs/core/02_geometry.ipynb #83233920
 def sample(
-    img, # (B,C,H,W)
-    flow, # (B,h,w,2) positions in `img`, [-1,1], x first
-    pad:str='border', # What lies outside: 'border', 'zeros' or 'reflection'
-    mode:str='bilinear',
-)->torch.Tensor: # (B,C,h,w)
+    img,  # (B,C,H,W)
+    flow,  # (B,h,w,2) positions in `img`, [-1,1], x first
+    pad: str = 'border',  # What lies outside: 'border', 'zeros' or 'reflection'
+    mode: str = 'bilinear',
+) -> torch.Tensor:  # (B,C,h,w)
     "Read `img` at the positions of `flow`; its memory layout stays"
     last = not img.is_contiguous() and img.is_contiguous(memory_format=torch.channels_last)
     y = F.grid_sample(img.float(), flow.float(), mode=mode, padding_mode=pad, align_corners=False)
     return y.to(img.dtype, memory_format=torch.channels_last if last else torch.contiguous_format)
 
+
 def resize_flow(
-    flow, # (B,h,w,2)
-    size, # (height, width), or one side
-)->torch.Tensor:
+    flow,  # (B,h,w,2)
+    size,  # (height, width), or one side
+) -> torch.Tensor:
     "A flow at another resolution: positions are interpolated linearly, and extrapolated at the rim so that identity stays identity"
-    h,w = _hw(size)
-    if flow.shape[1:3]==(h,w): return flow
+    h, w = _hw(size)
+    if flow.shape[1:3] == (h, w):
+        return flow
     grid = lambda t: pixel_grid(*t, flow.device, flow.dtype)
-    shift = (flow - grid(flow.shape[1:3])).movedim(-1,1)
-    shift = F.interpolate(shift, (h,w), mode='bilinear', align_corners=False)
-    return shift.movedim(1,-1) + grid((h,w))
+    shift = (flow - grid(flow.shape[1:3])).movedim(-1, 1)
+    shift = F.interpolate(shift, (h, w), mode='bilinear', align_corners=False)
+    return shift.movedim(1, -1) + grid((h, w))
 
 # %% ../../nbs/core/02_geometry.ipynb #b6b520fc
 def apply_affine(
-    M, # (...,2,3)
-    pts, # (...,N,2)
-)->torch.Tensor:
+    M,  # (...,2,3)
+    pts,  # (...,N,2)
+) -> torch.Tensor:
     "Points `pts` moved by `M`"
-    return (M[...,None,:,:2]*pts[...,None,:]).sum(-1) + M[...,None,:,2]
+    return (M[..., None, :, :2] * pts[..., None, :]).sum(-1) + M[..., None, :, 2]
+
 
 def compose(
-    M2, # (...,2,3) applied second
-    M1, # (...,2,3) applied first
-)->torch.Tensor:
+    M2,  # (...,2,3) applied second
+    M1,  # (...,2,3) applied first
+) -> torch.Tensor:
     "The matrix of `M1` followed by `M2`"
-    AB = (M2[...,:,:2,None]*M1[...,None,:,:]).sum(-2)
-    return torch.cat([AB[...,:2], AB[...,2:]+M2[...,2:]], -1)
+    AB = (M2[..., :, :2, None] * M1[..., None, :, :]).sum(-2)
+    return torch.cat([AB[..., :2], AB[..., 2:] + M2[..., 2:]], -1)
+
 
 def invert(
-    M, # (...,2,3)
-)->torch.Tensor:
+    M,  # (...,2,3)
+) -> torch.Tensor:
     "The inverse affine matrix, in closed form (no LAPACK, no host sync)"
-    a,b,c,d = M[...,0,0],M[...,0,1],M[...,1,0],M[...,1,1]
-    A = torch.stack([torch.stack([d,-b],-1), torch.stack([-c,a],-1)],-2)/(a*d-b*c)[...,None,None]
-    return torch.cat([A, -(A*M[...,None,:,2]).sum(-1,keepdim=True)], -1)
+    a = M[..., 0, 0]
+    b = M[..., 0, 1]
+    c = M[..., 1, 0]
+    d = M[..., 1, 1]
+    A = (
+        torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
+        / (a * d - b * c)[..., None, None]
+    )
+    return torch.cat([A, -(A * M[..., None, :, 2]).sum(-1, keepdim=True)], -1)
 
 # %% ../../nbs/core/02_geometry.ipynb #8683f981
 def affine(
-    angle, # (B,) rotation, radians, clockwise on the screen (x right, y down)
-    scale=1., # (B,) or float: magnification
-    shift=(0.,0.), # (B,2) or pair: translation, in half image sides
-    flip=False, # (B,) or bool: mirror left-right, before anything else
-)->torch.Tensor: # (B,2,3)
+    angle,  # (B,) rotation, radians, clockwise on the screen (x right, y down)
+    scale=1.0,  # (B,) or float: magnification
+    shift=(0.0, 0.0),  # (B,2) or pair: translation, in half image sides
+    flip=False,  # (B,) or bool: mirror left-right, before anything else
+) -> torch.Tensor:  # (B,2,3)
     "Mirror, then scale and turn about the image centre, then shift"
-    angle = torch.as_tensor(angle, dtype=torch.float32); dev = angle.device
+    angle = torch.as_tensor(angle, dtype=torch.float32)
+    dev = angle.device
     t = lambda x: torch.as_tensor(x, device=dev).expand(angle.shape)
-    s,f = t(scale), 1-2*t(flip).float()
-    c,n = s*angle.cos(), s*angle.sin()
-    sh = torch.as_tensor(shift, dtype=torch.float32, device=dev).expand(*angle.shape,2)
-    return torch.stack([torch.stack([c*f,-n,sh[...,0]],-1), torch.stack([n*f,c,sh[...,1]],-1)],-2)
+    s, f = t(scale), 1 - 2 * t(flip).float()
+    c, n = s * angle.cos(), s * angle.sin()
+    sh = torch.as_tensor(shift, dtype=torch.float32, device=dev).expand(*angle.shape, 2)
+    return torch.stack(
+        [torch.stack([c * f, -n, sh[..., 0]], -1), torch.stack([n * f, c, sh[..., 1]], -1)], -2
+    )
 
 # %% ../../nbs/core/02_geometry.ipynb #c0b1ab31
 def warp_image(
-    img, # (B,C,H,W)
-    M, # (B,2,3) moves content at p to M p, in [-1,1]
-    size=None, # Output (height, width); the input's if None
-    pad:str='zeros', # 'zeros', 'border' or 'reflection'
-)->torch.Tensor:
+    img,  # (B,C,H,W)
+    M,  # (B,2,3) moves content at p to M p, in [-1,1]
+    size=None,  # Output (height, width); the input's if None
+    pad: str = 'zeros',  # 'zeros', 'border' or 'reflection'
+) -> torch.Tensor:
     "Move the content of `img` by `M`, in one resampling"
-    h,w = _hw(size or img.shape[-2:])
-    grid = pixel_grid(h,w,img.device).view(1,-1,2)
-    return sample(img, apply_affine(invert(M.float()), grid).view(-1,h,w,2), pad)
+    h, w = _hw(size or img.shape[-2:])
+    grid = pixel_grid(h, w, img.device).view(1, -1, 2)
+    return sample(img, apply_affine(invert(M.float()), grid).view(-1, h, w, 2), pad)
 
 # %% ../../nbs/core/02_geometry.ipynb #ab7b8dec
 def square_box(
-    box, # (B,4) x, y, width, height in frame pixels (edges, not centres)
-    margin:float=1., # Side of the square relative to the longer side of the box
-)->torch.Tensor:
+    box,  # (B,4) x, y, width, height in frame pixels (edges, not centres)
+    margin: float = 1.0,  # Side of the square relative to the longer side of the box
+) -> torch.Tensor:
     "The square around the middle of each box"
-    side = box[...,2:].amax(-1,keepdim=True)*margin
-    return torch.cat([box[...,:2]+box[...,2:]/2-side/2, side.expand_as(box[...,2:])], -1)
+    side = box[..., 2:].amax(-1, keepdim=True) * margin
+    return torch.cat([box[..., :2] + box[..., 2:] / 2 - side / 2, side.expand_as(box[..., 2:])], -1)
+
 
 def crop_matrix(
-    box, # (B,4) x, y, width, height in frame pixels; edges, so that a whole frame is (0,0,W,H)
-)->torch.Tensor: # (B,2,3)
+    box,  # (B,4) x, y, width, height in frame pixels; edges, so that a whole frame is (0,0,W,H)
+) -> torch.Tensor:  # (B,2,3)
     "Matrix from positions in the crop ([-1,1]) to pixel-index coordinates of the frame"
-    half = box[...,2:]/2
-    c = box[...,:2] + half - .5
-    z = torch.zeros_like(half[...,0])
-    return torch.stack([torch.stack([half[...,0],z,c[...,0]],-1), torch.stack([z,half[...,1],c[...,1]],-1)],-2)
+    half = box[..., 2:] / 2
+    c = box[..., :2] + half - 0.5
+    z = torch.zeros_like(half[..., 0])
+    return torch.stack(
+        [
+            torch.stack([half[..., 0], z, c[..., 0]], -1),
+            torch.stack([z, half[..., 1], c[..., 1]], -1),
+        ],
+        -2,
+    )
 
 # %% ../../nbs/core/02_geometry.ipynb #ca6cc060
 def project(
-    xyz, # (B,N,3) points in the camera frame, any unit
-    K, # (B,3,3) intrinsics, pixels
-)->torch.Tensor: # (B,N,2) pixel-index coordinates
+    xyz,  # (B,N,3) points in the camera frame, any unit
+    K,  # (B,3,3) intrinsics, pixels
+) -> torch.Tensor:  # (B,N,2) pixel-index coordinates
     "Pinhole projection"
-    uvw = xyz @ K.transpose(-1,-2)
-    return uvw[...,:2]/uvw[...,2:].clamp_min(1e-6)
+    uvw = xyz @ K.transpose(-1, -2)
+    return uvw[..., :2] / uvw[..., 2:].clamp_min(1e-6)
+
 
 def crop_intrinsics(
-    K, # (B,3,3) intrinsics of the frame, pixel-index coordinates
-    M, # (B,2,3) crop-to-frame matrix, as from `crop_matrix`
-    size, # (height, width) of the crop in pixels
-)->torch.Tensor:
+    K,  # (B,3,3) intrinsics of the frame, pixel-index coordinates
+    M,  # (B,2,3) crop-to-frame matrix, as from `crop_matrix`
+    size,  # (height, width) of the crop in pixels
+) -> torch.Tensor:
     "Intrinsics of the crop, so that projecting with them lands on its pixel-index coordinates"
-    h,w = _hw(size)
-    to_px = torch.tensor([[w/2,0,w/2-.5],[0,h/2,h/2-.5]], dtype=K.dtype, device=K.device)
+    h, w = _hw(size)
+    to_px = torch.tensor(
+        [[w / 2, 0, w / 2 - 0.5], [0, h / 2, h / 2 - 0.5]], dtype=K.dtype, device=K.device
+    )
     A = compose(to_px, invert(M).to(K.dtype))
-    return _homogeneous(torch.cat([A[...,:2]@K[...,:2,:2], A[...,:2]@K[...,:2,2:]+A[...,2:]], -1))
+    return _homogeneous(
+        torch.cat([A[..., :2] @ K[..., :2, :2], A[..., :2] @ K[..., :2, 2:] + A[..., 2:]], -1)
+    )
 
-def _homogeneous(M): return torch.cat([M, M.new_tensor([0.,0,1]).expand(*M.shape[:-2],1,3)], -2)
+
+def _homogeneous(M):
+    return torch.cat([M, M.new_tensor([0.0, 0, 1]).expand(*M.shape[:-2], 1, 3)], -2)
 
 # %% ../../nbs/core/02_geometry.ipynb #67de7efd
 def default_intrinsics(
-    size, # (height, width) of the image, or one side
-    focal:float, # Focal length, image heights
-)->torch.Tensor: # (3,3)
+    size,  # (height, width) of the image, or one side
+    focal: float,  # Focal length, image heights
+) -> torch.Tensor:  # (3,3)
     "Intrinsics to assume where the camera is unknown: it looks straight at the middle of the image"
-    h,w = _hw(size)
-    return torch.tensor([[focal*h,0,(w-1)/2],[0,focal*h,(h-1)/2],[0,0,1.]])
+    h, w = _hw(size)
+    return torch.tensor([[focal * h, 0, (w - 1) / 2], [0, focal * h, (h - 1) / 2], [0, 0, 1.0]])
+
 
 def relative_depth(
-    xyz, # (...,N,3) joints in the camera frame, any unit; NaN where unknown
-    root:int, # Joint whose depth is 0
-    bone, # (parent, child) joint indices of the reference bone
-)->torch.Tensor: # (...,N) reference-bone lengths
+    xyz,  # (...,N,3) joints in the camera frame, any unit; NaN where unknown
+    root: int,  # Joint whose depth is 0
+    bone,  # (parent, child) joint indices of the reference bone
+) -> torch.Tensor:  # (...,N) reference-bone lengths
     "Depth relative to the root, free of any unit (reference [9]); not finite where a joint is unknown or the bone has no length"
-    length = (xyz[...,bone[1],:]-xyz[...,bone[0],:]).norm(dim=-1)
-    return (xyz[...,2]-xyz[...,root,2][...,None])/length[...,None]
+    length = (xyz[..., bone[1], :] - xyz[..., bone[0], :]).norm(dim=-1)
+    return (xyz[..., 2] - xyz[..., root, 2][..., None]) / length[..., None]
 
 # %% ../../nbs/core/02_geometry.ipynb #a36f3f99
 def pixel_rays(
-    px, # (...,N,2) pixel-index coordinates
-    K, # (...,3,3) intrinsics of the image they are in; rotated, mirrored and skewed crops included
-)->torch.Tensor: # (...,N,2) x/z and y/z in the camera frame
+    px,  # (...,N,2) pixel-index coordinates
+    K,  # (...,3,3) intrinsics of the image they are in; rotated, mirrored and skewed crops included
+) -> torch.Tensor:  # (...,N,2) x/z and y/z in the camera frame
     "Directions in which the camera sees pixels, the inverse of `project` up to depth"
-    A = invert(K[...,:2,:])[...,:2]
-    return (A[...,None,:,:]*(px-K[...,None,:2,2])[...,None,:]).sum(-1)
+    A = invert(K[..., :2, :])[..., :2]
+    return (A[..., None, :, :] * (px - K[..., None, :2, 2])[..., None, :]).sum(-1)
+
 
 def to_25d(
-    xyz, # (...,N,3) joints in the camera frame, any unit
-    K, # (...,3,3) intrinsics
-    root:int, # Joint whose depth is 0
-    bone, # (parent, child) joint indices of the reference bone
-)->tuple: # pixels (...,N,2), depth relative to the root in bone lengths (...,N), bone length (...) in the unit of `xyz`
+    xyz,  # (...,N,3) joints in the camera frame, any unit
+    K,  # (...,3,3) intrinsics
+    root: int,  # Joint whose depth is 0
+    bone,  # (parent, child) joint indices of the reference bone
+) -> tuple:  # pixels (...,N,2), depth relative to the root in bone lengths (...,N), bone length (...) in the unit of `xyz`
     "The 2.5D pose of reference [9]; depths are not finite where the bone has no length"
-    length = (xyz[...,bone[1],:]-xyz[...,bone[0],:]).norm(dim=-1)
-    return apply_affine(K[...,:2,:], xyz[...,:2]/xyz[...,2:]), relative_depth(xyz,root,bone), length
+    length = (xyz[..., bone[1], :] - xyz[..., bone[0], :]).norm(dim=-1)
+    return (
+        apply_affine(K[..., :2, :], xyz[..., :2] / xyz[..., 2:]),
+        relative_depth(xyz, root, bone),
+        length,
+    )
 
 # %% ../../nbs/core/02_geometry.ipynb #97945d8a
 def solve_root_depth(
-    rays, # (...,N,2) directions of the joints, from `pixel_rays`
-    depth_rel, # (...,N) depth relative to the root, reference-bone lengths
-    bone, # (parent, child) joint indices of the reference bone
-    limits=(2.,500.), # Nearest and farthest root, reference-bone lengths; solutions are clamped to it
-    floor:float=1e-4, # Below this `t` the slope of its square root is held back
-)->tuple: # depth of the root (...) in bone lengths, (...) mask: one exact solution within the limits
+    rays,  # (...,N,2) directions of the joints, from `pixel_rays`
+    depth_rel,  # (...,N) depth relative to the root, reference-bone lengths
+    bone,  # (parent, child) joint indices of the reference bone
+    limits=(
+        2.0,
+        500.0,
+    ),  # Nearest and farthest root, reference-bone lengths; solutions are clamped to it
+    floor: float = 1e-4,  # Below this `t` the slope of its square root is held back
+) -> (
+    tuple
+):  # depth of the root (...) in bone lengths, (...) mask: one exact solution within the limits
     "Depth at which the reference bone has length 1: the quadratic of reference [9], in closed form"
-    n,m = bone; rn,rm,dn,dm = rays[...,n,:],rays[...,m,:],depth_rel[...,n],depth_rel[...,m]
-    a = ((rm-rn)**2).sum(-1); gap = a.clamp_min(1e-12).sqrt()
-    u,e,ez = (rm-rn)/gap[...,None], dm[...,None]*rm-dn[...,None]*rn, dm-dn
-    t = (1-ez)*(1+ez) - (u[...,0]*e[...,1]-u[...,1]*e[...,0])**2
-    s = t.clamp_min(floor).sqrt(); s = s + (t.clamp_min(0).sqrt()-s).detach()
-    z,other = (s-(u*e).sum(-1))/gap, (-s-(u*e).sum(-1))/gap
-    return z.clamp(*limits), (t>=0) & (a>1e-12) & (other<limits[0]) & (z>=limits[0]) & (z<=limits[1])
+    n, m = bone
+    rn = rays[..., n, :]
+    rm = rays[..., m, :]
+    dn = depth_rel[..., n]
+    dm = depth_rel[..., m]
+    a = ((rm - rn) ** 2).sum(-1)
+    gap = a.clamp_min(1e-12).sqrt()
+    u = (rm - rn) / gap[..., None]
+    e = dm[..., None] * rm - dn[..., None] * rn
+    ez = dm - dn
+    t = (1 - ez) * (1 + ez) - (u[..., 0] * e[..., 1] - u[..., 1] * e[..., 0]) ** 2
+    s = t.clamp_min(floor).sqrt()
+    s = s + (t.clamp_min(0).sqrt() - s).detach()
+    z = (s - (u * e).sum(-1)) / gap
+    other = (-s - (u * e).sum(-1)) / gap
+    return z.clamp(*limits), (t >= 0) & (a > 1e-12) & (other < limits[0]) & (z >= limits[0]) & (
+        z <= limits[1]
+    )
 
 # %% ../../nbs/core/02_geometry.ipynb #73b64396
 def lift(
-    kp_px, # (B,N,2) joints, pixel-index coordinates of the crop (`to_pixels` of a prediction)
-    depth_rel, # (B,N) relative depth, reference-bone lengths; the root's own is subtracted
-    K, # (B,3,3) intrinsics of the crop; NaN where unknown
-    root:int, # Root joint
-    bone, # (parent, child) joint indices of the reference bone
-    bone_length=None, # (B,) or float: length of the reference bone (mm); None leaves the result in bone lengths
-    root_depth=None, # (B,) or float: known depth of the root, in the unit of the result; None solves for it
-    limits=(2.,500.), # Range of the solved root depth, reference-bone lengths
-)->tuple: # joints (B,N,3) in the camera frame, (B,) mask: one exact solution, all joints before the camera
+    kp_px,  # (B,N,2) joints, pixel-index coordinates of the crop (`to_pixels` of a prediction)
+    depth_rel,  # (B,N) relative depth, reference-bone lengths; the root's own is subtracted
+    K,  # (B,3,3) intrinsics of the crop; NaN where unknown
+    root: int,  # Root joint
+    bone,  # (parent, child) joint indices of the reference bone
+    bone_length=None,  # (B,) or float: length of the reference bone (mm); None leaves the result in bone lengths
+    root_depth=None,  # (B,) or float: known depth of the root, in the unit of the result; None solves for it
+    limits=(2.0, 500.0),  # Range of the solved root depth, reference-bone lengths
+) -> tuple:  # joints (B,N,3) in the camera frame, (B,) mask: one exact solution, all joints before the camera
     "3D joints of a 2.5D pose; NaN, with a zero gradient, where the intrinsics are unknown"
-    size = lambda v: 1. if v is None else v[...,None] if torch.is_tensor(v) else v
+    size = lambda v: 1.0 if v is None else v[..., None] if torch.is_tensor(v) else v
     known = K.isfinite().all(-1).all(-1)
-    rays = pixel_rays(kp_px, torch.where(known[...,None,None], K, torch.eye(3,dtype=K.dtype,device=K.device)))
-    d = depth_rel - depth_rel[...,root:root+1]
-    if root_depth is None: z,ok = solve_root_depth(rays, d, bone, limits); Z = (z[...,None]+d)*size(bone_length)
-    else: ok,Z = known, size(root_depth)+d*size(bone_length)
-    xyz = torch.cat([rays*Z[...,None], Z[...,None]], -1)
-    return xyz.masked_fill(~known[...,None,None], torch.nan), ok & known & (Z>0).all(-1)
+    rays = pixel_rays(
+        kp_px, torch.where(known[..., None, None], K, torch.eye(3, dtype=K.dtype, device=K.device))
+    )
+    d = depth_rel - depth_rel[..., root : root + 1]
+    if root_depth is None:
+        z, ok = solve_root_depth(rays, d, bone, limits)
+        Z = (z[..., None] + d) * size(bone_length)
+    else:
+        ok = known
+        Z = size(root_depth) + d * size(bone_length)
+    xyz = torch.cat([rays * Z[..., None], Z[..., None]], -1)
+    return xyz.masked_fill(~known[..., None, None], torch.nan), ok & known & (Z > 0).all(-1)

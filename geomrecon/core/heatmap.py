@@ -13,109 +13,148 @@ from .geometry import pixel_grid, to_pixels, _hw
 
 # %% ../../nbs/core/03_heatmap.ipynb #bd528cf0
 def render_heatmaps(
-    kp, # (B,K,2) joints in [-1,1]; NaN is allowed where not visible
-    size, # (height, width) of the heatmap, or one side
-    sigma:float=2., # Standard deviation, heatmap pixels
-    visible=None, # (B,K) mask; invisible joints give an all-zero map
-)->torch.Tensor: # (B,K,h,w)
+    kp,  # (B,K,2) joints in [-1,1]; NaN is allowed where not visible
+    size,  # (height, width) of the heatmap, or one side
+    sigma: float = 2.0,  # Standard deviation, heatmap pixels
+    visible=None,  # (B,K) mask; invisible joints give an all-zero map
+) -> torch.Tensor:  # (B,K,h,w)
     "Gaussian heatmaps with peak 1, not rounded to the grid"
-    h,w = _hw(size)
-    if visible is not None: kp = torch.where(visible.bool()[...,None], kp, torch.zeros_like(kp))
-    px = to_pixels(kp.float(), (h,w))
-    line = lambda n,c: torch.exp(-(torch.arange(n, device=kp.device)-c[...,None])**2/(2*sigma**2))
-    hm = line(h,px[...,1])[...,:,None] * line(w,px[...,0])[...,None,:]
-    return hm if visible is None else hm*visible[...,None,None].to(hm.dtype)
+    h, w = _hw(size)
+    if visible is not None:
+        kp = torch.where(visible.bool()[..., None], kp, torch.zeros_like(kp))
+    px = to_pixels(kp.float(), (h, w))
+    line = lambda n, c: torch.exp(
+        -((torch.arange(n, device=kp.device) - c[..., None]) ** 2) / (2 * sigma**2)
+    )
+    hm = line(h, px[..., 1])[..., :, None] * line(w, px[..., 0])[..., None, :]
+    return hm if visible is None else hm * visible[..., None, None].to(hm.dtype)
 
 # %% ../../nbs/core/03_heatmap.ipynb #551c0363
 def soft_argmax(
-    hm, # (B,K,h,w) heatmaps
-    beta:float=100., # Inverse temperature; the paper prints 1
-)->torch.Tensor: # (B,K,2) in [-1,1]
+    hm,  # (B,K,h,w) heatmaps
+    beta: float = 100.0,  # Inverse temperature; the paper prints 1
+) -> torch.Tensor:  # (B,K,2) in [-1,1]
     "Mean position under `softmax(beta*hm)` (Eq. 5 with a temperature)"
-    return _mean((beta*hm.float()).flatten(2).softmax(-1), hm)
+    return _mean((beta * hm.float()).flatten(2).softmax(-1), hm)
 
-def _mean(w, hm): # Weighted mean of the pixel centres by way of the marginals: no matrix product, which autocast would round to 8 bits
-    m = w.unflatten(-1,hm.shape[-2:]); g = pixel_grid(*hm.shape[-2:],hm.device)
-    return torch.stack([(m.sum(-2)*g[0,:,0]).sum(-1), (m.sum(-1)*g[:,0,1]).sum(-1)],-1)
+
+def _mean(
+    w, hm
+):  # Weighted mean of the pixel centres by way of the marginals: no matrix product, which autocast would round to 8 bits
+    m = w.unflatten(-1, hm.shape[-2:])
+    g = pixel_grid(*hm.shape[-2:], hm.device)
+    return torch.stack([(m.sum(-2) * g[0, :, 0]).sum(-1), (m.sum(-1) * g[:, 0, 1]).sum(-1)], -1)
 
 # %% ../../nbs/core/03_heatmap.ipynb #5981a015
 def compensated_argmax(
-    hm, # (B,K,h,w) heatmaps; values below 0 count as background
-    beta:float=20., # Inverse temperature for a peak of 1
-    floor:float=1e-3, # Peaks below this are not scaled up: an empty map decodes to the centre
-)->torch.Tensor: # (B,K,2) in [-1,1]
+    hm,  # (B,K,h,w) heatmaps; values below 0 count as background
+    beta: float = 20.0,  # Inverse temperature for a peak of 1
+    floor: float = 1e-3,  # Peaks below this are not scaled up: an empty map decodes to the centre
+) -> torch.Tensor:  # (B,K,2) in [-1,1]
     "Soft-argmax without the pull of the background"
     h = hm.float().flatten(2).clamp_min(0)
-    h = h/h.amax(-1,keepdim=True).detach().clamp_min(floor)
-    w = torch.exp(beta*(h-1)) - torch.exp(torch.as_tensor(-beta, dtype=h.dtype))
-    return _mean(w, hm)/w.sum(-1,keepdim=True).clamp_min(1e-6)
+    h = h / h.amax(-1, keepdim=True).detach().clamp_min(floor)
+    w = torch.exp(beta * (h - 1)) - torch.exp(torch.as_tensor(-beta, dtype=h.dtype))
+    return _mean(w, hm) / w.sum(-1, keepdim=True).clamp_min(1e-6)
+
 
 def hard_argmax(
-    hm, # (B,K,h,w) heatmaps
-)->torch.Tensor: # (B,K,2) in [-1,1]
+    hm,  # (B,K,h,w) heatmaps
+) -> torch.Tensor:  # (B,K,2) in [-1,1]
     "Position of the highest pixel, not differentiable"
-    i = hm.flatten(2).argmax(-1); w = hm.shape[-1]
-    return pixel_grid(*hm.shape[-2:], hm.device)[i//w, i%w]
+    i = hm.flatten(2).argmax(-1)
+    w = hm.shape[-1]
+    return pixel_grid(*hm.shape[-2:], hm.device)[i // w, i % w]
 
 # %% ../../nbs/core/03_heatmap.ipynb #0e2685ae
 def local_argmax(
-    hm, # (B,K,h,w) heatmaps
-    beta:float=20., # Inverse temperature for a peak of 1
-    radius:float=5., # Half the side of the window around the highest pixel, heatmap pixels
-)->torch.Tensor: # (B,K,2) in [-1,1]
+    hm,  # (B,K,h,w) heatmaps
+    beta: float = 20.0,  # Inverse temperature for a peak of 1
+    radius: float = 5.0,  # Half the side of the window around the highest pixel, heatmap pixels
+) -> torch.Tensor:  # (B,K,2) in [-1,1]
     "`compensated_argmax` in a window around the highest pixel: one of two peaks, never the middle between them"
-    peak = to_pixels(hard_argmax(hm), hm.shape[-2:])[:,:,None,None]
+    peak = to_pixels(hard_argmax(hm), hm.shape[-2:])[:, :, None, None]
     px = to_pixels(pixel_grid(*hm.shape[-2:], hm.device), hm.shape[-2:])
-    return compensated_argmax(hm*((px-peak).abs()<=radius).all(-1), beta)
+    return compensated_argmax(hm * ((px - peak).abs() <= radius).all(-1), beta)
 
 # %% ../../nbs/core/03_heatmap.ipynb #04d10b9c
-_decoders = dict(compensated=compensated_argmax, local=local_argmax, soft=soft_argmax, argmax=hard_argmax)
+_decoders = dict(
+    compensated=compensated_argmax, local=local_argmax, soft=soft_argmax, argmax=hard_argmax
+)
+
+
 def decode(
-    hm, # (B,K,h,w) heatmaps
-    method:str='compensated', # 'compensated', 'local', 'soft' or 'argmax'
-    beta:float|None=None, # Inverse temperature; each method's own default if None
-)->torch.Tensor: # (B,K,2) in [-1,1]
+    hm,  # (B,K,h,w) heatmaps
+    method: str = 'compensated',  # 'compensated', 'local', 'soft' or 'argmax'
+    beta: float | None = None,  # Inverse temperature; each method's own default if None
+) -> torch.Tensor:  # (B,K,2) in [-1,1]
     "Joint positions of heatmaps; raises `ConfigError` for an unknown method"
-    if method not in _decoders: raise ConfigError('method', f'{method!r}', f'one of {list(_decoders)}')
-    return _decoders[method](hm) if beta is None or method=='argmax' else _decoders[method](hm, beta)
+    if method not in _decoders:
+        raise ConfigError('method', f'{method!r}', f'one of {list(_decoders)}')
+    return (
+        _decoders[method](hm) if beta is None or method == 'argmax' else _decoders[method](hm, beta)
+    )
 
 # %% ../../nbs/core/03_heatmap.ipynb #be37ac98
 def peak_confidence(
-    hm, # (B,K,h,w) heatmaps
-)->torch.Tensor: # (B,K)
+    hm,  # (B,K,h,w) heatmaps
+) -> torch.Tensor:  # (B,K)
     "Height of each map's peak"
     return hm.flatten(2).amax(-1)
 
 # %% ../../nbs/core/03_heatmap.ipynb #c6ca76bd
 def decode_weights(
-    hm, # (B,K,h,w) heatmaps
-    method:str='compensated', # 'compensated', 'local', 'soft' or 'argmax', as for `decode`
-    beta:float|None=None, # Inverse temperature; the default of `decode` if None
-    radius:float=5., # Half the side of the window of 'local', heatmap pixels
-)->torch.Tensor: # (B,K,h,w)
+    hm,  # (B,K,h,w) heatmaps
+    method: str = 'compensated',  # 'compensated', 'local', 'soft' or 'argmax', as for `decode`
+    beta: float | None = None,  # Inverse temperature; the default of `decode` if None
+    radius: float = 5.0,  # Half the side of the window of 'local', heatmap pixels
+) -> torch.Tensor:  # (B,K,h,w)
     "Weights whose mean position is `decode(hm, method, beta)`; a blank map has none; raises `ConfigError` for an unknown method"
-    if method not in _decoders: raise ConfigError('method', f'{method!r}', f'one of {list(_decoders)}')
+    if method not in _decoders:
+        raise ConfigError('method', f'{method!r}', f'one of {list(_decoders)}')
     h = hm.float().flatten(2)
-    if method=='soft': return ((100. if beta is None else beta)*h).softmax(-1).view(hm.shape)
-    if method=='argmax': return (torch.arange(h.shape[-1],device=h.device)==h.argmax(-1,keepdim=True)).to(h.dtype).view(hm.shape)
-    if method=='local': h = h*_window(hm, radius).flatten(2)
-    beta = 20. if beta is None else beta; h = h.clamp_min(0)
-    w = torch.exp(beta*(h/h.amax(-1,keepdim=True).detach().clamp_min(1e-3)-1)) - math.exp(-beta)
-    return (w/w.sum(-1,keepdim=True).clamp_min(1e-6)).view(hm.shape)
+    if method == 'soft':
+        return ((100.0 if beta is None else beta) * h).softmax(-1).view(hm.shape)
+    if method == 'argmax':
+        return (
+            (torch.arange(h.shape[-1], device=h.device) == h.argmax(-1, keepdim=True))
+            .to(h.dtype)
+            .view(hm.shape)
+        )
+    if method == 'local':
+        h = h * _window(hm, radius).flatten(2)
+    beta = 20.0 if beta is None else beta
+    h = h.clamp_min(0)
+    w = torch.exp(beta * (h / h.amax(-1, keepdim=True).detach().clamp_min(1e-3) - 1)) - math.exp(
+        -beta
+    )
+    return (w / w.sum(-1, keepdim=True).clamp_min(1e-6)).view(hm.shape)
+
 
 def _window(hm, radius):
     "Square window around the highest pixel of each map"
-    y,x = (torch.arange(n,device=hm.device) for n in hm.shape[-2:]); i = hm.flatten(2).argmax(-1)[...,None]; n = hm.shape[-1]
-    return ((y-i//n).abs()<=radius)[...,:,None] & ((x-i%n).abs()<=radius)[...,None,:]
+    y, x = (torch.arange(n, device=hm.device) for n in hm.shape[-2:])
+    i = hm.flatten(2).argmax(-1)[..., None]
+    n = hm.shape[-1]
+    return ((y - i // n).abs() <= radius)[..., :, None] & ((x - i % n).abs() <= radius)[
+        ..., None, :
+    ]
 
 # %% ../../nbs/core/03_heatmap.ipynb #0b638142
 def decode_depth(
-    heatmaps, # (B,K,h,w) heatmaps
-    depth_maps, # (B,K,h,w) depth of each joint at each pixel, relative to the root
-    method:str='compensated', # As for `decode`, and best the same
-    beta:float|None=None, # Inverse temperature; the default of `decode` if None
-    radius:float=5., # Half the side of the window of 'local', heatmap pixels
-)->torch.Tensor: # (B,K) in the unit of the depth maps; 0 for a blank heatmap under 'compensated' and 'local'
+    heatmaps,  # (B,K,h,w) heatmaps
+    depth_maps,  # (B,K,h,w) depth of each joint at each pixel, relative to the root
+    method: str = 'compensated',  # As for `decode`, and best the same
+    beta: float | None = None,  # Inverse temperature; the default of `decode` if None
+    radius: float = 5.0,  # Half the side of the window of 'local', heatmap pixels
+) -> (
+    torch.Tensor
+):  # (B,K) in the unit of the depth maps; 0 for a blank heatmap under 'compensated' and 'local'
     "Depth of each joint: the mean of its depth map under the weights that decode its position; raises `ConfigError` where shapes differ"
-    if heatmaps.shape!=depth_maps.shape: raise ConfigError('depth_maps', f'shape {tuple(depth_maps.shape)}', f'{tuple(heatmaps.shape)}, as the heatmaps')
-    return (decode_weights(heatmaps,method,beta,radius)*depth_maps.float()).sum((-2,-1))
+    if heatmaps.shape != depth_maps.shape:
+        raise ConfigError(
+            'depth_maps',
+            f'shape {tuple(depth_maps.shape)}',
+            f'{tuple(heatmaps.shape)}, as the heatmaps',
+        )
+    return (decode_weights(heatmaps, method, beta, radius) * depth_maps.float()).sum((-2, -1))

@@ -17,272 +17,403 @@ from .skeleton import Skeleton
 
 # %% ../../nbs/core/07_metrics.ipynb #d020f389
 def joint_distances(
-    pred, # (N,K,2) predicted joints in [-1,1]
-    true, # (N,K,2) true joints in [-1,1]
-)->torch.Tensor: # (N,K) distance as a share of the image side
+    pred,  # (N,K,2) predicted joints in [-1,1]
+    true,  # (N,K,2) true joints in [-1,1]
+) -> torch.Tensor:  # (N,K) distance as a share of the image side
     "Distances in image sides; raises `DataError` when the shapes differ"
-    if pred.shape!=true.shape: raise DataError('predictions', f'shape {tuple(pred.shape)}', f'{tuple(true.shape)}, as the labels')
-    return (pred-true).norm(dim=-1)/2
+    if pred.shape != true.shape:
+        raise DataError(
+            'predictions', f'shape {tuple(pred.shape)}', f'{tuple(true.shape)}, as the labels'
+        )
+    return (pred - true).norm(dim=-1) / 2
+
 
 def joint_pck(
-    pred, # (N,K,2) predicted joints in [-1,1]
-    true, # (N,K,2) true joints in [-1,1]
-    visible, # (N,K) mask of joints that count
-    thr:float=.05, # Radius as a share of the image side
-)->torch.Tensor: # (K,) percent; NaN for a joint that is never visible
+    pred,  # (N,K,2) predicted joints in [-1,1]
+    true,  # (N,K,2) true joints in [-1,1]
+    visible,  # (N,K) mask of joints that count
+    thr: float = 0.05,  # Radius as a share of the image side
+) -> torch.Tensor:  # (K,) percent; NaN for a joint that is never visible
     "PCK of each joint"
     v = visible.bool()
-    hit = (joint_distances(pred,true)<=thr) & v
-    return 100*hit.sum(0)/v.sum(0)
+    hit = (joint_distances(pred, true) <= thr) & v
+    return 100 * hit.sum(0) / v.sum(0)
 
 # %% ../../nbs/core/07_metrics.ipynb #e1af47fb
 def group_pck(
-    per_joint, # (K,) figures per joint, NaN where undefined
-    skeleton:Skeleton, # Its groups are the columns
-)->dict:
+    per_joint,  # (K,) figures per joint, NaN where undefined
+    skeleton: Skeleton,  # Its groups are the columns
+) -> dict:
     "Means by joint group, 'all', and 'all_no_head' where there is a head"
     mean = lambda ii: per_joint[sorted(ii)].nanmean().item()
     used = {i for ii in skeleton.groups.values() for i in ii} or set(range(skeleton.n_joints))
-    out = {g:mean(ii) for g,ii in skeleton.groups.items() if len(skeleton.groups)>1}
+    out = {g: mean(ii) for g, ii in skeleton.groups.items() if len(skeleton.groups) > 1}
     out['all'] = mean(used)
-    if 'head' in skeleton.groups: out['all_no_head'] = mean(used-set(skeleton.groups['head']))
+    if 'head' in skeleton.groups:
+        out['all_no_head'] = mean(used - set(skeleton.groups['head']))
     return out
 
+
 def pck_table(
-    pred, true, visible, # As for `joint_pck`
-    skeleton:Skeleton, # Groups to report
-    thr:float=.05, # Radius as a share of the image side
-)->dict: # group -> percent
+    pred,
+    true,
+    visible,  # As for `joint_pck`
+    skeleton: Skeleton,  # Groups to report
+    thr: float = 0.05,  # Radius as a share of the image side
+) -> dict:  # group -> percent
     "PCK by joint group and overall"
-    return group_pck(joint_pck(pred,true,visible,thr), skeleton)
+    return group_pck(joint_pck(pred, true, visible, thr), skeleton)
 
 # %% ../../nbs/core/07_metrics.ipynb #82936f6d
 def legacy_hits(
-    pred, # (N,K,h,w) predicted heatmaps, or (N,K,2) joints in [-1,1] to be rendered
-    true, # (N,K,2) true joints in [-1,1]
-    visible, # (N,K) mask; an invisible joint's label map is blank
-    size:int=64, # Side of the heatmap grid
-)->tuple: # hits (N,K), counted (N,K)
+    pred,  # (N,K,h,w) predicted heatmaps, or (N,K,2) joints in [-1,1] to be rendered
+    true,  # (N,K,2) true joints in [-1,1]
+    visible,  # (N,K) mask; an invisible joint's label map is blank
+    size: int = 64,  # Side of the heatmap grid
+) -> tuple:  # hits (N,K), counted (N,K)
     "Hits under the argmax rule of RegDA and UniFrame"
     peaks = lambda hm: to_pixels(hard_argmax(hm), size).round()
-    p = peaks(pred if pred.dim()==4 else render_heatmaps(pred,size))
-    t = peaks(render_heatmaps(true,size,visible=visible))
-    ok = (t>1).all(-1)
-    return ((p-t).norm(dim=-1)/(size/10)<.5) & ok, ok
+    p = peaks(pred if pred.dim() == 4 else render_heatmaps(pred, size))
+    t = peaks(render_heatmaps(true, size, visible=visible))
+    ok = (t > 1).all(-1)
+    return ((p - t).norm(dim=-1) / (size / 10) < 0.5) & ok, ok
+
 
 def legacy_pck(
-    pred, true, visible, # As for `legacy_hits`
-    bs:int=32, # Batch size of the evaluation loop: part of the rule
-    size:int=64, # Side of the heatmap grid
-)->torch.Tensor: # (K,) percent
+    pred,
+    true,
+    visible,  # As for `legacy_hits`
+    bs: int = 32,  # Batch size of the evaluation loop: part of the rule
+    size: int = 64,  # Side of the heatmap grid
+) -> torch.Tensor:  # (K,) percent
     "Per-joint PCK as the family computes it"
     rates = []
-    for i in range(0,len(true),bs):
-        h,ok = legacy_hits(pred[i:i+bs],true[i:i+bs],visible[i:i+bs],size)
-        rates.append((len(h), h.sum(0)/ok.sum(0)))
-    n = torch.stack([b*(~r.isnan()) for b,r in rates]); r = torch.stack([r.nan_to_num() for _,r in rates])
-    return 100*(n*r).sum(0)/n.sum(0)
+    for i in range(0, len(true), bs):
+        h, ok = legacy_hits(pred[i : i + bs], true[i : i + bs], visible[i : i + bs], size)
+        rates.append((len(h), h.sum(0) / ok.sum(0)))
+    n = torch.stack([b * (~r.isnan()) for b, r in rates])
+    r = torch.stack([r.nan_to_num() for _, r in rates])
+    return 100 * (n * r).sum(0) / n.sum(0)
 
 # %% ../../nbs/core/07_metrics.ipynb #4cc68195
 class PCK(Metric):
     "PCK of `learn.pred['heatmaps']` against `learn.yb`, over all visible joints"
-    def __init__(self,
-        thr:float=.05, # Radius as a share of the image side
-        legacy:bool=False, # The family's argmax rule, at the heatmap's own resolution
-    ): self.thr,self.legacy = thr,legacy
-    def reset(self): self.hits,self.count = 0,0
+
+    def __init__(
+        self,
+        thr: float = 0.05,  # Radius as a share of the image side
+        legacy: bool = False,  # The family's argmax rule, at the heatmap's own resolution
+    ):
+        self.thr = thr
+        self.legacy = legacy
+
+    def reset(self):
+        self.hits = 0
+        self.count = 0
+
     def accumulate(self, learn):
-        hm,(kp,vis) = learn.pred['heatmaps'],learn.yb[:2]
-        if self.legacy: h,ok = legacy_hits(hm,kp,vis,hm.shape[-1])
-        else: ok = vis.bool(); h = (joint_distances(decode(hm,'local'),kp)<=self.thr)&ok
-        self.hits,self.count = self.hits+h.sum(), self.count+ok.sum()
+        hm = learn.pred['heatmaps']
+        (kp, vis) = learn.yb[:2]
+        if self.legacy:
+            h, ok = legacy_hits(hm, kp, vis, hm.shape[-1])
+        else:
+            ok = vis.bool()
+            h = (joint_distances(decode(hm, 'local'), kp) <= self.thr) & ok
+        self.hits = self.hits + h.sum()
+        self.count = self.count + ok.sum()
+
     @property
-    def value(self): return (100*self.hits/self.count.clamp_min(1)).item() if torch.is_tensor(self.count) else None
+    def value(self):
+        return (
+            (100 * self.hits / self.count.clamp_min(1)).item()
+            if torch.is_tensor(self.count)
+            else None
+        )
+
     @property
-    def name(self): return f'pck@{self.thr:g}'+('_legacy' if self.legacy else '')
+    def name(self):
+        return f'pck@{self.thr:g}' + ('_legacy' if self.legacy else '')
 
 # %% ../../nbs/core/07_metrics.ipynb #21adc24d
 def axis_flips(
-    pred, # (N,K,2) predicted joints, any unit
-    true, # (N,K,2) true joints
-    front:int, # Joint at the front (snout)
-    back:int, # Joint at the back (tail base)
-)->torch.Tensor: # (N,) bool
+    pred,  # (N,K,2) predicted joints, any unit
+    true,  # (N,K,2) true joints
+    front: int,  # Joint at the front (snout)
+    back: int,  # Joint at the back (tail base)
+) -> torch.Tensor:  # (N,) bool
     "Samples whose predicted back-to-front axis points against the true one"
-    return ((pred[:,front]-pred[:,back])*(true[:,front]-true[:,back])).sum(-1)<0
+    return ((pred[:, front] - pred[:, back]) * (true[:, front] - true[:, back])).sum(-1) < 0
+
 
 def pair_swaps(
-    pred, true, # (N,K,2) joints
-    pair, # (left, right) joint indices
-)->torch.Tensor: # (N,) bool
+    pred,
+    true,  # (N,K,2) joints
+    pair,  # (left, right) joint indices
+) -> torch.Tensor:  # (N,) bool
     "Samples whose predicted right-to-left vector points against the true one"
-    return axis_flips(pred,true,*pair)
+    return axis_flips(pred, true, *pair)
 
 # %% ../../nbs/core/07_metrics.ipynb #62e2fec0
 def offset_removed(
-    pred, # (N,K,2) predicted joints, pixels
-    true, # (N,K,2) true joints, pixels; NaN where unlabelled
-    front:int, # Joint at the front of the body axis
-    back:int, # Joint at the back
-)->tuple: # distances (N,K), mean offsets (K,2): ahead, to the animal's right
+    pred,  # (N,K,2) predicted joints, pixels
+    true,  # (N,K,2) true joints, pixels; NaN where unlabelled
+    front: int,  # Joint at the front of the body axis
+    back: int,  # Joint at the back
+) -> tuple:  # distances (N,K), mean offsets (K,2): ahead, to the animal's right
     "What is left of the error after removing each joint's mean offset in the body frame (diagnostic only)"
-    e = true[:,front]-true[:,back]; e = e/e.norm(dim=-1,keepdim=True).clamp_min(1e-6)
-    R = torch.stack([e, torch.stack([-e[:,1],e[:,0]],-1)],1)
-    r = torch.einsum('nij,nkj->nki', R, pred-true)
+    e = true[:, front] - true[:, back]
+    e = e / e.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    R = torch.stack([e, torch.stack([-e[:, 1], e[:, 0]], -1)], 1)
+    r = torch.einsum('nij,nkj->nki', R, pred - true)
     m = r.nanmean(0)
-    return (r-m).norm(dim=-1), m
+    return (r - m).norm(dim=-1), m
 
 # %% ../../nbs/core/07_metrics.ipynb #dae28f90
 def pixel_report(
-    pred, # (N,K,2) predicted joints, pixels of the original frames
-    true, # (N,K,2) true joints; NaN where unlabelled
-    skeleton:Skeleton, # Names the joints; flip pairs are checked for swaps
-    axis=None, # (front, back) joint indices for flips and the body frame; None skips both
-    within=(10,32), # Radii in pixels
-)->dict:
+    pred,  # (N,K,2) predicted joints, pixels of the original frames
+    true,  # (N,K,2) true joints; NaN where unlabelled
+    skeleton: Skeleton,  # Names the joints; flip pairs are checked for swaps
+    axis=None,  # (front, back) joint indices for flips and the body frame; None skips both
+    within=(10, 32),  # Radii in pixels
+) -> dict:
     "Median error per joint and overall, shares within the radii, flips, swaps, offset-removed median"
-    d = (pred-true).norm(dim=-1); n = skeleton.joints
+    d = (pred - true).norm(dim=-1)
+    n = skeleton.joints
     med = lambda x: x.nanmedian().item()
-    out = dict(median_px={**{j:med(d[:,i]) for i,j in enumerate(n)}, 'all':med(d)}, mean_px=d.nanmean().item())
+    out = dict(
+        median_px={**{j: med(d[:, i]) for i, j in enumerate(n)}, 'all': med(d)},
+        mean_px=d.nanmean().item(),
+    )
     ok = ~d.isnan()
-    for r in within: out[f'within_{r}'] = {**{j:100*((d[:,i]<=r)&ok[:,i]).sum().item()/max(1,ok[:,i].sum().item()) for i,j in enumerate(n)}, 'all':100*((d<=r)&ok).sum().item()/max(1,ok.sum().item())}
-    for l,r in skeleton.flip_pairs: out[f'swaps_{n[l]}_{n[r]}'] = pair_swaps(pred,true,(l,r)).sum().item()
+    for r in within:
+        out[f'within_{r}'] = {
+            **{
+                j: 100 * ((d[:, i] <= r) & ok[:, i]).sum().item() / max(1, ok[:, i].sum().item())
+                for i, j in enumerate(n)
+            },
+            'all': 100 * ((d <= r) & ok).sum().item() / max(1, ok.sum().item()),
+        }
+    for l, r in skeleton.flip_pairs:
+        out[f'swaps_{n[l]}_{n[r]}'] = pair_swaps(pred, true, (l, r)).sum().item()
     if axis is not None:
-        out['flips'] = axis_flips(pred,true,*axis).sum().item()
-        rest,m = offset_removed(pred,true,*axis)
-        out['offset_removed_px'] = {**{j:med(rest[:,i]) for i,j in enumerate(n)}, 'all':med(rest)}
-        out['offset_ahead_right_px'] = {j:[round(x,2) for x in m[i].tolist()] for i,j in enumerate(n)}
+        out['flips'] = axis_flips(pred, true, *axis).sum().item()
+        rest, m = offset_removed(pred, true, *axis)
+        out['offset_removed_px'] = {
+            **{j: med(rest[:, i]) for i, j in enumerate(n)},
+            'all': med(rest),
+        }
+        out['offset_ahead_right_px'] = {
+            j: [round(x, 2) for x in m[i].tolist()] for i, j in enumerate(n)
+        }
     out['frames'] = len(d)
     return out
 
 # %% ../../nbs/core/07_metrics.ipynb #3296366b
 def error_kinds(
-    pred, true, visible, # (N,K,2), (N,K,2) in [-1,1] and (N,K), as for `joint_pck`
-    video, # (N,) number of the video of each image
-    skeleton:Skeleton, # Its bones give the limbs' axes
-    radius:float=.05, # A hit is within this share of the image side
-)->dict: # percent of visible joints at the end of a bone: far, steady, varying
+    pred,
+    true,
+    visible,  # (N,K,2), (N,K,2) in [-1,1] and (N,K), as for `joint_pck`
+    video,  # (N,) number of the video of each image
+    skeleton: Skeleton,  # Its bones give the limbs' axes
+    radius: float = 0.05,  # A hit is within this share of the image side
+) -> dict:  # percent of visible joints at the end of a bone: far, steady, varying
     "Missed joints by kind; together with the hits they are 100"
-    P,J = torch.as_tensor(list(skeleton.bones)).T; e = (pred-true)[:,J]/2; seen = visible[:,J].bool(); d = e.norm(dim=-1)
-    u = torch.nn.functional.normalize(true[:,J]-true[:,P],dim=-1); limb = torch.stack([(e*u).sum(-1),e[...,0]*u[...,1]-e[...,1]*u[...,0]],-1)
-    near = seen&(d<=2*radius); v = torch.as_tensor(video).unique(return_inverse=True)[1]; n = int(v.max())+1
-    total = torch.zeros(n,len(J),2).index_add_(0,v,torch.where(near[...,None],limb,0.)); count = torch.zeros(n,len(J)).index_add_(0,v,near.float())
-    steady = ((total/count.clamp_min(1)[...,None]).norm(dim=-1)>radius)[v]; wrong = seen&(d>radius)
-    share = lambda m: float(100*m.sum()/seen.sum().clamp_min(1))
-    return dict(far=share(wrong&~near),steady=share(wrong&near&steady),varying=share(wrong&near&~steady))
+    P, J = torch.as_tensor(list(skeleton.bones)).T
+    e = (pred - true)[:, J] / 2
+    seen = visible[:, J].bool()
+    d = e.norm(dim=-1)
+    u = torch.nn.functional.normalize(true[:, J] - true[:, P], dim=-1)
+    limb = torch.stack([(e * u).sum(-1), e[..., 0] * u[..., 1] - e[..., 1] * u[..., 0]], -1)
+    near = seen & (d <= 2 * radius)
+    v = torch.as_tensor(video).unique(return_inverse=True)[1]
+    n = int(v.max()) + 1
+    total = torch.zeros(n, len(J), 2).index_add_(0, v, torch.where(near[..., None], limb, 0.0))
+    count = torch.zeros(n, len(J)).index_add_(0, v, near.float())
+    steady = ((total / count.clamp_min(1)[..., None]).norm(dim=-1) > radius)[v]
+    wrong = seen & (d > radius)
+    share = lambda m: float(100 * m.sum() / seen.sum().clamp_min(1))
+    return dict(
+        far=share(wrong & ~near),
+        steady=share(wrong & near & steady),
+        varying=share(wrong & near & ~steady),
+    )
 
 # %% ../../nbs/core/07_metrics.ipynb #1931e466
 def pck_curve(
-    pred, true, visible, # As for `joint_pck`
-    radii, # Radii as shares of the image side
-)->list:
+    pred,
+    true,
+    visible,  # As for `joint_pck`
+    radii,  # Radii as shares of the image side
+) -> list:
     "Overall PCK at each radius"
-    d,v = joint_distances(pred,true),visible.bool()
-    return [100*((d<=r)&v).sum().item()/max(1,v.sum().item()) for r in radii]
+    d, v = joint_distances(pred, true), visible.bool()
+    return [100 * ((d <= r) & v).sum().item() / max(1, v.sum().item()) for r in radii]
 
 # %% ../../nbs/core/07_metrics.ipynb #22c23cca
 def procrustes(
-    pred, # (N,K,3) predicted joints
-    true, # (N,K,3) true joints
-    count=None, # (N,K) mask of joints that take part; all if None
-    scale:bool=True, # Fit the size as well; else rotation and translation only
-)->torch.Tensor: # (N,K,3) float64, `pred` moved; NaN where fewer than 3 joints take part or the true ones coincide
+    pred,  # (N,K,3) predicted joints
+    true,  # (N,K,3) true joints
+    count=None,  # (N,K) mask of joints that take part; all if None
+    scale: bool = True,  # Fit the size as well; else rotation and translation only
+) -> torch.Tensor:  # (N,K,3) float64, `pred` moved; NaN where fewer than 3 joints take part or the true ones coincide
     "Least-squares similarity alignment of `pred` to `true` (for measuring: a batched SVD, no gradient meant)"
-    p,t = pred.double(),true.double(); w = torch.ones_like(t[...,:1]) if count is None else count[...,None].double()
-    p0,t0 = torch.where(w>0,p,0.),torch.where(w>0,t,0.); n = w.sum(1,keepdim=True)
-    mp,mt = (v.sum(1,keepdim=True)/n.clamp_min(1) for v in (p0,t0)); P,T = (p0-mp)*w,(t0-mt)*w
-    vp,vt = (v.square().sum((1,2),keepdim=True) for v in (P,T)); point = lambda v,raw: v<=1e-12*raw.square().sum((1,2),keepdim=True)
-    U,S,Vh = torch.linalg.svd((P[...,:,None]*T[...,None,:]).sum(1))
-    D = torch.ones_like(S); D[:,2] = torch.linalg.det(U@Vh).sign()
-    size = torch.where(point(vp,p0), 0., (S*D).sum(-1)[:,None,None]/vp.clamp_min(1e-300)) if scale else 1.
-    return ((p-mp)@((U*D[:,None])@Vh)*size + mt).masked_fill((n<3)|point(vt,t0), torch.nan)
+    p, t = pred.double(), true.double()
+    w = torch.ones_like(t[..., :1]) if count is None else count[..., None].double()
+    p0 = torch.where(w > 0, p, 0.0)
+    t0 = torch.where(w > 0, t, 0.0)
+    n = w.sum(1, keepdim=True)
+    mp, mt = (v.sum(1, keepdim=True) / n.clamp_min(1) for v in (p0, t0))
+    P, T = (p0 - mp) * w, (t0 - mt) * w
+    vp, vt = (v.square().sum((1, 2), keepdim=True) for v in (P, T))
+    point = lambda v, raw: v <= 1e-12 * raw.square().sum((1, 2), keepdim=True)
+    U, S, Vh = torch.linalg.svd((P[..., :, None] * T[..., None, :]).sum(1))
+    D = torch.ones_like(S)
+    D[:, 2] = torch.linalg.det(U @ Vh).sign()
+    size = (
+        torch.where(point(vp, p0), 0.0, (S * D).sum(-1)[:, None, None] / vp.clamp_min(1e-300))
+        if scale
+        else 1.0
+    )
+    return ((p - mp) @ ((U * D[:, None]) @ Vh) * size + mt).masked_fill(
+        (n < 3) | point(vt, t0), torch.nan
+    )
 
 # %% ../../nbs/core/07_metrics.ipynb #0451759c
 def joint_errors3d(
-    pred, # (N,K,3) predicted joints, mm
-    true, # (N,K,3) true joints, mm; NaN where unknown
-    visible=None, # (N,K) mask of joints that count; all with a known truth if None
-    root:int=0, # Root joint
-    align:str='root', # 'root', 'procrustes' or 'none' (camera frame)
-)->torch.Tensor: # (N,K) mm; NaN for what does not count, inf for predictions that are not finite
+    pred,  # (N,K,3) predicted joints, mm
+    true,  # (N,K,3) true joints, mm; NaN where unknown
+    visible=None,  # (N,K) mask of joints that count; all with a known truth if None
+    root: int = 0,  # Root joint
+    align: str = 'root',  # 'root', 'procrustes' or 'none' (camera frame)
+) -> torch.Tensor:  # (N,K) mm; NaN for what does not count, inf for predictions that are not finite
     "Distance of each joint after alignment; raises `DataError` when shapes differ, `ConfigError` for an unknown alignment"
-    if pred.shape!=true.shape: raise DataError('predictions', f'shape {tuple(pred.shape)}', f'{tuple(true.shape)}, as the labels')
-    if align not in ('root','procrustes','none'): raise ConfigError('align', f'{align!r}', "'root', 'procrustes' or 'none'")
-    p,t = pred.detach().double(),true.double(); bad = ~p.isfinite().all(-1); count = t.isfinite().all(-1)
-    if visible is not None: count = count & visible.bool()
-    if align=='root':
-        count = count & t[:,root].isfinite().all(-1,keepdim=True); bad = bad | bad[:,root,None]; p,t = p-p[:,[root]],t-t[:,[root]]
-    if align=='procrustes':
-        bad = (bad&count).any(1,keepdim=True).expand_as(bad); p = procrustes(torch.where(bad[...,None],0.,p),t,count); count = count & p.isfinite().all(-1)
-    return (p-t).norm(dim=-1).masked_fill(bad, torch.inf).masked_fill(~count, torch.nan).to(true.dtype)
+    if pred.shape != true.shape:
+        raise DataError(
+            'predictions', f'shape {tuple(pred.shape)}', f'{tuple(true.shape)}, as the labels'
+        )
+    if align not in ('root', 'procrustes', 'none'):
+        raise ConfigError('align', f'{align!r}', "'root', 'procrustes' or 'none'")
+    p, t = pred.detach().double(), true.double()
+    bad = ~p.isfinite().all(-1)
+    count = t.isfinite().all(-1)
+    if visible is not None:
+        count = count & visible.bool()
+    if align == 'root':
+        count = count & t[:, root].isfinite().all(-1, keepdim=True)
+        bad = bad | bad[:, root, None]
+        p, t = p - p[:, [root]], t - t[:, [root]]
+    if align == 'procrustes':
+        bad = (bad & count).any(1, keepdim=True).expand_as(bad)
+        p = procrustes(torch.where(bad[..., None], 0.0, p), t, count)
+        count = count & p.isfinite().all(-1)
+    return (
+        (p - t)
+        .norm(dim=-1)
+        .masked_fill(bad, torch.inf)
+        .masked_fill(~count, torch.nan)
+        .to(true.dtype)
+    )
 
 # %% ../../nbs/core/07_metrics.ipynb #3db9c144
-AUC_RANGES = {'auc_20_50':(20.,50.), 'auc_0_50':(0.,50.)} # name -> thresholds, mm
+AUC_RANGES = {'auc_20_50': (20.0, 50.0), 'auc_0_50': (0.0, 50.0)}  # name -> thresholds, mm
+
+
 def auc_pck3d(
-    errors, # (N,K) mm, from `joint_errors3d`; NaN does not count
-    lo:float=20., # First threshold, mm
-    hi:float=50., # Last threshold, mm
-    steps:int=0, # Thresholds at which the curve is sampled (trapezoids); 0 integrates exactly
-)->torch.Tensor: # (K,) in [0,1]; NaN for a joint that never counts
+    errors,  # (N,K) mm, from `joint_errors3d`; NaN does not count
+    lo: float = 20.0,  # First threshold, mm
+    hi: float = 50.0,  # Last threshold, mm
+    steps: int = 0,  # Thresholds at which the curve is sampled (trapezoids); 0 integrates exactly
+) -> torch.Tensor:  # (K,) in [0,1]; NaN for a joint that never counts
     "Area under each joint's PCK curve between two thresholds"
-    if not steps: return ((hi-errors.clamp_min(lo))/(hi-lo)).clamp(0,1).nanmean(0)
-    return torch.trapezoid(pck3d_curve(errors, torch.linspace(lo,hi,steps)), dim=0)/(steps-1)
+    if not steps:
+        return ((hi - errors.clamp_min(lo)) / (hi - lo)).clamp(0, 1).nanmean(0)
+    return torch.trapezoid(pck3d_curve(errors, torch.linspace(lo, hi, steps)), dim=0) / (steps - 1)
+
 
 def pck3d_curve(
-    errors, # (N,K) mm; NaN does not count
-    thresholds, # (T,) mm
-)->torch.Tensor: # (T,K) in [0,1]
+    errors,  # (N,K) mm; NaN does not count
+    thresholds,  # (T,) mm
+) -> torch.Tensor:  # (T,K) in [0,1]
     "Share of joints within each threshold"
-    th = torch.as_tensor(thresholds,dtype=errors.dtype,device=errors.device); known = ~errors.isnan()
-    return (errors[None]<=th[:,None,None]).sum(1)/known.sum(0)
+    th = torch.as_tensor(thresholds, dtype=errors.dtype, device=errors.device)
+    known = ~errors.isnan()
+    return (errors[None] <= th[:, None, None]).sum(1) / known.sum(0)
 
 # %% ../../nbs/core/07_metrics.ipynb #dfd6386a
 def pose3d_table(
-    pred, true, visible, # As for `joint_errors3d`; `visible` may be None
-    skeleton:Skeleton, # Its groups are the columns; its root is the root
-)->dict: # measure -> group -> figure
+    pred,
+    true,
+    visible,  # As for `joint_errors3d`; `visible` may be None
+    skeleton: Skeleton,  # Its groups are the columns; its root is the root
+) -> dict:  # measure -> group -> figure
     "EPE in mm and AUC by joint group, root-relative and (`pa_`) after Procrustes alignment"
     out = {}
-    for pre,align in (('','root'),('pa_','procrustes')):
-        e = joint_errors3d(pred,true,visible,skeleton.root,align); out[pre+'epe'] = group_pck(e.nanmean(0), skeleton)
-        for name,(lo,hi) in AUC_RANGES.items(): out[pre+name] = group_pck(auc_pck3d(e,lo,hi), skeleton)
+    for pre, align in (('', 'root'), ('pa_', 'procrustes')):
+        e = joint_errors3d(pred, true, visible, skeleton.root, align)
+        out[pre + 'epe'] = group_pck(e.nanmean(0), skeleton)
+        for name, (lo, hi) in AUC_RANGES.items():
+            out[pre + name] = group_pck(auc_pck3d(e, lo, hi), skeleton)
     return out
 
 # %% ../../nbs/core/07_metrics.ipynb #613c0af3
 def epe3d(
-    pred, true, visible=None, # As for `joint_errors3d`
-    root:int=0, # Root joint
-)->torch.Tensor: # scalar, mm
+    pred,
+    true,
+    visible=None,  # As for `joint_errors3d`
+    root: int = 0,  # Root joint
+) -> torch.Tensor:  # scalar, mm
     "Mean root-relative joint error"
-    return joint_errors3d(pred,true,visible,root).nanmean()
+    return joint_errors3d(pred, true, visible, root).nanmean()
+
 
 def pa_epe3d(
-    pred, true, visible=None, # As for `joint_errors3d`
-)->torch.Tensor: # scalar, mm
+    pred,
+    true,
+    visible=None,  # As for `joint_errors3d`
+) -> torch.Tensor:  # scalar, mm
     "Mean joint error after Procrustes alignment"
-    return joint_errors3d(pred,true,visible,align='procrustes').nanmean()
+    return joint_errors3d(pred, true, visible, align='procrustes').nanmean()
+
 
 def auc3d(
-    pred, true, visible=None, # As for `joint_errors3d`
-    lo:float=20., hi:float=50., # Thresholds, mm
-    root:int=0, # Root joint
-)->torch.Tensor: # scalar in [0,1]
+    pred,
+    true,
+    visible=None,  # As for `joint_errors3d`
+    lo: float = 20.0,
+    hi: float = 50.0,  # Thresholds, mm
+    root: int = 0,  # Root joint
+) -> torch.Tensor:  # scalar in [0,1]
     "Mean over joints of the area under the root-relative PCK curve"
-    return auc_pck3d(joint_errors3d(pred,true,visible,root),lo,hi).nanmean()
+    return auc_pck3d(joint_errors3d(pred, true, visible, root), lo, hi).nanmean()
 
 # %% ../../nbs/core/07_metrics.ipynb #af3bf8b3
 class EPE3D(Metric):
     "Mean joint error in mm over all joints that count"
-    def __init__(self,
-        get, # learn -> (pred (n,K,3), true (n,K,3)) or with a mask (n,K) as third
-        align:str='root', # As for `joint_errors3d`
-        root:int=0, # Root joint
-    ): self.get,self.align,self.root = get,align,root
-    def reset(self): self.total,self.count = 0.,0
+
+    def __init__(
+        self,
+        get,  # learn -> (pred (n,K,3), true (n,K,3)) or with a mask (n,K) as third
+        align: str = 'root',  # As for `joint_errors3d`
+        root: int = 0,  # Root joint
+    ):
+        self.get = get
+        self.align = align
+        self.root = root
+
+    def reset(self):
+        self.total = 0.0
+        self.count = 0
+
     def accumulate(self, learn):
-        pred,true,*vis = self.get(learn); e = joint_errors3d(pred,true,*vis,root=self.root,align=self.align)
-        self.total,self.count = self.total+e.nansum(), self.count+(~e.isnan()).sum()
+        pred, true, *vis = self.get(learn)
+        e = joint_errors3d(pred, true, *vis, root=self.root, align=self.align)
+        self.total = self.total + e.nansum()
+        self.count = self.count + (~e.isnan()).sum()
+
     @property
-    def value(self): return (self.total/self.count).item() if torch.is_tensor(self.count) else None
+    def value(self):
+        return (self.total / self.count).item() if torch.is_tensor(self.count) else None
+
     @property
-    def name(self): return ('pa_' if self.align=='procrustes' else '')+'epe3d_mm'
+    def name(self):
+        return ('pa_' if self.align == 'procrustes' else '') + 'epe3d_mm'

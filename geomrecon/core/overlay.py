@@ -18,72 +18,115 @@ from .canvas import _np, bone_colours, joint_colours
 
 # %% ../../nbs/core/13_overlay.ipynb #56b9edbd
 _SHIFT = 4
+
+
 def _frame(f):
     f = f.detach().cpu().numpy() if isinstance(f, torch.Tensor) else np.asarray(f)
-    if f.dtype!=np.uint8 or f.ndim!=3 or f.shape[-1]!=3: raise DataError('frame', f'{f.dtype} of shape {f.shape}', 'uint8 of shape (H, W, 3), RGB')
+    if f.dtype != np.uint8 or f.ndim != 3 or f.shape[-1] != 3:
+        raise DataError('frame', f'{f.dtype} of shape {f.shape}', 'uint8 of shape (H, W, 3), RGB')
     return np.ascontiguousarray(f).copy()
 
-def _fix(p): return tuple(int(v) for v in np.round(np.clip(p,-1e5,1e5)*(1<<_SHIFT)))
+
+def _fix(p):
+    return tuple(int(v) for v in np.round(np.clip(p, -1e5, 1e5) * (1 << _SHIFT)))
+
 
 def _disc(img, p, r, c):
     "A round dot, also at a radius of two pixels, where OpenCV's own circle is a diamond"
-    t = np.linspace(0,2*np.pi,24,endpoint=False); xy = np.array(p)/(1<<_SHIFT) + r*np.stack([np.cos(t),np.sin(t)],1)
-    cv2.fillConvexPoly(img, np.round(xy*(1<<_SHIFT)).astype(np.int32), c, cv2.LINE_AA, _SHIFT)
+    t = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    xy = np.array(p) / (1 << _SHIFT) + r * np.stack([np.cos(t), np.sin(t)], 1)
+    cv2.fillConvexPoly(img, np.round(xy * (1 << _SHIFT)).astype(np.int32), c, cv2.LINE_AA, _SHIFT)
 
 # %% ../../nbs/core/13_overlay.ipynb #1682fb24
 def draw_pose(
-    frame, # (H,W,3) uint8, RGB; not changed
-    kp, # (K,2) pixel-index coordinates, the centre of the first pixel is (0,0); NaN is left out
-    skeleton, # Skeleton of `kp`
-    likelihood=None, # (K,) confidences
-    min_likelihood:float=.2, # Joints below it are left out, with their bones
-    thickness:float|None=None, # Width of a bone, pixels; from the size of the frame if None
-)->np.ndarray: # (H,W,3) uint8
+    frame,  # (H,W,3) uint8, RGB; not changed
+    kp,  # (K,2) pixel-index coordinates, the centre of the first pixel is (0,0); NaN is left out
+    skeleton,  # Skeleton of `kp`
+    likelihood=None,  # (K,) confidences
+    min_likelihood: float = 0.2,  # Joints below it are left out, with their bones
+    thickness: float | None = None,  # Width of a bone, pixels; from the size of the frame if None
+) -> np.ndarray:  # (H,W,3) uint8
     "A copy of the frame with an anti-aliased skeleton over it"
-    out = _frame(frame); kp = _np(kp).astype(float)
-    if kp.shape!=(skeleton.n_joints,2): raise DataError('keypoints', f'shape {kp.shape}', f'({skeleton.n_joints}, 2) for skeleton {skeleton.name!r}')
-    ok = np.isfinite(kp).all(1) & (True if likelihood is None else _np(likelihood).reshape(-1)>=min_likelihood)
-    th = thickness or max(1.6, min(out.shape[:2])/190); lw = max(1,round(th)); r = max(1.5*th,2.2)
-    rgb = lambda c: tuple(float(round(255*v)) for v in c)
-    bones = [(_fix(kp[a]),_fix(kp[b]),rgb(c)) for (a,b),c in zip(skeleton.bones,bone_colours(skeleton)) if ok[a] and ok[b]]
-    dots = [(_fix(p),rgb(c)) for p,c,o in zip(kp,joint_colours(skeleton),ok) if o]
-    under,dark = out.copy(),(10.,10.,10.)
-    for a,b,_ in bones: cv2.line(under, a, b, dark, lw+2, cv2.LINE_AA, _SHIFT)
-    for p,_ in dots: _disc(under, p, r+.35*th+.5, dark)
-    out = cv2.addWeighted(out, .5, under, .5, 0)
-    for a,b,c in bones: cv2.line(out, a, b, c, lw, cv2.LINE_AA, _SHIFT)
-    for p,c in dots: _disc(out, p, r, c)
+    out = _frame(frame)
+    kp = _np(kp).astype(float)
+    if kp.shape != (skeleton.n_joints, 2):
+        raise DataError(
+            'keypoints',
+            f'shape {kp.shape}',
+            f'({skeleton.n_joints}, 2) for skeleton {skeleton.name!r}',
+        )
+    ok = np.isfinite(kp).all(1) & (
+        True if likelihood is None else _np(likelihood).reshape(-1) >= min_likelihood
+    )
+    th = thickness or max(1.6, min(out.shape[:2]) / 190)
+    lw = max(1, round(th))
+    r = max(1.5 * th, 2.2)
+    rgb = lambda c: tuple(float(round(255 * v)) for v in c)
+    bones = [
+        (_fix(kp[a]), _fix(kp[b]), rgb(c))
+        for (a, b), c in zip(skeleton.bones, bone_colours(skeleton))
+        if ok[a] and ok[b]
+    ]
+    dots = [(_fix(p), rgb(c)) for p, c, o in zip(kp, joint_colours(skeleton), ok) if o]
+    under, dark = out.copy(), (10.0, 10.0, 10.0)
+    for a, b, _ in bones:
+        cv2.line(under, a, b, dark, lw + 2, cv2.LINE_AA, _SHIFT)
+    for p, _ in dots:
+        _disc(under, p, r + 0.35 * th + 0.5, dark)
+    out = cv2.addWeighted(out, 0.5, under, 0.5, 0)
+    for a, b, c in bones:
+        cv2.line(out, a, b, c, lw, cv2.LINE_AA, _SHIFT)
+    for p, c in dots:
+        _disc(out, p, r, c)
     return out
 
 # %% ../../nbs/core/13_overlay.ipynb #45d227e6
 def draw_label(
-    frame, # (H,W,3) uint8
-    text:str, # One line; characters beyond ASCII become '?'
-    where:str='top', # 'top' or 'bottom', at the left
-    scale:float|None=None, # Height of the letters, pixels; from the size of the frame if None
-)->np.ndarray: # (H,W,3) uint8
+    frame,  # (H,W,3) uint8
+    text: str,  # One line; characters beyond ASCII become '?'
+    where: str = 'top',  # 'top' or 'bottom', at the left
+    scale: float | None = None,  # Height of the letters, pixels; from the size of the frame if None
+) -> np.ndarray:  # (H,W,3) uint8
     "A copy of the frame with a line of text on a dark patch"
-    out = _frame(frame); text = text.encode('ascii','replace').decode(); h,w = out.shape[:2]
-    px = scale or np.clip(h/26, 8, 26); fs = px/22; th = max(1,round(px/13)); font = cv2.FONT_HERSHEY_SIMPLEX
-    (tw,tt),bl = cv2.getTextSize(text, font, fs, th); pad = max(2,round(px/3))
-    if tw+2*pad>w and tw: fs *= (w-2*pad)/tw; (tw,tt),bl = cv2.getTextSize(text, font, fs, th)
-    y0 = 0 if where=='top' else max(0, h-tt-bl-2*pad); y1,x1 = min(h,y0+tt+bl+2*pad),min(w,tw+2*pad)
-    out[y0:y1,:x1] = (out[y0:y1,:x1]*.35).astype(np.uint8)
-    cv2.putText(out, text, (pad,y0+pad+tt), font, fs, (245.,245.,245.), th, cv2.LINE_AA)
+    out = _frame(frame)
+    text = text.encode('ascii', 'replace').decode()
+    h, w = out.shape[:2]
+    px = scale or np.clip(h / 26, 8, 26)
+    fs = px / 22
+    th = max(1, round(px / 13))
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    (tw, tt), bl = cv2.getTextSize(text, font, fs, th)
+    pad = max(2, round(px / 3))
+    if tw + 2 * pad > w and tw:
+        fs *= (w - 2 * pad) / tw
+        (tw, tt), bl = cv2.getTextSize(text, font, fs, th)
+    y0 = 0 if where == 'top' else max(0, h - tt - bl - 2 * pad)
+    y1 = min(h, y0 + tt + bl + 2 * pad)
+    x1 = min(w, tw + 2 * pad)
+    out[y0:y1, :x1] = (out[y0:y1, :x1] * 0.35).astype(np.uint8)
+    cv2.putText(out, text, (pad, y0 + pad + tt), font, fs, (245.0, 245.0, 245.0), th, cv2.LINE_AA)
     return out
 
 # %% ../../nbs/core/13_overlay.ipynb #a8f13be2
 def side_by_side(
-    frames, # (H,W,3) uint8 frames; all are brought to the height of the first
-    titles=None, # A text for each
-    gap:int=4, # Pixels between them
-)->np.ndarray: # (H,W,3) uint8, both sides even, as H.264 wants them
+    frames,  # (H,W,3) uint8 frames; all are brought to the height of the first
+    titles=None,  # A text for each
+    gap: int = 4,  # Pixels between them
+) -> np.ndarray:  # (H,W,3) uint8, both sides even, as H.264 wants them
     "Frames beside each other on a dark ground, for before/after videos"
     fs = [_frame(f) for f in frames]
-    if not fs: raise DataError('frames', 'none', 'at least one')
+    if not fs:
+        raise DataError('frames', 'none', 'at least one')
     h = fs[0].shape[0]
-    how = lambda f: cv2.INTER_AREA if f.shape[0]>h else cv2.INTER_LINEAR
-    fs = [f if f.shape[0]==h else cv2.resize(f, (round(f.shape[1]*h/f.shape[0]),h), interpolation=how(f)) for f in fs]
-    if titles is not None: fs = [draw_label(f, str(t)) for f,t in zip(fs,titles)]
-    bar = np.full((h,gap,3),18,np.uint8); out = np.concatenate([x for f in fs for x in (bar,f)][1:],1)
-    return np.pad(out, ((0,h%2),(0,out.shape[1]%2),(0,0)), mode='edge')
+    how = lambda f: cv2.INTER_AREA if f.shape[0] > h else cv2.INTER_LINEAR
+    fs = [
+        f
+        if f.shape[0] == h
+        else cv2.resize(f, (round(f.shape[1] * h / f.shape[0]), h), interpolation=how(f))
+        for f in fs
+    ]
+    if titles is not None:
+        fs = [draw_label(f, str(t)) for f, t in zip(fs, titles)]
+    bar = np.full((h, gap, 3), 18, np.uint8)
+    out = np.concatenate([x for f in fs for x in (bar, f)][1:], 1)
+    return np.pad(out, ((0, h % 2), (0, out.shape[1] % 2), (0, 0)), mode='edge')

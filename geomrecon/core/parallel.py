@@ -18,216 +18,303 @@ from .errors import ConfigError
 # %% ../../nbs/core/04_parallel.ipynb #52b4a521
 _alone = [False]
 
-def world()->int:
+
+def world() -> int:
     "Number of processes that train together; 1 where none were launched, and inside `alone`"
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _alone[0] else 1
+    return (
+        dist.get_world_size()
+        if dist.is_available() and dist.is_initialized() and not _alone[0]
+        else 1
+    )
 
-def rank()->int:
+
+def rank() -> int:
     "Number of this process, from 0"
-    return dist.get_rank() if world()>1 else 0
+    return dist.get_rank() if world() > 1 else 0
 
-def is_main()->bool:
+
+def is_main() -> bool:
     "Whether this process prints, draws bars and writes files"
-    return rank()==0
+    return rank() == 0
 
 # %% ../../nbs/core/04_parallel.ipynb #dde63cd7
 def start(
-    hours:float=12., # Longest wait for another process
-)->int: # processes
+    hours: float = 12.0,  # Longest wait for another process
+) -> int:  # processes
     "Join the processes that a launcher has started; does nothing without a launcher, or the second time"
-    if world()>1 or int(os.environ.get('WORLD_SIZE','1'))<2: return world()
+    if world() > 1 or int(os.environ.get('WORLD_SIZE', '1')) < 2:
+        return world()
     from accelerate import PartialState
-    cpu = not torch.cuda.is_available() or os.environ.get('ACCELERATE_USE_CPU','').lower() in ('true','1','yes')
+
+    cpu = not torch.cuda.is_available() or os.environ.get('ACCELERATE_USE_CPU', '').lower() in (
+        'true',
+        '1',
+        'yes',
+    )
     PartialState(cpu=cpu, timeout=timedelta(hours=hours))
     return world()
 
 # %% ../../nbs/core/04_parallel.ipynb #e240e448
 def stop():
     "Close the connection at the end of a program"
-    if world()>1: dist.destroy_process_group()
+    if world() > 1:
+        dist.destroy_process_group()
 
 # %% ../../nbs/core/04_parallel.ipynb #ac349147
 @contextmanager
 def alone():
     "Inside, this process is the only one, for fastai as well, which looks at the launcher's variables"
-    old,env = _alone[0],{k:os.environ.pop(k) for k in ('WORLD_SIZE','RANK') if k in os.environ}
+    old = _alone[0]
+    env = {k: os.environ.pop(k) for k in ('WORLD_SIZE', 'RANK') if k in os.environ}
     _alone[0] = True
-    try: yield
-    finally: _alone[0] = old; os.environ.update(env)
+    try:
+        yield
+    finally:
+        _alone[0] = old
+        os.environ.update(env)
+
 
 def barrier():
     "Wait until every process is here"
-    if world()>1: dist.barrier()
+    if world() > 1:
+        dist.barrier()
+
 
 @contextmanager
 def main_first():
     "The block runs in the main process first, then in the others, in each as if it were alone"
     main = is_main()
-    if not main: barrier()
-    with alone(): yield
-    if main: barrier()
+    if not main:
+        barrier()
+    with alone():
+        yield
+    if main:
+        barrier()
 
 # %% ../../nbs/core/04_parallel.ipynb #1730eeca
 def main_alone(
-    f, # Any function
-    *args, **kwargs # Its arguments
-): # its value in the main process, None in the others
+    f,  # Any function
+    *args,
+    **kwargs,  # Its arguments
+):  # its value in the main process, None in the others
     "Run `f` in the main process as if it were the only one; the others wait"
     out = None
     if is_main():
-        with alone(): out = f(*args,**kwargs)
+        with alone():
+            out = f(*args, **kwargs)
     barrier()
     return out
 
+
 def share(
-    value, # Any value that pickles; that of the main process counts
+    value,  # Any value that pickles; that of the main process counts
 ):
     "The main process's value, in every process"
-    if world()==1: return value
-    box = [value]; dist.broadcast_object_list(box, src=0)
+    if world() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
     return box[0]
 
 # %% ../../nbs/core/04_parallel.ipynb #0e9e5b43
 _joint = [False]
 
+
 @contextmanager
 def joint_batch():
     "Inside, the shares of all processes count as one batch; all processes must be inside together"
-    old,_joint[0] = _joint[0],True
-    try: yield
-    finally: _joint[0] = old
+    old = _joint[0]
+    _joint[0] = True
+    try:
+        yield
+    finally:
+        _joint[0] = old
 
-def sharing()->int:
+
+def sharing() -> int:
     "Processes whose shares count as one batch now: `world()` inside `joint_batch`, else 1"
     return world() if _joint[0] else 1
 
 # %% ../../nbs/core/04_parallel.ipynb #1f0315a7
 class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x): y = x.clone(memory_format=torch.contiguous_format); dist.all_reduce(y); return y
+    def forward(ctx, x):
+        y = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(y)
+        return y
+
     @staticmethod
-    def backward(ctx, g): g = g.clone(memory_format=torch.contiguous_format); dist.all_reduce(g); return g
+    def backward(ctx, g):
+        g = g.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(g)
+        return g
+
 
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z):
-        out = [torch.empty_like(z,memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        out = [
+            torch.empty_like(z, memory_format=torch.contiguous_format)
+            for _ in range(dist.get_world_size())
+        ]
         dist.all_gather(out, z.contiguous())
         return torch.cat(out)
+
     @staticmethod
     def backward(ctx, g):
-        g = g.clone(memory_format=torch.contiguous_format); dist.all_reduce(g)
+        g = g.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(g)
         return g.chunk(dist.get_world_size())[dist.get_rank()]
 
 # %% ../../nbs/core/04_parallel.ipynb #26fe9486
 def all_sum(
-    x, # Tensor of the same shape in every process
-)->torch.Tensor:
+    x,  # Tensor of the same shape in every process
+) -> torch.Tensor:
     "Sum over processes, differentiable; `x` itself in a single process"
-    return _Sum.apply(x) if sharing()>1 else x
+    return _Sum.apply(x) if sharing() > 1 else x
+
 
 def gather_rows(
-    z, # (B,...) rows of this process, as many as in every other
-)->torch.Tensor: # (B x processes, ...)
+    z,  # (B,...) rows of this process, as many as in every other
+) -> torch.Tensor:  # (B x processes, ...)
     "Rows of all processes in the order of their ranks, differentiable; `z` itself in a single process"
-    return _Gather.apply(z) if sharing()>1 else z
+    return _Gather.apply(z) if sharing() > 1 else z
+
 
 @torch.no_grad()
 def process_mean(
-    x, # Tensor of the same shape in every process
-)->torch.Tensor:
+    x,  # Tensor of the same shape in every process
+) -> torch.Tensor:
     "Mean over processes, without gradient, for the log"
-    if sharing()==1: return x.detach()
-    x = x.detach().clone(); dist.all_reduce(x)
-    return x/world()
+    if sharing() == 1:
+        return x.detach()
+    x = x.detach().clone()
+    dist.all_reduce(x)
+    return x / world()
 
 # %% ../../nbs/core/04_parallel.ipynb #17e5089e
 @torch.no_grad()
 def shared_count(
-    n, # Scalar tensor: how many this process has selected
-    least:float=1., # Smallest count over all processes, so that an empty selection gives zero and not NaN
-)->torch.Tensor:
+    n,  # Scalar tensor: how many this process has selected
+    least: float = 1.0,  # Smallest count over all processes, so that an empty selection gives zero and not NaN
+) -> torch.Tensor:
     "What to divide this process's sum by: count over all processes / number of processes"
     w = sharing()
-    if w==1: return n.clamp_min(least)
-    n = n.to(torch.float64 if n.dtype==torch.float64 else torch.float32,copy=True); dist.all_reduce(n)
-    return n.clamp_min(least)/w
+    if w == 1:
+        return n.clamp_min(least)
+    n = n.to(torch.float64 if n.dtype == torch.float64 else torch.float32, copy=True)
+    dist.all_reduce(n)
+    return n.clamp_min(least) / w
 
 # %% ../../nbs/core/04_parallel.ipynb #8cf34b65
 def check_divisible(
-    name:str, # What is divided, for the message
-    n:int, # Size of the joint batch
-    parts:int|None=None, # Processes; those that run if None
-)->int: # size of one share
+    name: str,  # What is divided, for the message
+    n: int,  # Size of the joint batch
+    parts: int | None = None,  # Processes; those that run if None
+) -> int:  # size of one share
     "Size of each process's share; raises `ConfigError` where it is not whole"
     parts = world() if parts is None else parts
-    if n%parts: raise ConfigError(name, f'{n} with {parts} processes', f'a multiple of {parts}: every process takes an equal share')
-    return n//parts
+    if n % parts:
+        raise ConfigError(
+            name,
+            f'{n} with {parts} processes',
+            f'a multiple of {parts}: every process takes an equal share',
+        )
+    return n // parts
+
 
 def shard(
-    idxs, # (n,) array or list
-    part=None, # (rank, processes); this process's if None
-    name:str='batch', # For the message
+    idxs,  # (n,) array or list
+    part=None,  # (rank, processes); this process's if None
+    name: str = 'batch',  # For the message
 ):
     "This process's contiguous share; raises `ConfigError` where shares are not equal"
-    r,w = part or (rank(),world()); n = check_divisible(name,len(idxs),w)
-    return idxs[r*n:(r+1)*n]
+    r, w = part or (rank(), world())
+    n = check_divisible(name, len(idxs), w)
+    return idxs[r * n : (r + 1) * n]
 
 # %% ../../nbs/core/04_parallel.ipynb #c30acb85
-def _channels(v): return v.view(1,-1,1,1)
+def _channels(v):
+    return v.view(1, -1, 1, 1)
+
 
 class _JointNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, eps):
-        xf = x if x.dtype==torch.float64 else x.float(); C = x.shape[1]
-        var,mean = torch.var_mean(xf,(0,2,3),correction=0)
-        rows = torch.cat([mean,var,mean.new_full((1,),x.numel()//C)]); got = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(got,rows); got = torch.stack(got)
-        means,vars_,n = got[:,:C],got[:,C:2*C],got[:,2*C:]; N = n.sum(); part = n/N
-        mean = (part*means).sum(0); var = (part*(vars_+(means-mean).square())).sum(0)
-        ctx.save_for_backward(x,weight,mean,(var+eps).rsqrt(),N); ctx.mark_non_differentiable(mean,var,N)
-        return F.batch_norm(x,mean,var,weight,bias,False,0.,eps), mean, var, N
+        xf = x if x.dtype == torch.float64 else x.float()
+        C = x.shape[1]
+        var, mean = torch.var_mean(xf, (0, 2, 3), correction=0)
+        rows = torch.cat([mean, var, mean.new_full((1,), x.numel() // C)])
+        got = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(got, rows)
+        got = torch.stack(got)
+        means = got[:, :C]
+        vars_ = got[:, C : 2 * C]
+        n = got[:, 2 * C :]
+        N = n.sum()
+        part = n / N
+        mean = (part * means).sum(0)
+        var = (part * (vars_ + (means - mean).square())).sum(0)
+        ctx.save_for_backward(x, weight, mean, (var + eps).rsqrt(), N)
+        ctx.mark_non_differentiable(mean, var, N)
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps), mean, var, N
+
     @staticmethod
     def backward(ctx, g, *_):
-        x,weight,mean,rstd,N = ctx.saved_tensors
-        xhat = (x-_channels(mean))*_channels(rstd); gf = g.to(xhat.dtype)
-        here = torch.stack([gf.sum((0,2,3)),(gf*xhat).sum((0,2,3))]); total = here.clone(); dist.all_reduce(total); total /= N
-        dx = (gf-_channels(total[0])-xhat*_channels(total[1]))*_channels(weight*rstd)
+        x, weight, mean, rstd, N = ctx.saved_tensors
+        xhat = (x - _channels(mean)) * _channels(rstd)
+        gf = g.to(xhat.dtype)
+        here = torch.stack([gf.sum((0, 2, 3)), (gf * xhat).sum((0, 2, 3))])
+        total = here.clone()
+        dist.all_reduce(total)
+        total /= N
+        dx = (gf - _channels(total[0]) - xhat * _channels(total[1])) * _channels(weight * rstd)
         return dx.to(x.dtype), here[1], here[0], None
 
 # %% ../../nbs/core/04_parallel.ipynb #d7a2965f
 @torch.compiler.disable
 def _joint_norm(x, running_mean, running_var, weight, bias, momentum, eps):
-    y,mean,var,n = _JointNorm.apply(x,weight,bias,eps)
+    y, mean, var, n = _JointNorm.apply(x, weight, bias, eps)
     with torch.no_grad():
-        running_mean.lerp_(mean.to(running_mean.dtype),momentum)
-        running_var.lerp_((var*(n/(n-1).clamp_min(1))).to(running_var.dtype),momentum)
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        running_var.lerp_((var * (n / (n - 1).clamp_min(1))).to(running_var.dtype), momentum)
     return y
 
+
 def batch_norm(
-    x, # (B,C,H,W)
-    running_mean, running_var, # (C,) updated in training
-    weight, bias, # (C,)
-    training:bool=False, # Statistics of the batch, or the running ones
-    momentum:float=.1, # Weight of this batch in the running statistics
-    eps:float=1e-5,
-)->torch.Tensor:
+    x,  # (B,C,H,W)
+    running_mean,
+    running_var,  # (C,) updated in training
+    weight,
+    bias,  # (C,)
+    training: bool = False,  # Statistics of the batch, or the running ones
+    momentum: float = 0.1,  # Weight of this batch in the running statistics
+    eps: float = 1e-5,
+) -> torch.Tensor:
     "`F.batch_norm` whose statistics are those of the joint batch"
-    if not training or sharing()==1: return F.batch_norm(x,running_mean,running_var,weight,bias,training,momentum,eps)
-    return _joint_norm(x,running_mean,running_var,weight,bias,momentum,eps)
+    if not training or sharing() == 1:
+        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    return _joint_norm(x, running_mean, running_var, weight, bias, momentum, eps)
 
 # %% ../../nbs/core/04_parallel.ipynb #5e749236
 class SyncBatchNorm2d(nn.BatchNorm2d):
     "`nn.BatchNorm2d` with the statistics of the joint batch"
+
     def forward(self, x):
-        if not self.training or sharing()==1: return super().forward(x)
-        self.num_batches_tracked.add_(1); m = 1/float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        return batch_norm(x,self.running_mean,self.running_var,self.weight,self.bias,True,m,self.eps)
+        if not self.training or sharing() == 1:
+            return super().forward(x)
+        self.num_batches_tracked.add_(1)
+        m = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        return batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, True, m, self.eps
+        )
+
 
 def sync_batchnorm(
-    model:nn.Module, # Any model; its plain `BatchNorm2d` layers change in place
-)->nn.Module:
+    model: nn.Module,  # Any model; its plain `BatchNorm2d` layers change in place
+) -> nn.Module:
     "Let plain batch-norm layers use the statistics of the joint batch"
     for m in model.modules():
-        if type(m) is nn.BatchNorm2d: m.__class__ = SyncBatchNorm2d
+        if type(m) is nn.BatchNorm2d:
+            m.__class__ = SyncBatchNorm2d
     return model

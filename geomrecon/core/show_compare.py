@@ -19,17 +19,23 @@ from .show_maps import _rows
 
 # %% ../../nbs/core/11_show_compare.ipynb #d611efdb
 def show_compare(
-    imgs, # N images
-    preds, # Method -> (N,K,2) predictions in [-1,1]; one row each
-    skeleton, # Skeleton of the predictions
-    truth=None, # (N,K,2) true positions, thin and white
-    titles=None, # N texts
-    n:int=7, # At most so many images
-    size:float=.95, # Side of a thumbnail, inches
-)->np.ndarray: # (methods,N) of axes
+    imgs,  # N images
+    preds,  # Method -> (N,K,2) predictions in [-1,1]; one row each
+    skeleton,  # Skeleton of the predictions
+    truth=None,  # (N,K,2) true positions, thin and white
+    titles=None,  # N texts
+    n: int = 7,  # At most so many images
+    size: float = 0.95,  # Side of a thumbnail, inches
+) -> np.ndarray:  # (methods,N) of axes
     "Predictions of several methods on the same images, a row each"
     n = min(n, len(imgs))
-    if not preds or n<1: raise DataError('predictions', f'{len(preds)} methods on {n} images', 'at least one of each')
-    for k,v in preds.items():
-        if len(v)<n: raise DataError(f'predictions of {k!r}', f'{len(v)} poses', f'at least {n}')
-    return _rows([(method_name(k),imgs,v) for k,v in preds.items()], n, size, skeleton, titles, truth)
+    if not preds or n < 1:
+        raise DataError(
+            'predictions', f'{len(preds)} methods on {n} images', 'at least one of each'
+        )
+    for k, v in preds.items():
+        if len(v) < n:
+            raise DataError(f'predictions of {k!r}', f'{len(v)} poses', f'at least {n}')
+    return _rows(
+        [(method_name(k), imgs, v) for k, v in preds.items()], n, size, skeleton, titles, truth
+    )

@@ -15,204 +15,312 @@ from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 from .errors import DataError
 from .geometry import pixel_grid, to_pixels
-from .canvas import _bare, _maps, _np, bone_colours, colours, grid, joint_colours, to_image
+from geomrecon.core.canvas import (
+    _bare,
+    _maps,
+    _np,
+    bone_colours,
+    colours,
+    grid,
+    joint_colours,
+    to_image,
+)
 from .show_pose import _auto_lw, _axis, show_pose
 
 # %% ../../nbs/core/10_show_maps.ipynb #409d0577
-def _resize(m, hw): return np.stack([cv2.resize(x, (hw[1],hw[0]), interpolation=cv2.INTER_LINEAR) for x in m])
+def _resize(m, hw):
+    return np.stack([cv2.resize(x, (hw[1], hw[0]), interpolation=cv2.INTER_LINEAR) for x in m])
 
-def _overlay(img, maps, cols, dim=.45):
+
+def _overlay(img, maps, cols, dim=0.45):
     "`img` dimmed, with each map's colour laid over it by the map's value"
-    m = _resize(maps, img.shape[:2]).clip(0,1); a = m.max(0)[...,None]
-    col = np.einsum('khw,kc->hwc', m, np.asarray(cols))/np.maximum(m.sum(0),1e-6)[...,None]
-    return (img*(1-dim)*(1-a) + col*a).clip(0,1)
+    m = _resize(maps, img.shape[:2]).clip(0, 1)
+    a = m.max(0)[..., None]
+    col = np.einsum('khw,kc->hwc', m, np.asarray(cols)) / np.maximum(m.sum(0), 1e-6)[..., None]
+    return (img * (1 - dim) * (1 - a) + col * a).clip(0, 1)
+
 
 def _panels(img, maps, cols, ax, title, size, each, names, ncols, dim):
     img = to_image(img)
-    if not each: return _axis(ax, size, _overlay(img, maps, cols, dim), title)
-    axs = grid(len(maps), ncols, size, names is not None, img.shape[0]/img.shape[1])
-    for i,a in enumerate(axs): _axis(a, size, _overlay(img, maps[i:i+1], cols[i:i+1], dim), names and names[i])
+    if not each:
+        return _axis(ax, size, _overlay(img, maps, cols, dim), title)
+    axs = grid(len(maps), ncols, size, names is not None, img.shape[0] / img.shape[1])
+    for i, a in enumerate(axs):
+        _axis(a, size, _overlay(img, maps[i : i + 1], cols[i : i + 1], dim), names and names[i])
     return axs
 
 # %% ../../nbs/core/10_show_maps.ipynb #bf08b75e
 def show_heatmaps(
-    img, # Image
-    hm, # (K,h,w) heatmaps, peaks near 1
-    skeleton=None, # Gives the joints their colours and names
-    each:bool=False, # One panel per joint instead of one for all
-    ax=None, # Axes for the single panel
-    title:str|None=None, # Text above the single panel
-    size:float=None, # Side of a panel, inches
-    ncols:int=7, # Panels in a row
+    img,  # Image
+    hm,  # (K,h,w) heatmaps, peaks near 1
+    skeleton=None,  # Gives the joints their colours and names
+    each: bool = False,  # One panel per joint instead of one for all
+    ax=None,  # Axes for the single panel
+    title: str | None = None,  # Text above the single panel
+    size: float = None,  # Side of a panel, inches
+    ncols: int = 7,  # Panels in a row
 ):
     "Heatmaps in the colours of their joints, over the image"
     hm = _maps(hm, 'heatmaps', skeleton and skeleton.n_joints)
-    cols,names = (joint_colours(skeleton),list(skeleton.joints)) if skeleton else (colours(len(hm)),None)
-    return _panels(img, hm, cols, ax, title, size or (.95 if each else 2.), each, names, ncols, .5)
+    cols, names = (
+        (joint_colours(skeleton), list(skeleton.joints)) if skeleton else (colours(len(hm)), None)
+    )
+    return _panels(
+        img, hm, cols, ax, title, size or (0.95 if each else 2.0), each, names, ncols, 0.5
+    )
 
 # %% ../../nbs/core/10_show_maps.ipynb #9c61b351
 def show_bone_maps(
-    img, # Image
-    maps, # (J,h,w) bone maps in [0,1]
-    skeleton=None, # Gives the bones their colours
-    each:bool=False, # One panel per bone instead of one for all
-    ax=None, # Axes for the single panel
-    title:str|None=None, # Text above the single panel
-    size:float=None, # Side of a panel, inches
-    ncols:int=7, # Panels in a row
+    img,  # Image
+    maps,  # (J,h,w) bone maps in [0,1]
+    skeleton=None,  # Gives the bones their colours
+    each: bool = False,  # One panel per bone instead of one for all
+    ax=None,  # Axes for the single panel
+    title: str | None = None,  # Text above the single panel
+    size: float = None,  # Side of a panel, inches
+    ncols: int = 7,  # Panels in a row
 ):
     "Bone maps in the colours of their bones, over the image"
     maps = _maps(maps, 'bone maps', skeleton and skeleton.n_bones)
-    cols,names = (bone_colours(skeleton),[skeleton.joints[b] for _,b in skeleton.bones]) if skeleton else (colours(len(maps)),None)
-    return _panels(img, maps, cols, ax, title, size or (.95 if each else 2.), each, names, ncols, .5)
+    cols, names = (
+        (bone_colours(skeleton), [skeleton.joints[b] for _, b in skeleton.bones])
+        if skeleton
+        else (colours(len(maps)), None)
+    )
+    return _panels(
+        img, maps, cols, ax, title, size or (0.95 if each else 2.0), each, names, ncols, 0.5
+    )
 
 # %% ../../nbs/core/10_show_maps.ipynb #009b2303
 def show_masks(
-    img, # Image (of the driving frame: that is where masks live)
-    masks, # (J+1,h,w) weights that sum to 1 over channels
-    skeleton=None, # Gives the regions the colours of their bones
-    background:int=0, # Channel of the background, left transparent
-    ax=None, # Axes; made if None
-    title:str|None=None, # Text above
-    size:float=2., # Side of a picture that is made, inches
-    strength:float=.8, # Opacity of a region that is certain
-)->plt.Axes:
+    img,  # Image (of the driving frame: that is where masks live)
+    masks,  # (J+1,h,w) weights that sum to 1 over channels
+    skeleton=None,  # Gives the regions the colours of their bones
+    background: int = 0,  # Channel of the background, left transparent
+    ax=None,  # Axes; made if None
+    title: str | None = None,  # Text above
+    size: float = 2.0,  # Side of a picture that is made, inches
+    strength: float = 0.8,  # Opacity of a region that is certain
+) -> plt.Axes:
     "Region masks as colours over the image; raises `DataError` unless there is one more than bones"
-    m = _maps(masks, 'masks', skeleton and skeleton.n_bones+1); img = to_image(img)
-    m = np.delete(m, background%len(m), 0); a = _resize(m, img.shape[:2]).clip(0,1)
+    m = _maps(masks, 'masks', skeleton and skeleton.n_bones + 1)
+    img = to_image(img)
+    m = np.delete(m, background % len(m), 0)
+    a = _resize(m, img.shape[:2]).clip(0, 1)
     col = bone_colours(skeleton) if skeleton else colours(len(m))
-    rgb = np.einsum('khw,kc->hwc', a, col); cover = a.sum(0).clip(0,1)[...,None]*strength
-    return _axis(ax, size, (img*(.75*(1-cover)) + rgb*strength).clip(0,1), title)
+    rgb = np.einsum('khw,kc->hwc', a, col)
+    cover = a.sum(0).clip(0, 1)[..., None] * strength
+    return _axis(ax, size, (img * (0.75 * (1 - cover)) + rgb * strength).clip(0, 1), title)
 
 # %% ../../nbs/core/10_show_maps.ipynb #8a5fd88e
 def _net(ax, flow, hw, every, lw):
     "Rows and columns of the grid, carried to where they read, coloured by how far that is"
-    h,w = flow.shape[:2]; px = to_pixels(torch.as_tensor(flow), hw).numpy()
-    home = to_pixels(pixel_grid(h,w), hw).numpy(); far = np.linalg.norm(px-home, axis=-1)/max(hw)
-    for p,f in [(px[i],far[i]) for i in range(every//2,h,every)] + [(px[:,i],far[:,i]) for i in range(every//2,w,every)]:
-        seg = np.stack([p[:-1],p[1:]],1); t = np.clip((f[:-1]+f[1:])/2/.12, 0, 1)
-        c = plt.get_cmap('plasma')(.35+.65*t); fade = np.clip(t*8,0,1)[:,None]; c = c*fade + np.array([1,1,1,.3])*(1-fade)
-        ax.add_collection(LineCollection(seg, colors=c, linewidths=lw*(.7+.6*t)), autolim=False)
+    h, w = flow.shape[:2]
+    px = to_pixels(torch.as_tensor(flow), hw).numpy()
+    home = to_pixels(pixel_grid(h, w), hw).numpy()
+    far = np.linalg.norm(px - home, axis=-1) / max(hw)
+    for p, f in [(px[i], far[i]) for i in range(every // 2, h, every)] + [
+        (px[:, i], far[:, i]) for i in range(every // 2, w, every)
+    ]:
+        seg = np.stack([p[:-1], p[1:]], 1)
+        t = np.clip((f[:-1] + f[1:]) / 2 / 0.12, 0, 1)
+        c = plt.get_cmap('plasma')(0.35 + 0.65 * t)
+        fade = np.clip(t * 8, 0, 1)[:, None]
+        c = c * fade + np.array([1, 1, 1, 0.3]) * (1 - fade)
+        ax.add_collection(
+            LineCollection(seg, colors=c, linewidths=lw * (0.7 + 0.6 * t)), autolim=False
+        )
+
 
 def _hsv(flow):
-    d = flow - pixel_grid(*flow.shape[:2]).numpy(); r = np.linalg.norm(d,axis=-1)
-    return hsv_to_rgb(np.stack([np.arctan2(d[...,1],d[...,0])/(2*np.pi)%1, np.clip(r/max(np.quantile(r,.98),.02),0,1), np.ones_like(r)],-1))
+    d = flow - pixel_grid(*flow.shape[:2]).numpy()
+    r = np.linalg.norm(d, axis=-1)
+    return hsv_to_rgb(
+        np.stack(
+            [
+                np.arctan2(d[..., 1], d[..., 0]) / (2 * np.pi) % 1,
+                np.clip(r / max(np.quantile(r, 0.98), 0.02), 0, 1),
+                np.ones_like(r),
+            ],
+            -1,
+        )
+    )
 
 # %% ../../nbs/core/10_show_maps.ipynb #9862d436
 def show_flow(
-    flow, # (h,w,2) positions in [-1,1] to read in the base image
-    img=None, # The base image, to draw over
-    kind:str='grid', # 'grid': a bent net; 'hsv': direction as hue, length as strength
-    every:int|None=None, # Flow pixels between lines of the net; about 20 lines if None
-    ax=None, # Axes; made if None
-    title:str|None=None, # Text above
-    size:float=2., # Side of a picture that is made, inches
-)->plt.Axes:
+    flow,  # (h,w,2) positions in [-1,1] to read in the base image
+    img=None,  # The base image, to draw over
+    kind: str = 'grid',  # 'grid': a bent net; 'hsv': direction as hue, length as strength
+    every: int | None = None,  # Flow pixels between lines of the net; about 20 lines if None
+    ax=None,  # Axes; made if None
+    title: str | None = None,  # Text above
+    size: float = 2.0,  # Side of a picture that is made, inches
+) -> plt.Axes:
     "A displacement field as a net over the base image, or as colours"
     f = _np(flow).astype(np.float32)
-    if f.ndim!=3 or f.shape[-1]!=2: raise DataError('flow', f'shape {f.shape}', '(h, w, 2)')
-    if kind not in ('grid','hsv'): raise DataError('kind', f'{kind!r}', "'grid' or 'hsv'")
-    if kind=='hsv': return _axis(ax, size, _hsv(np.nan_to_num(f)), title)
-    img = np.zeros((*f.shape[:2],3)) if img is None else to_image(img)
-    ax = _axis(ax, size, img*.6, title)
-    _net(ax, f, img.shape[:2], every or max(1,round(max(f.shape[:2])/20)), .55*_auto_lw(ax))
+    if f.ndim != 3 or f.shape[-1] != 2:
+        raise DataError('flow', f'shape {f.shape}', '(h, w, 2)')
+    if kind not in ('grid', 'hsv'):
+        raise DataError('kind', f'{kind!r}', "'grid' or 'hsv'")
+    if kind == 'hsv':
+        return _axis(ax, size, _hsv(np.nan_to_num(f)), title)
+    img = np.zeros((*f.shape[:2], 3)) if img is None else to_image(img)
+    ax = _axis(ax, size, img * 0.6, title)
+    _net(ax, f, img.shape[:2], every or max(1, round(max(f.shape[:2]) / 20)), 0.55 * _auto_lw(ax))
     return ax
 
 # %% ../../nbs/core/10_show_maps.ipynb #ee215dc3
 def show_inpaint(
-    c, # (h,w) or (1,h,w): 1 copies the warped base image, 0 paints anew
-    ax=None, # Axes; made if None
-    title:str|None=None, # Text above
-    size:float=2., # Side of a picture that is made, inches
-)->plt.Axes:
+    c,  # (h,w) or (1,h,w): 1 copies the warped base image, 0 paints anew
+    ax=None,  # Axes; made if None
+    title: str | None = None,  # Text above
+    size: float = 2.0,  # Side of a picture that is made, inches
+) -> plt.Axes:
     "The inpainting map: dark where pixels are copied, bright where they are painted anew"
     c = np.squeeze(_np(c))
-    if c.ndim!=2: raise DataError('inpainting map', f'shape {tuple(_np(c).shape)}', '(h, w) or (1, h, w)')
-    return _axis(ax, size, plt.get_cmap('inferno')(1-np.nan_to_num(c).clip(0,1))[...,:3], title)
+    if c.ndim != 2:
+        raise DataError('inpainting map', f'shape {tuple(_np(c).shape)}', '(h, w) or (1, h, w)')
+    return _axis(ax, size, plt.get_cmap('inferno')(1 - np.nan_to_num(c).clip(0, 1))[..., :3], title)
 
 # %% ../../nbs/core/10_show_maps.ipynb #bef83441
-def _strip(rows, cols, size, head=.17):
+def _strip(rows, cols, size, head=0.17):
     "Bare panels without room between the rows, room for titles above the first"
-    H = rows*(size+.03)+head
-    fig,axs = plt.subplots(rows, cols, figsize=(cols*(size+.03),H), squeeze=False)
-    fig.subplots_adjust(0, 0, 1, 1-head/H, wspace=.03/size, hspace=.03/size)
-    for ax in axs.flat: _bare(ax)
+    H = rows * (size + 0.03) + head
+    fig, axs = plt.subplots(rows, cols, figsize=(cols * (size + 0.03), H), squeeze=False)
+    fig.subplots_adjust(0, 0, 1, 1 - head / H, wspace=0.03 / size, hspace=0.03 / size)
+    for ax in axs.flat:
+        _bare(ax)
     return axs
 
+
 def _error(ax, a, b, title=None):
-    e = np.abs(a-b).mean(-1); _axis(ax, 1, plt.get_cmap('inferno')((e/.4).clip(0,1))[...,:3], title)
-    ax.text(.97, .03, f'{e.mean():.3f}', transform=ax.transAxes, ha='right', va='bottom', fontsize=5.5, color='w')
+    e = np.abs(a - b).mean(-1)
+    _axis(ax, 1, plt.get_cmap('inferno')((e / 0.4).clip(0, 1))[..., :3], title)
+    ax.text(
+        0.97,
+        0.03,
+        f'{e.mean():.3f}',
+        transform=ax.transAxes,
+        ha='right',
+        va='bottom',
+        fontsize=5.5,
+        color='w',
+    )
 
 # %% ../../nbs/core/10_show_maps.ipynb #ab6a6cc7
 def _cell(ax, kind, i, d, sk, title):
     "Draw one column of `show_reconstruction` for pair `i`"
     im = lambda k: to_image(d[k][i])
-    if kind in ('base','driving'):
-        kp = d['kp_'+kind]
-        return show_pose(im(kind), kp[i], sk, ax=ax, title=title) if kp is not None else _axis(ax, 1, im(kind), title)
-    if kind=='masks': return show_masks(im('driving'), d['masks'][i], sk, d['background'], ax, title)
-    if kind=='flow': return show_flow(d['flow'][i], im('base'), ax=ax, title=title)
-    if kind=='inpaint': return show_inpaint(d['inpaint'][i], ax, title)
-    if kind=='error': return _error(ax, im('recon'), im('driving'), title)
+    if kind in ('base', 'driving'):
+        kp = d['kp_' + kind]
+        return (
+            show_pose(im(kind), kp[i], sk, ax=ax, title=title)
+            if kp is not None
+            else _axis(ax, 1, im(kind), title)
+        )
+    if kind == 'masks':
+        return show_masks(im('driving'), d['masks'][i], sk, d['background'], ax, title)
+    if kind == 'flow':
+        return show_flow(d['flow'][i], im('base'), ax=ax, title=title)
+    if kind == 'inpaint':
+        return show_inpaint(d['inpaint'][i], ax, title)
+    if kind == 'error':
+        return _error(ax, im('recon'), im('driving'), title)
     _axis(ax, 1, im(kind), title)
 
 # %% ../../nbs/core/10_show_maps.ipynb #89c14ac2
-_columns = dict(base='base', driving='driving', warped='warped base', recon='reconstruction', masks='masks', flow='flow',
-                inpaint='painted anew', error='error')
+_columns = dict(
+    base='base',
+    driving='driving',
+    warped='warped base',
+    recon='reconstruction',
+    masks='masks',
+    flow='flow',
+    inpaint='painted anew',
+    error='error',
+)
 
 # %% ../../nbs/core/10_show_maps.ipynb #999373d0
 def show_reconstruction(
-    base, # (B,3,H,W) the frames whose pixels are used
-    driving, # (B,3,H,W) the frames to reconstruct
-    warped=None, # (B,3,H,W) base frames after the warp
-    recon=None, # (B,3,H,W) reconstructions
-    masks=None, # (B,J+1,h,w)
-    inpaint=None, # (B,1,h,w) or (B,h,w)
-    flow=None, # (B,h,w,2)
-    kp_base=None, # (B,K,2) in [-1,1]
-    kp_driving=None, # (B,K,2) in [-1,1]
-    skeleton=None, # Needed for the keypoints; gives the masks their colours
-    n:int=4, # Number of pairs, one in a row
-    size:float=.86, # Side of a panel, inches
-    background:int=0, # Channel of `masks` that is the background
-)->np.ndarray: # (rows, columns) of axes
+    base,  # (B,3,H,W) the frames whose pixels are used
+    driving,  # (B,3,H,W) the frames to reconstruct
+    warped=None,  # (B,3,H,W) base frames after the warp
+    recon=None,  # (B,3,H,W) reconstructions
+    masks=None,  # (B,J+1,h,w)
+    inpaint=None,  # (B,1,h,w) or (B,h,w)
+    flow=None,  # (B,h,w,2)
+    kp_base=None,  # (B,K,2) in [-1,1]
+    kp_driving=None,  # (B,K,2) in [-1,1]
+    skeleton=None,  # Needed for the keypoints; gives the masks their colours
+    n: int = 4,  # Number of pairs, one in a row
+    size: float = 0.86,  # Side of a panel, inches
+    background: int = 0,  # Channel of `masks` that is the background
+) -> np.ndarray:  # (rows, columns) of axes
     "One strip per pair, from base and driving frame to the reconstruction and its error"
-    d = dict(base=base, driving=driving, warped=warped, recon=recon, masks=masks, inpaint=inpaint, flow=flow,
-             kp_base=kp_base, kp_driving=kp_driving, background=background)
-    if skeleton is None and (kp_base is not None or kp_driving is not None): raise DataError('skeleton', 'None', 'a skeleton for the keypoints')
-    cols = [k for k in _columns if (recon is not None if k=='error' else d[k] is not None)]; n = min(n,len(base))
+    d = dict(
+        base=base,
+        driving=driving,
+        warped=warped,
+        recon=recon,
+        masks=masks,
+        inpaint=inpaint,
+        flow=flow,
+        kp_base=kp_base,
+        kp_driving=kp_driving,
+        background=background,
+    )
+    if skeleton is None and (kp_base is not None or kp_driving is not None):
+        raise DataError('skeleton', 'None', 'a skeleton for the keypoints')
+    cols = [k for k in _columns if (recon is not None if k == 'error' else d[k] is not None)]
+    n = min(n, len(base))
     for k in cols:
-        if k!='error' and len(d[k])<n: raise DataError(k, f'{len(d[k])} samples', f'at least {n}')
+        if k != 'error' and len(d[k]) < n:
+            raise DataError(k, f'{len(d[k])} samples', f'at least {n}')
     axs = _strip(n, len(cols), size)
     for i in range(n):
-        for j,k in enumerate(cols): _cell(axs[i,j], k, i, d, skeleton, _columns[k] if i==0 else None)
+        for j, k in enumerate(cols):
+            _cell(axs[i, j], k, i, d, skeleton, _columns[k] if i == 0 else None)
     return axs
 
 # %% ../../nbs/core/10_show_maps.ipynb #97cca109
 def show_pairs(
-    base, # (N,3,H,W) frames
-    driving, # (N,3,H,W) later or earlier frames of the same videos
-    kp_base=None, # (N,K,2) in [-1,1]
-    kp_driving=None, # (N,K,2) in [-1,1]
-    skeleton=None, # Needed for the keypoints
-    titles=None, # N texts, such as the strides
-    n:int=8, # At most so many pairs
-    size:float=.86, # Side of a thumbnail, inches
-)->np.ndarray: # (2,N) of axes
+    base,  # (N,3,H,W) frames
+    driving,  # (N,3,H,W) later or earlier frames of the same videos
+    kp_base=None,  # (N,K,2) in [-1,1]
+    kp_driving=None,  # (N,K,2) in [-1,1]
+    skeleton=None,  # Needed for the keypoints
+    titles=None,  # N texts, such as the strides
+    n: int = 8,  # At most so many pairs
+    size: float = 0.86,  # Side of a thumbnail, inches
+) -> np.ndarray:  # (2,N) of axes
     "Frame pairs, each base frame above its driving frame"
     n = min(n, len(base))
-    if len(driving)<n or n<1: raise DataError('pairs', f'{len(base)} base and {len(driving)} driving frames', 'as many of each, at least one')
-    rows = [('base',base,kp_base),('driving',driving,kp_driving)]
+    if len(driving) < n or n < 1:
+        raise DataError(
+            'pairs',
+            f'{len(base)} base and {len(driving)} driving frames',
+            'as many of each, at least one',
+        )
+    rows = [('base', base, kp_base), ('driving', driving, kp_driving)]
     return _rows(rows, n, size, skeleton, titles)
 
 # %% ../../nbs/core/10_show_maps.ipynb #019d17cd
 def _rows(rows, n, size, skeleton, titles=None, truth=None):
     "One strip per (name, images, keypoints)"
-    axs = _strip(len(rows), n, size, .03 if titles is None else .17)
-    for r,(name,ims,kps) in enumerate(rows):
-        for i,ax in enumerate(axs[r]):
-            t = str(titles[i]) if titles is not None and r==0 else None
-            if kps is None: _axis(ax, size, to_image(ims[i]), t)
-            else: show_pose(ims[i], kps[i], skeleton, truth=None if truth is None else truth[i], ax=ax, title=t)
-        axs[r,0].set_ylabel(name, fontsize=7, labelpad=2)
+    axs = _strip(len(rows), n, size, 0.03 if titles is None else 0.17)
+    for r, (name, ims, kps) in enumerate(rows):
+        for i, ax in enumerate(axs[r]):
+            t = str(titles[i]) if titles is not None and r == 0 else None
+            if kps is None:
+                _axis(ax, size, to_image(ims[i]), t)
+            else:
+                show_pose(
+                    ims[i],
+                    kps[i],
+                    skeleton,
+                    truth=None if truth is None else truth[i],
+                    ax=ax,
+                    title=t,
+                )
+        axs[r, 0].set_ylabel(name, fontsize=7, labelpad=2)
     return axs

@@ -14,96 +14,179 @@ from matplotlib.colors import LinearSegmentedColormap, hsv_to_rgb, to_rgb
 from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 from .errors import DataError
-from .canvas import _bare, _list, _np, _pixels, bone_colours, grid, joint_colours, to_image
+from geomrecon.core.canvas import (
+    _bare,
+    _list,
+    _np,
+    _pixels,
+    bone_colours,
+    grid,
+    joint_colours,
+    to_image,
+)
 
 # %% ../../nbs/core/09_show_pose.ipynb #860345d8
-def _outline(lw, a=.65): return [Stroke(linewidth=lw, foreground='k', alpha=a), Normal()]
+def _outline(lw, a=0.65):
+    return [Stroke(linewidth=lw, foreground='k', alpha=a), Normal()]
 
-def _bones(ax, px, skeleton, cols, lw, alpha=None, outline=.65):
-    seg = np.stack([[px[a],px[b]] for a,b in skeleton.bones]) if skeleton.bones else np.zeros((0,2,2))
-    ok = np.isfinite(seg).all((1,2)); cols = np.asarray(cols)
-    rgba = np.concatenate([np.broadcast_to(cols,(len(seg),3)), np.broadcast_to(1. if alpha is None else alpha,(len(seg),))[:,None]],1)
+
+def _bones(ax, px, skeleton, cols, lw, alpha=None, outline=0.65):
+    seg = (
+        np.stack([[px[a], px[b]] for a, b in skeleton.bones])
+        if skeleton.bones
+        else np.zeros((0, 2, 2))
+    )
+    ok = np.isfinite(seg).all((1, 2))
+    cols = np.asarray(cols)
+    rgba = np.concatenate(
+        [
+            np.broadcast_to(cols, (len(seg), 3)),
+            np.broadcast_to(1.0 if alpha is None else alpha, (len(seg),))[:, None],
+        ],
+        1,
+    )
     lc = LineCollection(seg[ok], colors=rgba[ok], linewidths=lw, capstyle='round', clip_on=True)
-    if outline: lc.set_path_effects(_outline(lw+max(.5,.4*lw), outline))
+    if outline:
+        lc.set_path_effects(_outline(lw + max(0.5, 0.4 * lw), outline))
     ax.add_collection(lc, autolim=False)
 
+
 def _auto_lw(ax):
-    box = ax.get_window_extent(); return float(np.clip(.95*min(box.width,box.height)/ax.figure.dpi, .7, 3))
+    box = ax.get_window_extent()
+    return float(np.clip(0.95 * min(box.width, box.height) / ax.figure.dpi, 0.7, 3))
 
 # %% ../../nbs/core/09_show_pose.ipynb #e83aeecb
 def _axis(ax, size, img, title=None):
-    if ax is None: ax = grid(1, 1, size, title is not None, img.shape[0]/img.shape[1])[0]
-    ax.imshow(img, interpolation='nearest', extent=(-.5,img.shape[1]-.5,img.shape[0]-.5,-.5))
-    ax.set_xlim(-.5,img.shape[1]-.5); ax.set_ylim(img.shape[0]-.5,-.5)
+    if ax is None:
+        ax = grid(1, 1, size, title is not None, img.shape[0] / img.shape[1])[0]
+    ax.imshow(
+        img, interpolation='nearest', extent=(-0.5, img.shape[1] - 0.5, img.shape[0] - 0.5, -0.5)
+    )
+    ax.set_xlim(-0.5, img.shape[1] - 0.5)
+    ax.set_ylim(img.shape[0] - 0.5, -0.5)
     return _bare(ax, title)
 
 # %% ../../nbs/core/09_show_pose.ipynb #1adda8ba
 def show_pose(
-    img, # Image
-    kp, # (K,2) in [-1,1]; NaN is not drawn
-    skeleton, # Skeleton of `kp`
-    visible=None, # (K,) mask: the others are drawn faintly
-    truth=None, # (K,2) true positions, drawn thin and white
-    ax=None, # Axes; made if None
-    title:str|None=None, # Text above
-    size:float=2., # Side of a picture that is made, inches
-    lw:float|None=None, # Width of a bone, points; from the size of the axes if None
-)->plt.Axes:
+    img,  # Image
+    kp,  # (K,2) in [-1,1]; NaN is not drawn
+    skeleton,  # Skeleton of `kp`
+    visible=None,  # (K,) mask: the others are drawn faintly
+    truth=None,  # (K,2) true positions, drawn thin and white
+    ax=None,  # Axes; made if None
+    title: str | None = None,  # Text above
+    size: float = 2.0,  # Side of a picture that is made, inches
+    lw: float | None = None,  # Width of a bone, points; from the size of the axes if None
+) -> plt.Axes:
     "An image with a skeleton over it; raises `DataError` where the number of joints differs"
-    img = to_image(img); px = _pixels(kp, img, skeleton); t = None if truth is None else _pixels(truth, img, skeleton)
-    ax = _axis(ax, size, img, title); lw = lw or _auto_lw(ax)
-    vis = np.ones(len(px),bool) if visible is None else _np(visible).astype(bool).reshape(-1)
-    if len(vis)!=len(px): raise DataError('visible', f'{len(vis)} values', f'{len(px)}')
-    both = np.array([vis[a] and vis[b] for a,b in skeleton.bones])
-    _bones(ax, px, skeleton, bone_colours(skeleton), lw, np.where(both,1.,.3) if len(both) else None)
+    img = to_image(img)
+    px = _pixels(kp, img, skeleton)
+    t = None if truth is None else _pixels(truth, img, skeleton)
+    ax = _axis(ax, size, img, title)
+    lw = lw or _auto_lw(ax)
+    vis = np.ones(len(px), bool) if visible is None else _np(visible).astype(bool).reshape(-1)
+    if len(vis) != len(px):
+        raise DataError('visible', f'{len(vis)} values', f'{len(px)}')
+    both = np.array([vis[a] and vis[b] for a, b in skeleton.bones])
+    _bones(
+        ax,
+        px,
+        skeleton,
+        bone_colours(skeleton),
+        lw,
+        np.where(both, 1.0, 0.3) if len(both) else None,
+    )
     if t is not None:
-        _bones(ax, t, skeleton, np.ones((len(skeleton.bones),3)), .45*lw, .95, .5)
-        ax.scatter(*t.T, s=4.5*lw**2, facecolors='none', edgecolors='w', linewidths=.45*lw, zorder=3)
+        _bones(ax, t, skeleton, np.ones((len(skeleton.bones), 3)), 0.45 * lw, 0.95, 0.5)
+        ax.scatter(
+            *t.T, s=4.5 * lw**2, facecolors='none', edgecolors='w', linewidths=0.45 * lw, zorder=3
+        )
     c = joint_colours(skeleton)
-    ax.scatter(*px.T, s=7*lw**2, c=np.c_[c,np.where(vis,1.,0.)], edgecolors=np.where(vis[:,None], 0., np.c_[c][:,:3]), linewidths=.35*lw, zorder=4)
+    ax.scatter(
+        *px.T,
+        s=7 * lw**2,
+        c=np.c_[c, np.where(vis, 1.0, 0.0)],
+        edgecolors=np.where(vis[:, None], 0.0, np.c_[c][:, :3]),
+        linewidths=0.35 * lw,
+        zorder=4,
+    )
     return ax
 
 # %% ../../nbs/core/09_show_pose.ipynb #6c8132bc
 def show_poses(
-    imgs, # N images
-    kps, # (N,K,2) in [-1,1]
-    skeleton, # Skeleton of `kps`
-    visible=None, # (N,K) masks
-    truth=None, # (N,K,2) true positions
-    titles=None, # N texts
-    ncols:int=8, # Images in a row
-    size:float=1.1, # Side of a thumbnail, inches
-)->np.ndarray: # (N,) of axes
+    imgs,  # N images
+    kps,  # (N,K,2) in [-1,1]
+    skeleton,  # Skeleton of `kps`
+    visible=None,  # (N,K) masks
+    truth=None,  # (N,K,2) true positions
+    titles=None,  # N texts
+    ncols: int = 8,  # Images in a row
+    size: float = 1.1,  # Side of a thumbnail, inches
+) -> np.ndarray:  # (N,) of axes
     "A grid of images with skeletons"
     ims = [to_image(i) for i in _list(imgs)]
-    if len(kps)!=len(ims): raise DataError('keypoints', f'{len(kps)} poses', f'{len(ims)}, one per image')
-    axs = grid(len(ims), ncols, size, titles is not None, ims[0].shape[0]/ims[0].shape[1])
-    pick = lambda x,i: None if x is None else x[i]
-    for i,ax in enumerate(axs): show_pose(ims[i], kps[i], skeleton, pick(visible,i), pick(truth,i), ax, titles and str(titles[i]))
+    if len(kps) != len(ims):
+        raise DataError('keypoints', f'{len(kps)} poses', f'{len(ims)}, one per image')
+    axs = grid(len(ims), ncols, size, titles is not None, ims[0].shape[0] / ims[0].shape[1])
+    pick = lambda x, i: None if x is None else x[i]
+    for i, ax in enumerate(axs):
+        show_pose(
+            ims[i],
+            kps[i],
+            skeleton,
+            pick(visible, i),
+            pick(truth, i),
+            ax,
+            titles and str(titles[i]),
+        )
     return axs
 
 # %% ../../nbs/core/09_show_pose.ipynb #f9118eb2
-def _pose3d(ax, xyz, skeleton, span, colours, lw, alpha=1.):
-    p = np.stack([xyz[:,0],xyz[:,2],-xyz[:,1]],1)
-    for (a,b),c in zip(skeleton.bones,colours): ax.plot(*p[[a,b]].T, c=c, lw=lw, alpha=alpha, solid_capstyle='round')
-    ax.set(xlim=(-span,span), ylim=(-span,span), zlim=(-span,span)); ax.set_box_aspect((1,1,1),zoom=1.5)
+def _pose3d(ax, xyz, skeleton, span, colours, lw, alpha=1.0):
+    p = np.stack([xyz[:, 0], xyz[:, 2], -xyz[:, 1]], 1)
+    for (a, b), c in zip(skeleton.bones, colours):
+        ax.plot(*p[[a, b]].T, c=c, lw=lw, alpha=alpha, solid_capstyle='round')
+    ax.set(xlim=(-span, span), ylim=(-span, span), zlim=(-span, span))
+    ax.set_box_aspect((1, 1, 1), zoom=1.5)
+
 
 def show_poses3d(
-    xyz, # (N,K,3) joints in the camera frame (x right, y down, z away), any unit
-    skeleton, # Skeleton of `xyz`
-    truth=None, # (N,K,3) true joints, in grey
-    views=(0,70), # Directions of view, one row each: degrees around the vertical axis, 0 as the camera
-    size:float=1.1, # Side of a panel, inches
-)->np.ndarray: # (len(views),N) of axes
+    xyz,  # (N,K,3) joints in the camera frame (x right, y down, z away), any unit
+    skeleton,  # Skeleton of `xyz`
+    truth=None,  # (N,K,3) true joints, in grey
+    views=(
+        0,
+        70,
+    ),  # Directions of view, one row each: degrees around the vertical axis, 0 as the camera
+    size: float = 1.1,  # Side of a panel, inches
+) -> np.ndarray:  # (len(views),N) of axes
     "Skeletons in 3D, roots at the same place; poses that are not finite are left out"
-    rel = [None if x is None else _np(x)-_np(x)[:,[skeleton.root]] for x in (xyz,truth)]; n = len(rel[0])
-    fig,axs = plt.subplots(len(views), n, figsize=(n*size,len(views)*size), squeeze=False, subplot_kw=dict(projection='3d',computed_zorder=False))
-    fig.subplots_adjust(0,0,1,1,0,0)
+    rel = [None if x is None else _np(x) - _np(x)[:, [skeleton.root]] for x in (xyz, truth)]
+    n = len(rel[0])
+    fig, axs = plt.subplots(
+        len(views),
+        n,
+        figsize=(n * size, len(views) * size),
+        squeeze=False,
+        subplot_kw=dict(projection='3d', computed_zorder=False),
+    )
+    fig.subplots_adjust(0, 0, 1, 1, 0, 0)
     for i in range(n):
-        ps = [(r[i],c,w,a) for r,c,w,a in ((rel[1],['#9aa3ad']*skeleton.n_bones,2.2,.8),(rel[0],bone_colours(skeleton)*.85,1.4,1.)) if r is not None and np.isfinite(r[i]).all()]
-        every = np.concatenate([p[0] for p in ps] or [np.zeros((1,3))]); lo,hi = every.min(0),every.max(0); mid,span = (lo+hi)/2,max(np.linalg.norm(hi-lo)/2.6,1e-6)
-        for v,ax in zip(views,axs[:,i]):
+        ps = [
+            (r[i], c, w, a)
+            for r, c, w, a in (
+                (rel[1], ['#9aa3ad'] * skeleton.n_bones, 2.2, 0.8),
+                (rel[0], bone_colours(skeleton) * 0.85, 1.4, 1.0),
+            )
+            if r is not None and np.isfinite(r[i]).all()
+        ]
+        every = np.concatenate([p[0] for p in ps] or [np.zeros((1, 3))])
+        lo, hi = every.min(0), every.max(0)
+        mid = (lo + hi) / 2
+        span = max(np.linalg.norm(hi - lo) / 2.6, 1e-6)
+        for v, ax in zip(views, axs[:, i]):
             ax.set_axis_off()
-            for p,c,w,a in ps: _pose3d(ax,p-mid,skeleton,span,c,w,a)
-            ax.view_init(elev=8 if v else 0, azim=-90+v)
+            for p, c, w, a in ps:
+                _pose3d(ax, p - mid, skeleton, span, c, w, a)
+            ax.view_init(elev=8 if v else 0, azim=-90 + v)
     return axs

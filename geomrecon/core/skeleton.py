@@ -17,191 +17,531 @@ from .errors import SkeletonError
 @dataclass(frozen=True)
 class RigNode:
     "One limb of the rendered figure, from its parent's position to its own"
-    name: str # Unique name; a node with a joint's name is where that joint sits
-    parent: str|None # Name of the parent node, None for the root
-    offset: tuple # Rest position relative to the parent, mm, in the parent's frame (x right, y down, z away)
-    radius: tuple = (0.,0.) # Radius of the limb at the parent's end and at its own end, mm; (0,0) draws nothing
-    limits: tuple = ((0,0),(0,0),(0,0)) # (low, high) of the rotation about x, y and z, degrees
-    part: str = 'skin' # Colour group: limbs of one part share a colour
+
+    name: str  # Unique name; a node with a joint's name is where that joint sits
+    parent: str | None  # Name of the parent node, None for the root
+    offset: tuple  # Rest position relative to the parent, mm, in the parent's frame (x right, y down, z away)
+    radius: tuple = (
+        0.0,
+        0.0,
+    )  # Radius of the limb at the parent's end and at its own end, mm; (0,0) draws nothing
+    limits: tuple = (
+        (0, 0),
+        (0, 0),
+        (0, 0),
+    )  # (low, high) of the rotation about x, y and z, degrees
+    part: str = 'skin'  # Colour group: limbs of one part share a colour
 
 # %% ../../nbs/core/01_skeleton.ipynb #118cccc2
 @dataclass(frozen=True)
 class Skeleton:
     "Joints, bones and symmetry of one kind of figure"
-    name: str # Short name, used in file names and reports
-    joints: tuple # Joint names, in the order of every `(K, 2)` array
-    bones: tuple # (parent, child) joint indices, one per bone
-    flip_pairs: tuple = () # (left, right) joint indices which a mirror image swaps
-    groups: dict = field(default_factory=dict) # Group name -> joint indices, for tables
-    root: int = 0 # Index of the root joint
-    rig: tuple = () # `RigNode`s of the rendered figure, parents first; empty: cannot be rendered
-    ref_bone: tuple = () # (parent, child) joints between which 2.5D depth is measured; (): the first bone
-    limits: dict = field(default_factory=dict) # Child joint -> ranges of its bone (length in reference bones, flexion and abduction in degrees), see `31_kinematics`; what is missing is estimated from the source
-    def __post_init__(self): _check(self)
+
+    name: str  # Short name, used in file names and reports
+    joints: tuple  # Joint names, in the order of every `(K, 2)` array
+    bones: tuple  # (parent, child) joint indices, one per bone
+    flip_pairs: tuple = ()  # (left, right) joint indices which a mirror image swaps
+    groups: dict = field(default_factory=dict)  # Group name -> joint indices, for tables
+    root: int = 0  # Index of the root joint
+    rig: tuple = ()  # `RigNode`s of the rendered figure, parents first; empty: cannot be rendered
+    ref_bone: tuple = ()  # (parent, child) joints between which 2.5D depth is measured; (): the first bone
+    limits: dict = field(
+        default_factory=dict
+    )  # Child joint -> ranges of its bone (length in reference bones, flexion and abduction in degrees), see `31_kinematics`; what is missing is estimated from the source
+
+    def __post_init__(self):
+        _check(self)
+
     @property
-    def n_joints(self): return len(self.joints)
+    def n_joints(self):
+        return len(self.joints)
+
     @property
-    def n_bones(self): return len(self.bones)
+    def n_bones(self):
+        return len(self.bones)
+
     @property
-    def flip_index(self): # `kp[:, flip_index]` renames left and right after a mirror image
+    def flip_index(self):  # `kp[:, flip_index]` renames left and right after a mirror image
         idx = list(range(self.n_joints))
-        for a,b in self.flip_pairs: idx[a],idx[b] = b,a
+        for a, b in self.flip_pairs:
+            idx[a], idx[b] = b, a
         return idx
+
     @property
-    def reference(self): # (parent, child) of the unit of relative depth
-        if not (self.ref_bone or self.bones): raise SkeletonError(f'skeleton {self.name!r}', 'no bones', 'a reference bone for depth')
+    def reference(self):  # (parent, child) of the unit of relative depth
+        if not (self.ref_bone or self.bones):
+            raise SkeletonError(f'skeleton {self.name!r}', 'no bones', 'a reference bone for depth')
         return tuple(self.ref_bone or self.bones[0])
 
 # %% ../../nbs/core/01_skeleton.ipynb #ab7281a0
 def _check(s):
     "Raise `SkeletonError` for the first thing in `s` that cannot be"
+
     def need(ok, found, exp=''):
-        if not ok: raise SkeletonError(f'skeleton {s.name!r}', found, exp)
+        if not ok:
+            raise SkeletonError(f'skeleton {s.name!r}', found, exp)
+
     K = len(s.joints)
-    need(K>0, 'no joints'); need(len(set(s.joints))==K, 'joint names repeat', 'unique names')
-    for a,b in s.bones: need(a!=b and 0<=a<K and 0<=b<K, f'bone ({a}, {b})', f'two different joint indices below {K}')
+    need(K > 0, 'no joints')
+    need(len(set(s.joints)) == K, 'joint names repeat', 'unique names')
+    for a, b in s.bones:
+        need(
+            a != b and 0 <= a < K and 0 <= b < K,
+            f'bone ({a}, {b})',
+            f'two different joint indices below {K}',
+        )
     flat = [i for p in s.flip_pairs for i in p]
-    need(len(set(flat))==len(flat) and all(0<=i<K for i in flat), 'a joint stands in two flip pairs or is out of range')
-    for g,ii in s.groups.items(): need(len(ii) and all(0<=i<K for i in ii), f'group {g!r} is empty or names a joint that is not there')
-    need(0<=s.root<K, f'root {s.root}', f'a joint index below {K}')
-    need(set(s.limits)<=set(s.joints), f'limits for {sorted(set(s.limits)-set(s.joints))}', 'names of joints'); need(all(isinstance(v,dict) and set(v)<={'length','flexion','abduction','axis'} for v in s.limits.values()), f'limits {s.limits}', 'joint -> length, flexion, abduction, axis')
-    need(not s.ref_bone or len(s.ref_bone)==2 and len(set(s.ref_bone))==2 and all(0<=i<K for i in s.ref_bone), f'reference bone {s.ref_bone}', f'two different joint indices below {K}')
+    need(
+        len(set(flat)) == len(flat) and all(0 <= i < K for i in flat),
+        'a joint stands in two flip pairs or is out of range',
+    )
+    for g, ii in s.groups.items():
+        need(
+            len(ii) and all(0 <= i < K for i in ii),
+            f'group {g!r} is empty or names a joint that is not there',
+        )
+    need(0 <= s.root < K, f'root {s.root}', f'a joint index below {K}')
+    need(
+        set(s.limits) <= set(s.joints),
+        f'limits for {sorted(set(s.limits) - set(s.joints))}',
+        'names of joints',
+    )
+    need(
+        all(
+            isinstance(v, dict) and set(v) <= {'length', 'flexion', 'abduction', 'axis'}
+            for v in s.limits.values()
+        ),
+        f'limits {s.limits}',
+        'joint -> length, flexion, abduction, axis',
+    )
+    need(
+        not s.ref_bone
+        or len(s.ref_bone) == 2
+        and len(set(s.ref_bone)) == 2
+        and all(0 <= i < K for i in s.ref_bone),
+        f'reference bone {s.ref_bone}',
+        f'two different joint indices below {K}',
+    )
     seen = set()
     for n in s.rig:
         need(n.name not in seen, f'rig node {n.name!r} repeats')
-        need(n.parent is None or n.parent in seen, f'rig node {n.name!r} stands before its parent {n.parent!r}', 'parents first')
-        need(len(n.offset)==3 and len(n.limits)==3 and all(lo<=hi for lo,hi in n.limits), f'rig node {n.name!r} has a bad offset or limits')
+        need(
+            n.parent is None or n.parent in seen,
+            f'rig node {n.name!r} stands before its parent {n.parent!r}',
+            'parents first',
+        )
+        need(
+            len(n.offset) == 3 and len(n.limits) == 3 and all(lo <= hi for lo, hi in n.limits),
+            f'rig node {n.name!r} has a bad offset or limits',
+        )
         seen.add(n.name)
-    if s.rig: need(set(s.joints)<=seen, f'rig lacks {sorted(set(s.joints)-seen)}', 'a rig node for every joint')
+    if s.rig:
+        need(
+            set(s.joints) <= seen,
+            f'rig lacks {sorted(set(s.joints) - seen)}',
+            'a rig node for every joint',
+        )
 
 # %% ../../nbs/core/01_skeleton.ipynb #fad0f590
 def skeleton_from_dict(
-    d:dict, # Keys as in the file: name, joints, bones, and optionally flip_pairs, groups, root, rig, ref_bone, limits
-)->Skeleton:
+    d: dict,  # Keys as in the file: name, joints, bones, and optionally flip_pairs, groups, root, rig, ref_bone, limits
+) -> Skeleton:
     "Build a `Skeleton` from names; raises `SkeletonError` that says which entry is wrong"
-    missing = [k for k in ('name','joints','bones') if k not in d]
-    if missing: raise SkeletonError(d.get('name','skeleton'), f'lacks {missing}', 'name, joints and bones')
-    unknown = set(d)-{'name','joints','bones','flip_pairs','groups','root','rig','ref_bone','limits'}
-    if unknown: raise SkeletonError(d['name'], f'unknown keys {sorted(unknown)}')
-    J = {n:i for i,n in enumerate(d['joints'])}
-    def ix(n):
-        if n not in J: raise SkeletonError(d['name'], f'unknown joint {n!r}', f'one of {list(J)}')
-        return J[n]
-    pairs = lambda k: tuple((ix(a),ix(b)) for a,b in d.get(k) or ())
-    groups = {g:tuple(ix(n) for n in ns) for g,ns in (d.get('groups') or {}).items()}
-    try: rig = tuple(_node(**n) for n in d.get('rig') or ())
-    except (TypeError, ValueError) as e: raise SkeletonError(d['name'], f'a rig node is malformed: {e}', 'name, parent, offset, radius, limits, part') from None
-    return Skeleton(d['name'], tuple(d['joints']), pairs('bones'), pairs('flip_pairs'), groups, ix(d.get('root', d['joints'][0])), rig, tuple(ix(n) for n in d.get('ref_bone') or ()), dict(d.get('limits') or {}))
+    missing = [k for k in ('name', 'joints', 'bones') if k not in d]
+    if missing:
+        raise SkeletonError(d.get('name', 'skeleton'), f'lacks {missing}', 'name, joints and bones')
+    unknown = set(d) - {
+        'name',
+        'joints',
+        'bones',
+        'flip_pairs',
+        'groups',
+        'root',
+        'rig',
+        'ref_bone',
+        'limits',
+    }
+    if unknown:
+        raise SkeletonError(d['name'], f'unknown keys {sorted(unknown)}')
+    J = {n: i for i, n in enumerate(d['joints'])}
 
-def _node(name, parent, offset, radius=(0,0), limits=((0,0),)*3, part='skin'):
-    radius = (radius,radius) if np.isscalar(radius) else radius
-    return RigNode(name, parent, tuple(map(float,offset)), tuple(map(float,radius)), tuple(tuple(map(float,l)) for l in limits), part)
+    def ix(n):
+        if n not in J:
+            raise SkeletonError(d['name'], f'unknown joint {n!r}', f'one of {list(J)}')
+        return J[n]
+
+    pairs = lambda k: tuple((ix(a), ix(b)) for a, b in d.get(k) or ())
+    groups = {g: tuple(ix(n) for n in ns) for g, ns in (d.get('groups') or {}).items()}
+    try:
+        rig = tuple(_node(**n) for n in d.get('rig') or ())
+    except (TypeError, ValueError) as e:
+        raise SkeletonError(
+            d['name'], f'a rig node is malformed: {e}', 'name, parent, offset, radius, limits, part'
+        ) from None
+    return Skeleton(
+        d['name'],
+        tuple(d['joints']),
+        pairs('bones'),
+        pairs('flip_pairs'),
+        groups,
+        ix(d.get('root', d['joints'][0])),
+        rig,
+        tuple(ix(n) for n in d.get('ref_bone') or ()),
+        dict(d.get('limits') or {}),
+    )
+
+
+def _node(name, parent, offset, radius=(0, 0), limits=((0, 0),) * 3, part='skin'):
+    radius = (radius, radius) if np.isscalar(radius) else radius
+    return RigNode(
+        name,
+        parent,
+        tuple(map(float, offset)),
+        tuple(map(float, radius)),
+        tuple(tuple(map(float, l)) for l in limits),
+        part,
+    )
 
 # %% ../../nbs/core/01_skeleton.ipynb #b1227dd8
 def skeleton_to_dict(
-    s:Skeleton, # Any skeleton
-)->dict:
+    s: Skeleton,  # Any skeleton
+) -> dict:
     "The plain-container form of `s`, as written to files and checkpoints; `skeleton_from_dict` reads it back"
     n = s.joints
-    node = lambda r: dict(name=r.name, parent=r.parent, offset=list(r.offset), radius=list(r.radius), limits=[list(l) for l in r.limits], part=r.part)
-    return dict(name=s.name, joints=list(n), bones=[[n[a],n[b]] for a,b in s.bones], flip_pairs=[[n[a],n[b]] for a,b in s.flip_pairs],
-                groups={g:[n[i] for i in ii] for g,ii in s.groups.items()}, root=n[s.root], rig=[node(r) for r in s.rig], ref_bone=[n[i] for i in s.ref_bone], limits=s.limits)
+    node = lambda r: dict(
+        name=r.name,
+        parent=r.parent,
+        offset=list(r.offset),
+        radius=list(r.radius),
+        limits=[list(l) for l in r.limits],
+        part=r.part,
+    )
+    return dict(
+        name=s.name,
+        joints=list(n),
+        bones=[[n[a], n[b]] for a, b in s.bones],
+        flip_pairs=[[n[a], n[b]] for a, b in s.flip_pairs],
+        groups={g: [n[i] for i in ii] for g, ii in s.groups.items()},
+        root=n[s.root],
+        rig=[node(r) for r in s.rig],
+        ref_bone=[n[i] for i in s.ref_bone],
+        limits=s.limits,
+    )
 
 # %% ../../nbs/core/01_skeleton.ipynb #0bdaf6c2
 def skeleton_from_file(
-    path, # YAML or JSON file
-)->Skeleton:
+    path,  # YAML or JSON file
+) -> Skeleton:
     "Read a skeleton file; raises `SkeletonError` naming the file"
     path = Path(path)
-    try: d = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e: raise SkeletonError(path, f'cannot be read: {e}', 'a YAML or JSON skeleton file') from None
-    if not isinstance(d, dict): raise SkeletonError(path, f'holds a {type(d).__name__}', 'a mapping with name, joints and bones')
+    try:
+        d = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        raise SkeletonError(path, f'cannot be read: {e}', 'a YAML or JSON skeleton file') from None
+    if not isinstance(d, dict):
+        raise SkeletonError(
+            path, f'holds a {type(d).__name__}', 'a mapping with name, joints and bones'
+        )
     return skeleton_from_dict(d)
 
 # %% ../../nbs/core/01_skeleton.ipynb #189324ec
-_fingers = ('thumb','index','middle','ring','pinky')
-_deg = lambda *pairs: tuple((-p,p) if np.isscalar(p) else tuple(p) for p in pairs)
+_fingers = ('thumb', 'index', 'middle', 'ring', 'pinky')
+_deg = lambda *pairs: tuple((-p, p) if np.isscalar(p) else tuple(p) for p in pairs)
+
+
 def _finger_rig(name, fan, palm, bones, r):
     "Metacarpal at `fan` degrees, then three phalanges that curl towards the camera"
-    thumb = name=='thumb'; roll = (38,58) if thumb else (0,0)
-    lims = [_deg((-14,10),roll,(fan-4,fan+4)), _deg((-12,34),0,(-18,20)), _deg((-6,62),0,0)] if thumb else \
-           [_deg((-3,3),0,(fan-1.5,fan+1.5)), _deg((-14,84),3,(-11,11)), _deg((0,98),0,0), _deg((-4,64),0,0)]
-    if thumb: lims.append(_deg((-14,74),0,0))
-    rad = [(19 if thumb else 13.5, r*(1.22 if thumb else 1.3)), (r*(1.2 if thumb else 1.14), r*1.02), (r, r*.92), (r*.9, r*.74)]
-    return [dict(name=f'{name}{i+1}', parent='wrist' if i==0 else f'{name}{i}', offset=(0,-L,-4. if thumb and i==0 else 0),
-                 radius=rad[i], limits=lims[i]) for i,L in enumerate((palm,)+bones)]
+    thumb = name == 'thumb'
+    roll = (38, 58) if thumb else (0, 0)
+    lims = (
+        [
+            _deg((-14, 10), roll, (fan - 4, fan + 4)),
+            _deg((-12, 34), 0, (-18, 20)),
+            _deg((-6, 62), 0, 0),
+        ]
+        if thumb
+        else [
+            _deg((-3, 3), 0, (fan - 1.5, fan + 1.5)),
+            _deg((-14, 84), 3, (-11, 11)),
+            _deg((0, 98), 0, 0),
+            _deg((-4, 64), 0, 0),
+        ]
+    )
+    if thumb:
+        lims.append(_deg((-14, 74), 0, 0))
+    rad = [
+        (19 if thumb else 13.5, r * (1.22 if thumb else 1.3)),
+        (r * (1.2 if thumb else 1.14), r * 1.02),
+        (r, r * 0.92),
+        (r * 0.9, r * 0.74),
+    ]
+    return [
+        dict(
+            name=f'{name}{i + 1}',
+            parent='wrist' if i == 0 else f'{name}{i}',
+            offset=(0, -L, -4.0 if thumb and i == 0 else 0),
+            radius=rad[i],
+            limits=lims[i],
+        )
+        for i, L in enumerate((palm,) + bones)
+    ]
+
 
 def _hand_rig():
     "A right hand seen from the palm: metacarpals fan out from the wrist, fingers curl about x and spread about z"
-    rig = [dict(name='wrist', parent=None, offset=(0,0,0)),
-           dict(name='forearm', parent='wrist', offset=(0,110,0), radius=(24,31), limits=_deg(22,0,22), part='sleeve'),
-           dict(name='carpus', parent='wrist', offset=(0,-22,0), radius=(24.5,25)),
-           dict(name='thenar', parent='wrist', offset=(16,-34,-3), radius=(17,18)), dict(name='hypothenar', parent='wrist', offset=(-20,-48,-1), radius=(18,17))]
-    for f in zip(_fingers, (46,15,1,-13,-27), (32,88,86,79,73), ((44,33,26),(44,26,21),(49,31,22),(45,29,22),(35,21,19)), (10.2,9.3,9.4,8.8,7.7)): rig += _finger_rig(*f)
-    rig.append(dict(name='knuckles', parent='index1', offset=(-52,14,2), radius=(11.5,10), limits=_deg(0,0,(-15,-15))))
+    rig = [
+        dict(name='wrist', parent=None, offset=(0, 0, 0)),
+        dict(
+            name='forearm',
+            parent='wrist',
+            offset=(0, 110, 0),
+            radius=(24, 31),
+            limits=_deg(22, 0, 22),
+            part='sleeve',
+        ),
+        dict(name='carpus', parent='wrist', offset=(0, -22, 0), radius=(24.5, 25)),
+        dict(name='thenar', parent='wrist', offset=(16, -34, -3), radius=(17, 18)),
+        dict(name='hypothenar', parent='wrist', offset=(-20, -48, -1), radius=(18, 17)),
+    ]
+    for f in zip(
+        _fingers,
+        (46, 15, 1, -13, -27),
+        (32, 88, 86, 79, 73),
+        ((44, 33, 26), (44, 26, 21), (49, 31, 22), (45, 29, 22), (35, 21, 19)),
+        (10.2, 9.3, 9.4, 8.8, 7.7),
+    ):
+        rig += _finger_rig(*f)
+    rig.append(
+        dict(
+            name='knuckles',
+            parent='index1',
+            offset=(-52, 14, 2),
+            radius=(11.5, 10),
+            limits=_deg(0, 0, (-15, -15)),
+        )
+    )
     return [_node(**n) for n in rig]
 
-_hand_joints = ('wrist',)+tuple(f'{f}{i}' for f in _fingers for i in range(1,5))
-HAND21 = Skeleton('hand', _hand_joints, tuple((0 if i%4==1 else i-1, i) for i in range(1,21)),
-    groups=dict(wrist=(0,), mcp=(1,5,9,13,17), pip=(2,6,10,14,18), dip=(3,7,11,15,19), fin=(4,8,12,16,20)), rig=tuple(_hand_rig()), ref_bone=(0,9))
+
+_hand_joints = ('wrist',) + tuple(f'{f}{i}' for f in _fingers for i in range(1, 5))
+HAND21 = Skeleton(
+    'hand',
+    _hand_joints,
+    tuple((0 if i % 4 == 1 else i - 1, i) for i in range(1, 21)),
+    groups=dict(
+        wrist=(0,),
+        mcp=(1, 5, 9, 13, 17),
+        pip=(2, 6, 10, 14, 18),
+        dip=(3, 7, 11, 15, 19),
+        fin=(4, 8, 12, 16, 20),
+    ),
+    rig=tuple(_hand_rig()),
+    ref_bone=(0, 9),
+)
 
 # %% ../../nbs/core/01_skeleton.ipynb #cdad056d
 def _body_rig():
     "An upright person facing the camera; mm, y down"
-    S = lambda side,*n: [dict(x, name=f'{side}_{x["name"]}', parent=(x['parent'] if x['parent'] in ('pelvis','belly','thorax') else f'{side}_{x["parent"]}'),
-             offset=(x['offset'][0]*(-1 if side=='r' else 1),)+x['offset'][1:],
-             limits=tuple(x['limits'][:1])+tuple(tuple(sorted((-a,-b))) if side=='r' else (a,b) for a,b in x['limits'][1:])) for x in n]
-    n = lambda name,parent,offset,radius,limits,part: dict(name=name,parent=parent,offset=offset,radius=radius,limits=limits,part=part)
-    leg = [n('hip','pelvis',(90,18,0),(108,94),((0,0),)*3,'legs'), n('knee','hip',(5,420,0),(88,58),((-80,25),(-15,15),(-35,8)),'legs'),
-           n('ankle','knee',(0,420,0),(60,40),((0,110),(0,0),(0,0)),'legs'), n('toe','ankle',(10,45,-140),(42,30),((-20,20),(0,0),(0,0)),'shoes')]
-    arm = [n('shoulder','thorax',(165,18,0),(84,66),((0,0),(-8,8),(-10,10)),'shirt'), n('elbow','shoulder',(40,275,0),(58,46),((-110,35),(-30,30),(-125,10)),'shirt'),
-           n('wrist','elbow',(0,250,0),(44,32),((-120,0),(-20,20),(-30,30)),'skin'), n('hand','wrist',(0,105,0),(38,34),((-20,20),(0,0),(-20,20)),'skin')]
-    core = [n('pelvis',None,(0,0,0),(0,0),((0,0),)*3,'shirt'), n('belly','pelvis',(0,-190,0),(70,104),((-15,15),(-12,12),(-10,10)),'shirt'),
-            n('thorax','belly',(0,-240,0),(106,100),((-12,12),(-12,12),(-8,8)),'shirt'), n('neck','thorax',(0,-80,-5),(64,54),((-8,8),(0,0),(-5,5)),'skin'),
-            n('skull','neck',(0,-92,-18),(54,84),((-22,22),(-25,25),(-16,16)),'skin'), n('head','skull',(0,-112,12),(0,0),((0,0),)*3,'hair'), n('crop','skull',(0,-36,24),(60,85),((0,0),)*3,'hair'),
-            n('nose','skull',(0,12,-84),(20,13),((0,0),)*3,'skin')]
-    side = [n('flank','pelvis',(46,-130,0),(60,92),((0,0),)*3,'shirt'), n('lat','belly',(68,-185,4),(84,96),((0,0),)*3,'shirt')]
-    return tuple(_node(**x) for x in core+S('r',*side)+S('l',*side)+S('r',*leg)+S('l',*leg)+S('r',*arm)+S('l',*arm))
+    S = lambda side, *n: [
+        dict(
+            x,
+            name=f'{side}_{x["name"]}',
+            parent=(
+                x['parent']
+                if x['parent'] in ('pelvis', 'belly', 'thorax')
+                else f'{side}_{x["parent"]}'
+            ),
+            offset=(x['offset'][0] * (-1 if side == 'r' else 1),) + x['offset'][1:],
+            limits=tuple(x['limits'][:1])
+            + tuple(tuple(sorted((-a, -b))) if side == 'r' else (a, b) for a, b in x['limits'][1:]),
+        )
+        for x in n
+    ]
+    n = lambda name, parent, offset, radius, limits, part: dict(
+        name=name, parent=parent, offset=offset, radius=radius, limits=limits, part=part
+    )
+    leg = [
+        n('hip', 'pelvis', (90, 18, 0), (108, 94), ((0, 0),) * 3, 'legs'),
+        n('knee', 'hip', (5, 420, 0), (88, 58), ((-80, 25), (-15, 15), (-35, 8)), 'legs'),
+        n('ankle', 'knee', (0, 420, 0), (60, 40), ((0, 110), (0, 0), (0, 0)), 'legs'),
+        n('toe', 'ankle', (10, 45, -140), (42, 30), ((-20, 20), (0, 0), (0, 0)), 'shoes'),
+    ]
+    arm = [
+        n('shoulder', 'thorax', (165, 18, 0), (84, 66), ((0, 0), (-8, 8), (-10, 10)), 'shirt'),
+        n(
+            'elbow',
+            'shoulder',
+            (40, 275, 0),
+            (58, 46),
+            ((-110, 35), (-30, 30), (-125, 10)),
+            'shirt',
+        ),
+        n('wrist', 'elbow', (0, 250, 0), (44, 32), ((-120, 0), (-20, 20), (-30, 30)), 'skin'),
+        n('hand', 'wrist', (0, 105, 0), (38, 34), ((-20, 20), (0, 0), (-20, 20)), 'skin'),
+    ]
+    core = [
+        n('pelvis', None, (0, 0, 0), (0, 0), ((0, 0),) * 3, 'shirt'),
+        n('belly', 'pelvis', (0, -190, 0), (70, 104), ((-15, 15), (-12, 12), (-10, 10)), 'shirt'),
+        n('thorax', 'belly', (0, -240, 0), (106, 100), ((-12, 12), (-12, 12), (-8, 8)), 'shirt'),
+        n('neck', 'thorax', (0, -80, -5), (64, 54), ((-8, 8), (0, 0), (-5, 5)), 'skin'),
+        n('skull', 'neck', (0, -92, -18), (54, 84), ((-22, 22), (-25, 25), (-16, 16)), 'skin'),
+        n('head', 'skull', (0, -112, 12), (0, 0), ((0, 0),) * 3, 'hair'),
+        n('crop', 'skull', (0, -36, 24), (60, 85), ((0, 0),) * 3, 'hair'),
+        n('nose', 'skull', (0, 12, -84), (20, 13), ((0, 0),) * 3, 'skin'),
+    ]
+    side = [
+        n('flank', 'pelvis', (46, -130, 0), (60, 92), ((0, 0),) * 3, 'shirt'),
+        n('lat', 'belly', (68, -185, 4), (84, 96), ((0, 0),) * 3, 'shirt'),
+    ]
+    return tuple(
+        _node(**x)
+        for x in core
+        + S('r', *side)
+        + S('l', *side)
+        + S('r', *leg)
+        + S('l', *leg)
+        + S('r', *arm)
+        + S('l', *arm)
+    )
 
-_body_joints = ('r_ankle','r_knee','r_hip','l_hip','l_knee','l_ankle','pelvis','thorax','neck','head','r_wrist','r_elbow','r_shoulder','l_shoulder','l_elbow','l_wrist')
-BODY16 = Skeleton('body', _body_joints, ((6,2),(2,1),(1,0),(6,3),(3,4),(4,5),(6,7),(7,8),(8,9),(8,12),(12,11),(11,10),(8,13),(13,14),(14,15)),
-    flip_pairs=((5,0),(4,1),(3,2),(15,10),(14,11),(13,12)), root=6,
-    groups=dict(head=(9,), shoulder=(12,13), elbow=(11,14), wrist=(10,15), hip=(2,3), knee=(1,4), ankle=(0,5)), rig=_body_rig(), ref_bone=(6,7))
+
+_body_joints = (
+    'r_ankle',
+    'r_knee',
+    'r_hip',
+    'l_hip',
+    'l_knee',
+    'l_ankle',
+    'pelvis',
+    'thorax',
+    'neck',
+    'head',
+    'r_wrist',
+    'r_elbow',
+    'r_shoulder',
+    'l_shoulder',
+    'l_elbow',
+    'l_wrist',
+)
+BODY16 = Skeleton(
+    'body',
+    _body_joints,
+    (
+        (6, 2),
+        (2, 1),
+        (1, 0),
+        (6, 3),
+        (3, 4),
+        (4, 5),
+        (6, 7),
+        (7, 8),
+        (8, 9),
+        (8, 12),
+        (12, 11),
+        (11, 10),
+        (8, 13),
+        (13, 14),
+        (14, 15),
+    ),
+    flip_pairs=((5, 0), (4, 1), (3, 2), (15, 10), (14, 11), (13, 12)),
+    root=6,
+    groups=dict(
+        head=(9,),
+        shoulder=(12, 13),
+        elbow=(11, 14),
+        wrist=(10, 15),
+        hip=(2, 3),
+        knee=(1, 4),
+        ankle=(0, 5),
+    ),
+    rig=_body_rig(),
+    ref_bone=(6, 7),
+)
 
 # %% ../../nbs/core/01_skeleton.ipynb #8506879c
 def _mouse_rig():
     "A mouse seen from above, heading up the image (-y); x is its right-hand side; mm"
-    n = lambda name,parent,offset,radius=(0,0),yaw=0,part='fur',pitch=(0,0),roll=0: \
-        dict(name=name,parent=parent,offset=offset,radius=radius,limits=(pitch,(-roll,roll),(-yaw,yaw)),part=part)
-    sides = lambda name,parent,off,radius,part,yaw=0: [n(f'{s}{name}', parent, (off[0]*k,)+off[1:], radius, yaw, part) for s,k in (('left',-1),('right',1))]
-    rig = [n('middle',None,(0,0,0)), n('shoulders','middle',(0,-19,0),(14,11.2),24,pitch=(-8,36)), n('neck','shoulders',(0,-10,0),(11.2,9.4),18,pitch=(-10,16)),
-           n('crown','neck',(0,-8.5,-1),(9.4,8.2),18,pitch=(-24,8),roll=24), n('snout','crown',(0,-13.5,2),(7.8,2.4),6,pitch=(-42,8)),
-           *sides('ear','crown',(9.8,-2.2,-3.6),(0,0),'ear',16), n('leftflap','leftear',(-.3,.2,-.2),(4.1,4.1),part='ear'), n('rightflap','rightear',(.3,.2,-.2),(4.1,4.1),part='ear'),
-           n('hips','middle',(0,16,0),(14.4,13.8),24,pitch=(-14,8)), n('tailbase','hips',(0,20.5,2.5),(13,3.2),12,pitch=(-10,10)),
-           *sides('haunch','hips',(5.5,0,2),(10,10.3),'fur'), *sides('paw','shoulders',(11,-6,6),(2.2,2.2),'paw',35), *sides('foot','hips',(16,5,7),(2.8,2.),'paw',25)]
-    for i in range(6): rig.append(n(f'tail{i+1}','tailbase' if i==0 else f'tail{i}',(0,13.5,0),(2.4-.28*i,2.1-.28*i),24,'tail'))
+    n = lambda name, parent, offset, radius=(0, 0), yaw=0, part='fur', pitch=(0, 0), roll=0: dict(
+        name=name,
+        parent=parent,
+        offset=offset,
+        radius=radius,
+        limits=(pitch, (-roll, roll), (-yaw, yaw)),
+        part=part,
+    )
+    sides = lambda name, parent, off, radius, part, yaw=0: [
+        n(f'{s}{name}', parent, (off[0] * k,) + off[1:], radius, yaw, part)
+        for s, k in (('left', -1), ('right', 1))
+    ]
+    rig = [
+        n('middle', None, (0, 0, 0)),
+        n('shoulders', 'middle', (0, -19, 0), (14, 11.2), 24, pitch=(-8, 36)),
+        n('neck', 'shoulders', (0, -10, 0), (11.2, 9.4), 18, pitch=(-10, 16)),
+        n('crown', 'neck', (0, -8.5, -1), (9.4, 8.2), 18, pitch=(-24, 8), roll=24),
+        n('snout', 'crown', (0, -13.5, 2), (7.8, 2.4), 6, pitch=(-42, 8)),
+        *sides('ear', 'crown', (9.8, -2.2, -3.6), (0, 0), 'ear', 16),
+        n('leftflap', 'leftear', (-0.3, 0.2, -0.2), (4.1, 4.1), part='ear'),
+        n('rightflap', 'rightear', (0.3, 0.2, -0.2), (4.1, 4.1), part='ear'),
+        n('hips', 'middle', (0, 16, 0), (14.4, 13.8), 24, pitch=(-14, 8)),
+        n('tailbase', 'hips', (0, 20.5, 2.5), (13, 3.2), 12, pitch=(-10, 10)),
+        *sides('haunch', 'hips', (5.5, 0, 2), (10, 10.3), 'fur'),
+        *sides('paw', 'shoulders', (11, -6, 6), (2.2, 2.2), 'paw', 35),
+        *sides('foot', 'hips', (16, 5, 7), (2.8, 2.0), 'paw', 25),
+    ]
+    for i in range(6):
+        rig.append(
+            n(
+                f'tail{i + 1}',
+                'tailbase' if i == 0 else f'tail{i}',
+                (0, 13.5, 0),
+                (2.4 - 0.28 * i, 2.1 - 0.28 * i),
+                24,
+                'tail',
+            )
+        )
     return tuple(_node(**x) for x in rig)
 
-MOUSE4 = Skeleton('mouse', ('snout','leftear','rightear','tailbase'), ((3,0),(0,1),(0,2)), flip_pairs=((1,2),), root=3,
-    groups=dict(snout=(0,), ears=(1,2), tailbase=(3,)), rig=_mouse_rig(), ref_bone=(3,0))
+
+MOUSE4 = Skeleton(
+    'mouse',
+    ('snout', 'leftear', 'rightear', 'tailbase'),
+    ((3, 0), (0, 1), (0, 2)),
+    flip_pairs=((1, 2),),
+    root=3,
+    groups=dict(snout=(0,), ears=(1, 2), tailbase=(3,)),
+    rig=_mouse_rig(),
+    ref_bone=(3, 0),
+)
 
 # %% ../../nbs/core/01_skeleton.ipynb #78367a28
-SKELETONS = {s.name:s for s in (HAND21, BODY16, MOUSE4)}
+SKELETONS = {s.name: s for s in (HAND21, BODY16, MOUSE4)}
+
+
 def get_skeleton(
-    name, # 'hand', 'body', 'mouse', a path to a skeleton file, or a `Skeleton`
-)->Skeleton:
+    name,  # 'hand', 'body', 'mouse', a path to a skeleton file, or a `Skeleton`
+) -> Skeleton:
     "The built-in skeleton of that name, or the one in that file"
-    if isinstance(name, Skeleton): return name
-    if str(name) in SKELETONS: return SKELETONS[str(name)]
-    if Path(name).suffix.lower() in ('.yaml','.yml','.json'): return skeleton_from_file(name)
-    raise SkeletonError(name, 'unknown skeleton', f'one of {list(SKELETONS)} or the path of a .yaml/.json file')
+    if isinstance(name, Skeleton):
+        return name
+    if str(name) in SKELETONS:
+        return SKELETONS[str(name)]
+    if Path(name).suffix.lower() in ('.yaml', '.yml', '.json'):
+        return skeleton_from_file(name)
+    raise SkeletonError(
+        name, 'unknown skeleton', f'one of {list(SKELETONS)} or the path of a .yaml/.json file'
+    )
 
 # %% ../../nbs/core/01_skeleton.ipynb #ec190329
 def joint_map(
-    src:Skeleton, # Skeleton whose order the data has
-    dst:Skeleton, # Skeleton whose order is wanted
-)->list:
+    src: Skeleton,  # Skeleton whose order the data has
+    dst: Skeleton,  # Skeleton whose order is wanted
+) -> list:
     "Indices `m` with `kp_dst = kp_src[:, m]`, matched by name; raises `SkeletonError` listing what does not match"
     missing = [j for j in dst.joints if j not in src.joints]
-    if missing: raise SkeletonError(f'{src.name} -> {dst.name}', f'no joint called {missing}', f'names among {list(src.joints)}')
+    if missing:
+        raise SkeletonError(
+            f'{src.name} -> {dst.name}',
+            f'no joint called {missing}',
+            f'names among {list(src.joints)}',
+        )
     return [src.joints.index(j) for j in dst.joints]

@@ -16,138 +16,208 @@ from ..core.skeleton import Skeleton
 # %% ../../nbs/data/06_augment.ipynb #221bcaba
 class TensorPoses:
     "Labelled images held in memory; raises `DataError` when shapes or values do not fit"
-    def __init__(self,
-        images, # (N,3,S,S) uint8
-        keypoints, # (N,K,2) in [-1,1]
-        visible, # (N,K) mask
-        skeleton:Skeleton, # Names the K joints
-        joints3d=None, # (N,K,3) in the camera frame, mm; NaN where unknown
-        intrinsics=None, # (N,3,3) of the images
-        geometry=None, # (N,2,S,S) relative depth and mask of the figure, see `relative_surface` of `11_puppet`
+
+    def __init__(
+        self,
+        images,  # (N,3,S,S) uint8
+        keypoints,  # (N,K,2) in [-1,1]
+        visible,  # (N,K) mask
+        skeleton: Skeleton,  # Names the K joints
+        joints3d=None,  # (N,K,3) in the camera frame, mm; NaN where unknown
+        intrinsics=None,  # (N,3,3) of the images
+        geometry=None,  # (N,2,S,S) relative depth and mask of the figure, see `relative_surface` of `11_puppet`
     ):
-        n,k = len(images),skeleton.n_joints
-        if images.dtype!=torch.uint8 or images.shape[1:2]!=(3,): raise DataError('images', f'{images.dtype} {tuple(images.shape)}', 'uint8 (N,3,S,S)')
-        if keypoints.shape!=(n,k,2): raise DataError('keypoints', f'shape {tuple(keypoints.shape)}', f'{(n,k,2)} for skeleton {skeleton.name!r}')
+        n, k = len(images), skeleton.n_joints
+        if images.dtype != torch.uint8 or images.shape[1:2] != (3,):
+            raise DataError('images', f'{images.dtype} {tuple(images.shape)}', 'uint8 (N,3,S,S)')
+        if keypoints.shape != (n, k, 2):
+            raise DataError(
+                'keypoints',
+                f'shape {tuple(keypoints.shape)}',
+                f'{(n, k, 2)} for skeleton {skeleton.name!r}',
+            )
         bad = (~keypoints.isfinite().all(-1)) & visible.bool()
-        if bad.any(): raise DataError(f'sample {bad.any(1).nonzero()[0].item()}', 'a visible joint is NaN or infinite', 'finite coordinates or visible=False')
-        for name,t,shape in (('joints3d',joints3d,(n,k,3)),('intrinsics',intrinsics,(n,3,3)),('geometry',geometry,(n,2,*images.shape[-2:]))):
-            if t is not None and t.shape!=shape: raise DataError(name, f'shape {tuple(t.shape)}', f'{shape}')
-        self.images,self.keypoints,self.visible,self.skeleton = images,keypoints.float(),visible.bool(),skeleton
-        self.extra = {k:t.float() for k,t in (('joints3d',joints3d),('intrinsics',intrinsics),('geometry',geometry)) if t is not None}
-    def __len__(self): return len(self.images)
+        if bad.any():
+            raise DataError(
+                f'sample {bad.any(1).nonzero()[0].item()}',
+                'a visible joint is NaN or infinite',
+                'finite coordinates or visible=False',
+            )
+        for name, t, shape in (
+            ('joints3d', joints3d, (n, k, 3)),
+            ('intrinsics', intrinsics, (n, 3, 3)),
+            ('geometry', geometry, (n, 2, *images.shape[-2:])),
+        ):
+            if t is not None and t.shape != shape:
+                raise DataError(name, f'shape {tuple(t.shape)}', f'{shape}')
+        self.images = images
+        self.keypoints = keypoints.float()
+        self.visible = visible.bool()
+        self.skeleton = skeleton
+        self.extra = {
+            k: t.float()
+            for k, t in (('joints3d', joints3d), ('intrinsics', intrinsics), ('geometry', geometry))
+            if t is not None
+        }
+
+    def __len__(self):
+        return len(self.images)
+
     def batch(self, idxs):
         i = torch.as_tensor(idxs)
-        return dict(image=self.images[i], keypoints=self.keypoints[i], visible=self.visible[i], **{k:v[i] for k,v in self.extra.items()})
+        return dict(
+            image=self.images[i],
+            keypoints=self.keypoints[i],
+            visible=self.visible[i],
+            **{k: v[i] for k, v in self.extra.items()},
+        )
 
 # %% ../../nbs/data/06_augment.ipynb #ef094aa4
-def _mirrored(M): return (M[:,0,0]*M[:,1,1]-M[:,0,1]*M[:,1,0]<0)[:,None]
+def _mirrored(M):
+    return (M[:, 0, 0] * M[:, 1, 1] - M[:, 0, 1] * M[:, 1, 0] < 0)[:, None]
+
 
 @lru_cache(32)
-def _index(ix, device): return torch.tensor(ix,device=device) # Sent to the device once, not at every step
-def _swap(v, flip_index): return v[:,_index(tuple(flip_index),v.device)]
+def _index(ix, device):
+    return torch.tensor(ix, device=device)  # Sent to the device once, not at every step
+
+
+def _swap(v, flip_index):
+    return v[:, _index(tuple(flip_index), v.device)]
+
 
 def move_depth(
-    depth, # (B,K) depth relative to the root, lengths of the reference bone
-    M, # (B,2,3) how the image was moved
-    flip_index, # `Skeleton.flip_index`
-)->torch.Tensor:
+    depth,  # (B,K) depth relative to the root, lengths of the reference bone
+    M,  # (B,2,3) how the image was moved
+    flip_index,  # `Skeleton.flip_index`
+) -> torch.Tensor:
     "Relative depth after moving the image by `M`: turning, scaling and shifting within the image leave it alone, a mirror swaps left and right"
-    return torch.where(_mirrored(M), _swap(depth,flip_index), depth)
+    return torch.where(_mirrored(M), _swap(depth, flip_index), depth)
+
 
 def move_joints(
-    kp, # (B,K,2) joints in [-1,1]
-    visible, # (B,K) mask
-    M, # (B,2,3) how the image was moved
-    flip_index, # `Skeleton.flip_index`
-)->tuple: # joints, visibility
+    kp,  # (B,K,2) joints in [-1,1]
+    visible,  # (B,K) mask
+    M,  # (B,2,3) how the image was moved
+    flip_index,  # `Skeleton.flip_index`
+) -> tuple:  # joints, visibility
     "Joints and visibility after moving the image by `M`"
-    kp = apply_affine(M, kp); mirrored = _mirrored(M)
-    swapped = torch.where(mirrored[...,None], _swap(kp,flip_index), kp)
-    vis = torch.where(mirrored, _swap(visible,flip_index), visible)
-    return swapped, vis.bool() & (swapped.abs()<=1).all(-1)
+    kp = apply_affine(M, kp)
+    mirrored = _mirrored(M)
+    swapped = torch.where(mirrored[..., None], _swap(kp, flip_index), kp)
+    vis = torch.where(mirrored, _swap(visible, flip_index), visible)
+    return swapped, vis.bool() & (swapped.abs() <= 1).all(-1)
 
 # %% ../../nbs/data/06_augment.ipynb #75d003d7
 def random_affine(
-    n:int, # Number of matrices
-    rotate:float=30., # Largest rotation, degrees either way
-    scale=(.8,1.25), # Range of the magnification
-    shift:float=.1, # Largest shift, half image sides
-    flip:float=0., # Probability of a mirror image
+    n: int,  # Number of matrices
+    rotate: float = 30.0,  # Largest rotation, degrees either way
+    scale=(0.8, 1.25),  # Range of the magnification
+    shift: float = 0.1,  # Largest shift, half image sides
+    flip: float = 0.0,  # Probability of a mirror image
     device=None,
-)->torch.Tensor: # (n,2,3)
+) -> torch.Tensor:  # (n,2,3)
     "Random similarity transforms from the global generator of the device"
-    r = torch.rand(n,5,device=device)
-    lo,hi = torch.tensor(scale).log()
-    return affine((2*r[:,0]-1)*rotate*torch.pi/180, (lo+r[:,1]*(hi-lo)).exp(), (2*r[:,2:4]-1)*shift, r[:,4]<flip)
+    r = torch.rand(n, 5, device=device)
+    lo, hi = torch.tensor(scale).log()
+    return affine(
+        (2 * r[:, 0] - 1) * rotate * torch.pi / 180,
+        (lo + r[:, 1] * (hi - lo)).exp(),
+        (2 * r[:, 2:4] - 1) * shift,
+        r[:, 4] < flip,
+    )
 
 # %% ../../nbs/data/06_augment.ipynb #103f096d
 def photometric(
-    img, # (B,3,H,W) in [0,1]
-    strength:float=1., # 0: none, 1: default ranges
-    params=None, # (B,9) uniform numbers, to share a draw between frames; drawn if None
-)->tuple: # images, params
+    img,  # (B,3,H,W) in [0,1]
+    strength: float = 1.0,  # 0: none, 1: default ranges
+    params=None,  # (B,9) uniform numbers, to share a draw between frames; drawn if None
+) -> tuple:  # images, params
     "Random brightness, contrast, colour, gamma, blur and noise"
     b = len(img)
-    p = torch.rand(b,9,device=img.device) if params is None else params
-    r = (2*p-1)[...,None,None]*strength
-    x = img.clamp(1e-4,1)**torch.exp(.4*r[:,0:1])
-    x = (x-.5)*torch.exp(.35*r[:,1:2]) + .5 + .12*r[:,2:3]
-    x = x*torch.exp(.12*r[:,3:6])
-    blur = F.avg_pool2d(F.pad(x,(1,)*4,mode='replicate'),3,1)
-    a = (strength*(1.6*p[:,6]-.8).clamp_min(0))[:,None,None,None]
-    x = x+a*(blur-x)
-    noise = .05*strength*p[:,7,None,None,None]**2
-    return (x+noise*torch.randn_like(x)).clamp(0,1), p
+    p = torch.rand(b, 9, device=img.device) if params is None else params
+    r = (2 * p - 1)[..., None, None] * strength
+    x = img.clamp(1e-4, 1) ** torch.exp(0.4 * r[:, 0:1])
+    x = (x - 0.5) * torch.exp(0.35 * r[:, 1:2]) + 0.5 + 0.12 * r[:, 2:3]
+    x = x * torch.exp(0.12 * r[:, 3:6])
+    blur = F.avg_pool2d(F.pad(x, (1,) * 4, mode='replicate'), 3, 1)
+    a = (strength * (1.6 * p[:, 6] - 0.8).clamp_min(0))[:, None, None, None]
+    x = x + a * (blur - x)
+    noise = 0.05 * strength * p[:, 7, None, None, None] ** 2
+    return (x + noise * torch.randn_like(x)).clamp(0, 1), p
 
 # %% ../../nbs/data/06_augment.ipynb #114163f6
 def cutout(
-    img, # (B,3,H,W)
-    prob:float=.3, # Share of images with a patch
-    size=(.15,.4), # Range of the patch's side, image sides
-)->torch.Tensor:
+    img,  # (B,3,H,W)
+    prob: float = 0.3,  # Share of images with a patch
+    size=(0.15, 0.4),  # Range of the patch's side, image sides
+) -> torch.Tensor:
     "Hide a random rectangle under a random colour, so that hidden joints are inferred from the rest"
-    b,_,h,w = img.shape
-    r = torch.rand(b,8,device=img.device)
-    half = (size[0]+r[:,:2]*(size[1]-size[0]))
-    c = 2*r[:,2:4]-1
-    ax = lambda n: (2*torch.arange(n,device=img.device)+1)/n-1
-    inx = (ax(w)-c[:,:1]).abs()<half[:,:1]; iny = (ax(h)-c[:,1:]).abs()<half[:,1:]
-    m = (iny[:,:,None]&inx[:,None,:]&(r[:,4]<prob)[:,None,None])[:,None]
-    return torch.where(m, r[:,5:8,None,None], img)
+    b, _, h, w = img.shape
+    r = torch.rand(b, 8, device=img.device)
+    half = size[0] + r[:, :2] * (size[1] - size[0])
+    c = 2 * r[:, 2:4] - 1
+    ax = lambda n: (2 * torch.arange(n, device=img.device) + 1) / n - 1
+    inx = (ax(w) - c[:, :1]).abs() < half[:, :1]
+    iny = (ax(h) - c[:, 1:]).abs() < half[:, 1:]
+    m = (iny[:, :, None] & inx[:, None, :] & (r[:, 4] < prob)[:, None, None])[:, None]
+    return torch.where(m, r[:, 5:8, None, None], img)
 
 # %% ../../nbs/data/06_augment.ipynb #6fcc6157
 class PoseAugment(ItemTransform):
     "Batch transform: uint8 to [0,1], and augmentation on the training split only (`split_idx=0`)"
+
     order = 10
-    def __init__(self,
-        skeleton:Skeleton, # For swapping left and right
-        rotate:float=30., # Largest rotation, degrees
-        scale=(.8,1.25), # Range of the magnification
-        shift:float=.1, # Largest shift, half image sides
-        flip:float=0., # Probability of a mirror image
-        colour:float=1., # Strength of `photometric`
-        cutout:float=.0, # Share of source images with a hidden patch
-        train:bool=True, # Whether to augment
-        depth:bool=False, # Relative depth stands behind the labels
-        modalities:bool=False, # Depth image and mask of the figure stand last in the batch
-    ): self.n_y,self.images_y,self.flip_index,self.geo,self.colour,self.cutout,self.train = 2+depth+modalities,modalities,skeleton.flip_index,dict(rotate=rotate,scale=scale,shift=shift,flip=flip),colour,cutout,train
+
+    def __init__(
+        self,
+        skeleton: Skeleton,  # For swapping left and right
+        rotate: float = 30.0,  # Largest rotation, degrees
+        scale=(0.8, 1.25),  # Range of the magnification
+        shift: float = 0.1,  # Largest shift, half image sides
+        flip: float = 0.0,  # Probability of a mirror image
+        colour: float = 1.0,  # Strength of `photometric`
+        cutout: float = 0.0,  # Share of source images with a hidden patch
+        train: bool = True,  # Whether to augment
+        depth: bool = False,  # Relative depth stands behind the labels
+        modalities: bool = False,  # Depth image and mask of the figure stand last in the batch
+    ):
+        self.n_y = 2 + depth + modalities
+        self.images_y = modalities
+        self.flip_index = skeleton.flip_index
+        self.geo = dict(rotate=rotate, scale=scale, shift=shift, flip=flip)
+        self.colour = colour
+        self.cutout = cutout
+        self.train = train
 
     def encodes(self, b):
-        x,y = [x.float()/255 if x is not None and x.dtype==torch.uint8 else x for x in b[:-self.n_y]],b[-self.n_y:]
-        if not self.train: return (*x,*y)
-        src,*y = self.source(x[0],*y)
-        return (src,*self.target(*x[1:3]),*x[3:],*y) if len(x)>2 else (src,*y)
+        x = [
+            x.float() / 255 if x is not None and x.dtype == torch.uint8 else x
+            for x in b[: -self.n_y]
+        ]
+        y = b[-self.n_y :]
+        if not self.train:
+            return (*x, *y)
+        src, *y = self.source(x[0], *y)
+        return (src, *self.target(*x[1:3]), *x[3:], *y) if len(x) > 2 else (src, *y)
 
     def source(self, img, kp, vis, *rest):
         "One augmented labelled batch; depth image and mask move with the picture, and stay as they are where it changes its look"
-        M = random_affine(len(img), **self.geo, device=img.device); depth,seen = (rest[:-1],rest[-1:]) if self.images_y else (rest,())
-        kp,vis = move_joints(kp,vis,M,self.flip_index)
-        img = photometric(warp_image(img,M,pad='reflection'), self.colour)[0]
-        return (cutout(img,self.cutout) if self.cutout else img), kp, vis, *(move_depth(d,M,self.flip_index) for d in depth), *(warp_image(g,M) for g in seen)
+        M = random_affine(len(img), **self.geo, device=img.device)
+        depth, seen = (rest[:-1], rest[-1:]) if self.images_y else (rest, ())
+        kp, vis = move_joints(kp, vis, M, self.flip_index)
+        img = photometric(warp_image(img, M, pad='reflection'), self.colour)[0]
+        return (
+            (cutout(img, self.cutout) if self.cutout else img),
+            kp,
+            vis,
+            *(move_depth(d, M, self.flip_index) for d in depth),
+            *(warp_image(g, M) for g in seen),
+        )
 
     def target(self, base, drv):
         "One augmented pair with a shared draw, its clean copy, and the matrix from clean to augmented"
         M = random_affine(len(base), **self.geo, device=base.device)
-        a,p = photometric(warp_image(base,M,pad='reflection'), self.colour)
-        d,_ = photometric(warp_image(drv,M,pad='reflection'), self.colour, p)
-        return a,d,base,drv,M
+        a, p = photometric(warp_image(base, M, pad='reflection'), self.colour)
+        d, _ = photometric(warp_image(drv, M, pad='reflection'), self.colour, p)
+        return a, d, base, drv, M

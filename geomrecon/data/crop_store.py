@@ -17,28 +17,54 @@ from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 
 # %% ../../nbs/data/04_crop_store.ipynb #a54fb559
-def _record(size): return np.dtype([('frame','<i8'),('hw','<i4',2),('box','<f4',4),('data','u1',(3,size,size)),('crc','<u4')])
+def _record(size):
+    return np.dtype(
+        [
+            ('frame', '<i8'),
+            ('hw', '<i4', 2),
+            ('box', '<f4', 4),
+            ('data', 'u1', (3, size, size)),
+            ('crc', '<u4'),
+        ]
+    )
+
 
 def _seal(r):
     "Write the checksum of one record"
-    r['crc'] = zlib.crc32(r.tobytes()[:-4]); return r
+    r['crc'] = zlib.crc32(r.tobytes()[:-4])
+    return r
 
-def _sound(r): return zlib.crc32(r.tobytes()[:-4])==int(r['crc'])
+
+def _sound(r):
+    return zlib.crc32(r.tobytes()[:-4]) == int(r['crc'])
 
 # %% ../../nbs/data/04_crop_store.ipynb #dca5d417
 class CropFile:
     "Reads the records of a crop file; may be deleted, damaged or used from other processes meanwhile"
-    def __init__(self, path, size): self.path,self.dtype,self._f = Path(path),_record(size),None
-    def __getstate__(self): return dict(self.__dict__, _f=None)
-    def __len__(self): return self.path.stat().st_size//self.dtype.itemsize if self.path.is_file() else 0
+
+    def __init__(self, path, size):
+        self.path = Path(path)
+        self.dtype = _record(size)
+        self._f = None
+
+    def __getstate__(self):
+        return dict(self.__dict__, _f=None)
+
+    def __len__(self):
+        return self.path.stat().st_size // self.dtype.itemsize if self.path.is_file() else 0
+
     def read(self, i):
         "Record `i`, or None if it is damaged or gone"
         n = self.dtype.itemsize
         try:
-            if self._f is None or self._f[0]!=os.getpid(): self._f = os.getpid(),open(self.path,'rb',buffering=0)
-            self._f[1].seek(i*n); raw = self._f[1].read(n)
-        except OSError: return None
-        if len(raw)<n: return None
+            if self._f is None or self._f[0] != os.getpid():
+                self._f = os.getpid(), open(self.path, 'rb', buffering=0)
+            self._f[1].seek(i * n)
+            raw = self._f[1].read(n)
+        except OSError:
+            return None
+        if len(raw) < n:
+            return None
         r = np.frombuffer(raw, self.dtype)[0]
         return r if _sound(r) else None
 
@@ -46,51 +72,81 @@ class CropFile:
 def _sound_prefix(f):
     "How many records there are up to the last one that is whole"
     n = len(f)
-    while n and f.read(n-1) is None: n -= 1
+    while n and f.read(n - 1) is None:
+        n -= 1
     return n
+
 
 @contextmanager
 def _writing(path, size):
     "A file to append records to, and how many are there already; another process writing the same gets a file of its own"
-    path.parent.mkdir(parents=True, exist_ok=True); part,f = path.with_suffix('.part'),None
-    f = open(part,'a+b')
-    if not _lock(f): f.close(); part = path.with_suffix(f'.{os.getpid()}.part'); part.unlink(missing_ok=True); f = open(part,'a+b')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, f = path.with_suffix('.part'), None
+    f = open(part, 'a+b')
+    if not _lock(f):
+        f.close()
+        part = path.with_suffix(f'.{os.getpid()}.part')
+        part.unlink(missing_ok=True)
+        f = open(part, 'a+b')
     try:
         with f:
-            n = _sound_prefix(CropFile(part, size)); f.truncate(n*_record(size).itemsize)
-            yield f,n
-            f.flush(); os.fsync(f.fileno())
-            if part.exists(): os.replace(part, path)
+            n = _sound_prefix(CropFile(part, size))
+            f.truncate(n * _record(size).itemsize)
+            yield f, n
+            f.flush()
+            os.fsync(f.fileno())
+            if part.exists():
+                os.replace(part, path)
     finally:
-        if part!=path.with_suffix('.part'): part.unlink(missing_ok=True)
+        if part != path.with_suffix('.part'):
+            part.unlink(missing_ok=True)
+
 
 def _lock(f):
-    try: import fcntl; fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB); return True
-    except OSError: return False
-    except ImportError: return True
+    try:
+        import fcntl
+
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False
+    except ImportError:
+        return True
 
 # %% ../../nbs/data/04_crop_store.ipynb #dd7c8bfb
-_OURS = ('crops-*.bin','crops-*.npz','boxes-*.npz','crops-*.part')
+_OURS = ('crops-*.bin', 'crops-*.npz', 'boxes-*.npz', 'crops-*.part')
+
 
 def make_room(
-    folder, # Cache folder
-    limit:float, # Bytes that the files in it may take altogether
-    need:float=0, # Bytes that are about to be added
-    keep=(), # Files that stay
-)->tuple: # Files removed, and whether it fits now
+    folder,  # Cache folder
+    limit: float,  # Bytes that the files in it may take altogether
+    need: float = 0,  # Bytes that are about to be added
+    keep=(),  # Files that stay
+) -> tuple:  # Files removed, and whether it fits now
     "Remove the least recently used cache files until `need` more bytes fit"
-    now,files = time.time(),[]
+    now, files = time.time(), []
     for p in (p for o in _OURS for p in Path(folder).glob(o)):
-        try: st = p.stat()
-        except OSError: continue
-        files.append((st.st_mtime,st.st_size,p))
-    total,gone,keep = sum(s for _,s,_ in files)+need,[],set(keep)
-    for t,s,p in sorted(files, key=lambda f: f[0]):
-        if total<=limit: break
-        if p in keep or p.suffix=='.part' and now-t<3600: continue
-        p.unlink(missing_ok=True); total -= s; gone.append(p)
-    return gone,total<=limit
+        try:
+            st = p.stat()
+        except OSError:
+            continue
+        files.append((st.st_mtime, st.st_size, p))
+    total = sum(s for _, s, _ in files) + need
+    gone = []
+    keep = set(keep)
+    for t, s, p in sorted(files, key=lambda f: f[0]):
+        if total <= limit:
+            break
+        if p in keep or p.suffix == '.part' and now - t < 3600:
+            continue
+        p.unlink(missing_ok=True)
+        total -= s
+        gone.append(p)
+    return gone, total <= limit
+
 
 def _touch(p):
-    try: os.utime(p)
-    except OSError: pass
+    try:
+        os.utime(p)
+    except OSError:
+        pass

@@ -27,442 +27,710 @@ from .crop_store import CropFile, _record, _seal, _touch, _writing, make_room
 # %% ../../nbs/data/05_frames.ipynb #afc68626
 class VideoFrames:
     "Square crops from videos and image folders; raises `MediaError`, `DataError` or `ConfigError`"
-    def __init__(self,
-        paths, # A video, an image, a folder of images, of videos or of such folders, or several of them (a list inside the list: image files)
-        size:int=96, # Side of the crops, pixels
-        crop='motion', # 'motion', 'whole' (padded to a square), boxes (N,4) or (4,), a CSV of boxes; or a list with one of these per path
-        step:int=1, # Take every `step`-th frame
-        max_frames:int=None, # At most so many frames of each video or folder, the first ones
-        background=None, # (H,W,3) background for 'motion'; None: each video's own median
-        side:float=None, # Side of the motion boxes, frame pixels; None: from each video
-        fill:float=.65, # Share of the side that the body takes, without `side`
-        pad:str='border', # See `crop_frame`
-        cache=None, # Folder for boxes and crops, or None; may be deleted at any time
-        progress:bool=True, # Show a bar
-        store:str='auto', # 'memory', 'disk', 'none' or 'auto', see above
-        cache_gb:float=20., # The cache folder may take so much; what was used longest ago is removed
-        memory_gb:float=4., # With 'auto', more crops than this are not held in memory
-        recent_mb:float=64., # With 'none', so many of the last crops are kept
-        on_error:str='images', # 'images': unreadable images are left out and counted, videos raise; 'skip': both are left out; 'raise'
+
+    def __init__(
+        self,
+        paths,  # A video, an image, a folder of images, of videos or of such folders, or several of them (a list inside the list: image files)
+        size: int = 96,  # Side of the crops, pixels
+        crop='motion',  # 'motion', 'whole' (padded to a square), boxes (N,4) or (4,), a CSV of boxes; or a list with one of these per path
+        step: int = 1,  # Take every `step`-th frame
+        max_frames: int = None,  # At most so many frames of each video or folder, the first ones
+        background=None,  # (H,W,3) background for 'motion'; None: each video's own median
+        side: float = None,  # Side of the motion boxes, frame pixels; None: from each video
+        fill: float = 0.65,  # Share of the side that the body takes, without `side`
+        pad: str = 'border',  # See `crop_frame`
+        cache=None,  # Folder for boxes and crops, or None; may be deleted at any time
+        progress: bool = True,  # Show a bar
+        store: str = 'auto',  # 'memory', 'disk', 'none' or 'auto', see above
+        cache_gb: float = 20.0,  # The cache folder may take so much; what was used longest ago is removed
+        memory_gb: float = 4.0,  # With 'auto', more crops than this are not held in memory
+        recent_mb: float = 64.0,  # With 'none', so many of the last crops are kept
+        on_error: str = 'images',  # 'images': unreadable images are left out and counted, videos raise; 'skip': both are left out; 'raise'
     ):
-        paths = [paths] if isinstance(paths,(str,Path)) else list(paths)
-        if not len(paths): raise DataError('paths', 'no videos or folders', 'at least one')
-        choose('store', store, ('auto','memory','disk','none')); choose('on_error', on_error, ('images','skip','raise')); choose('pad', pad, ('border','zeros'))
-        for k,v in (('size',size),('step',step),('max_frames',1 if max_frames is None else max_frames)):
-            if not isinstance(v,(int,np.integer)) or v<1: raise ConfigError(k, repr(v), 'a whole number from 1')
-        for k,v,lo in (('side',2 if side is None else side,2), ('fill',fill,.02), ('cache_gb',cache_gb,0), ('memory_gb',memory_gb,0), ('recent_mb',recent_mb,0)):
-            if not (np.isscalar(v) and lo<=v<1e5): raise ConfigError(k, repr(v), f'a number from {lo}')
-        self.size,self.crop,self.step,self.fill,self.pad,self.progress,self.on_error = size,crop,step,fill,pad,progress,on_error
-        self.cache,self.cache_bytes,self.recent_bytes,self.report,self._mine = Path(cache) if cache else None,cache_gb*1e9,recent_mb*1e6,Counter(),[]
+        paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
+        if not len(paths):
+            raise DataError('paths', 'no videos or folders', 'at least one')
+        choose('store', store, ('auto', 'memory', 'disk', 'none'))
+        choose('on_error', on_error, ('images', 'skip', 'raise'))
+        choose('pad', pad, ('border', 'zeros'))
+        for k, v in (
+            ('size', size),
+            ('step', step),
+            ('max_frames', 1 if max_frames is None else max_frames),
+        ):
+            if not isinstance(v, (int, np.integer)) or v < 1:
+                raise ConfigError(k, repr(v), 'a whole number from 1')
+        for k, v, lo in (
+            ('side', 2 if side is None else side, 2),
+            ('fill', fill, 0.02),
+            ('cache_gb', cache_gb, 0),
+            ('memory_gb', memory_gb, 0),
+            ('recent_mb', recent_mb, 0),
+        ):
+            if not (np.isscalar(v) and lo <= v < 1e5):
+                raise ConfigError(k, repr(v), f'a number from {lo}')
+        self.size = size
+        self.crop = crop
+        self.step = step
+        self.fill = fill
+        self.pad = pad
+        self.progress = progress
+        self.on_error = on_error
+        self.cache = Path(cache) if cache else None
+        self.cache_bytes = cache_gb * 1e9
+        self.recent_bytes = recent_mb * 1e6
+        self.report = Counter()
+        self._mine = []
         self._open_media(paths, crop, max_frames)
-        self.store = self._choose_store(store, memory_gb*1e9)
+        self.store = self._choose_store(store, memory_gb * 1e9)
         self._read_all(background, side)
 
-    def __len__(self): return len(self.frame)
+    def __len__(self):
+        return len(self.frame)
+
     def __repr__(self):
         return f'VideoFrames: {len(self)} crops of {self.size} px from {len(self.paths)} video(s) or folder(s), {int((~self.found).sum())} interpolated'
 
 # %% ../../nbs/data/05_frames.ipynb #92385790
 def _per_path(crop, n):
     "One crop option for each of `n` paths"
-    if not isinstance(crop,(list,tuple)) or np.isscalar(crop[0]) and not isinstance(crop[0],str): return [crop]*n
-    if len(crop)==n: return list(crop)
-    if isinstance(crop[0],(str,Path)): raise DataError('crop', f'{len(crop)} options for {n} paths', 'one, or one per path')
-    return [crop]*n
+    if not isinstance(crop, (list, tuple)) or np.isscalar(crop[0]) and not isinstance(crop[0], str):
+        return [crop] * n
+    if len(crop) == n:
+        return list(crop)
+    if isinstance(crop[0], (str, Path)):
+        raise DataError('crop', f'{len(crop)} options for {n} paths', 'one, or one per path')
+    return [crop] * n
+
 
 @patch
-def _open_media(self:VideoFrames, paths, crop, max_frames):
+def _open_media(self: VideoFrames, paths, crop, max_frames):
     "Every video and series of images, each with its crop option"
-    found = [[p] if isinstance(p,(list,tuple)) else list_media(p) for p in paths]; flat = [m for f in found for m in f]
-    if isinstance(crop,(list,tuple)) and not len(crop): raise DataError('crop', 'an empty list', 'one option, or one per path')
-    per = list(crop) if isinstance(crop,(list,tuple)) and len(crop)==len(flat)!=len(paths) else [c for c,f in zip(_per_path(crop,len(paths)),found) for _ in f]
-    self.media,self.crops = [],[]
-    for p,c in zip(flat,per):
-        try: self.media.append(Media(p, self.step, max_frames, self.on_error)); self.crops.append(c)
-        except MediaError as e: self._leave_out(e, 'unreadable video')
+    found = [[p] if isinstance(p, (list, tuple)) else list_media(p) for p in paths]
+    flat = [m for f in found for m in f]
+    if isinstance(crop, (list, tuple)) and not len(crop):
+        raise DataError('crop', 'an empty list', 'one option, or one per path')
+    per = (
+        list(crop)
+        if isinstance(crop, (list, tuple)) and len(crop) == len(flat) != len(paths)
+        else [c for c, f in zip(_per_path(crop, len(paths)), found) for _ in f]
+    )
+    self.media = []
+    self.crops = []
+    for p, c in zip(flat, per):
+        try:
+            self.media.append(Media(p, self.step, max_frames, self.on_error))
+            self.crops.append(c)
+        except MediaError as e:
+            self._leave_out(e, 'unreadable video')
+
 
 @patch
-def _leave_out(self:VideoFrames, e, kind):
+def _leave_out(self: VideoFrames, e, kind):
     "Count an unusable video, or raise"
-    if self.on_error!='skip': raise e
-    self.report[kind] += 1; warnings.warn(f'left out: {e}', stacklevel=4)
+    if self.on_error != 'skip':
+        raise e
+    self.report[kind] += 1
+    warnings.warn(f'left out: {e}', stacklevel=4)
 
 # %% ../../nbs/data/05_frames.ipynb #3444bda0
 @patch
-def _choose_store(self:VideoFrames, store, memory):
+def _choose_store(self: VideoFrames, store, memory):
     "Where crops are kept; raises `ConfigError` for a disk store without room"
-    need = sum(m.stated for m in self.media)*_record(self.size).itemsize
-    if store=='auto': store = 'memory' if need<=memory else 'disk' if self.cache and need<=self.cache_bytes else 'none'
-    if store=='disk' and not self.cache: raise ConfigError('cache', 'None', "a folder for store='disk'")
-    if store=='disk' and need>self.cache_bytes: raise ConfigError('cache_gb', f'{self.cache_bytes/1e9:g}', f"at least {need/1e9:.3g} for these crops, or store='none'")
+    need = sum(m.stated for m in self.media) * _record(self.size).itemsize
+    if store == 'auto':
+        store = (
+            'memory'
+            if need <= memory
+            else 'disk'
+            if self.cache and need <= self.cache_bytes
+            else 'none'
+        )
+    if store == 'disk' and not self.cache:
+        raise ConfigError('cache', 'None', "a folder for store='disk'")
+    if store == 'disk' and need > self.cache_bytes:
+        raise ConfigError(
+            'cache_gb',
+            f'{self.cache_bytes / 1e9:g}',
+            f"at least {need / 1e9:.3g} for these crops, or store='none'",
+        )
     return store
 
+
 @patch
-def _read_all(self:VideoFrames, background, side):
+def _read_all(self: VideoFrames, background, side):
     "The parts of all media, those left out that cannot be used"
-    parts,media = [],[]
-    for m,c in zip(self.media,self.crops):
-        try: parts.append(self._part(m, c, background, side)); media.append(m)
-        except MediaError as e: self._leave_out(e, 'unreadable video')
+    parts, media = [], []
+    for m, c in zip(self.media, self.crops):
+        try:
+            parts.append(self._part(m, c, background, side))
+            media.append(m)
+        except MediaError as e:
+            self._leave_out(e, 'unreadable video')
         except DataError as e:
-            why = next((w for w in ('no motion','median background') if w in e.found), None)
-            if why is None: raise
-            self._leave_out(e, dict(zip(('no motion','median background'),('no motion','too few frames')))[why])
-    if not parts: raise DataError('paths', f'none of the videos and folders can be used: {dict(self.report)}', 'at least one')
-    self.media,self.paths = media,[m.path for m in media]
-    self.report['unreadable image'] += sum(int(p['lost']) for p in parts); self.report += Counter()
+            why = next((w for w in ('no motion', 'median background') if w in e.found), None)
+            if why is None:
+                raise
+            self._leave_out(
+                e,
+                dict(zip(('no motion', 'median background'), ('no motion', 'too few frames')))[why],
+            )
+    if not parts:
+        raise DataError(
+            'paths',
+            f'none of the videos and folders can be used: {dict(self.report)}',
+            'at least one',
+        )
+    self.media = media
+    self.paths = [m.path for m in media]
+    self.report['unreadable image'] += sum(int(p['lost']) for p in parts)
+    self.report += Counter()
     self._join(parts)
 
 # %% ../../nbs/data/05_frames.ipynb #c2a94786
 @patch
-def _join(self:VideoFrames, parts):
-    cat = lambda k: np.concatenate([p[k] for p in parts]) if len(parts)>1 else parts[0][k]
-    self.boxes,self.frame,self.found,self.frame_size = map(cat, ('boxes','frame','found','frame_size'))
-    self.data = cat('data') if self.store=='memory' else None
-    self.files,self.row = [p.get('file') for p in parts], np.concatenate([p['row'] for p in parts])
+def _join(self: VideoFrames, parts):
+    cat = lambda k: np.concatenate([p[k] for p in parts]) if len(parts) > 1 else parts[0][k]
+    self.boxes, self.frame, self.found, self.frame_size = map(
+        cat, ('boxes', 'frame', 'found', 'frame_size')
+    )
+    self.data = cat('data') if self.store == 'memory' else None
+    self.files = [p.get('file') for p in parts]
+    self.row = np.concatenate([p['row'] for p in parts])
     n = [len(p['frame']) for p in parts]
-    self.video_id,self._recent,self._near = np.repeat(np.arange(len(parts)), n),OrderedDict(),None
+    self.video_id = np.repeat(np.arange(len(parts)), n)
+    self._recent = OrderedDict()
+    self._near = None
     self.sides = [float(p['side']) for p in parts]
     self.backgrounds = [p['background'] if p['background'].size else None for p in parts]
     self.fps = [m.fps for m in self.media]
-    self.unread = torch.zeros(1,dtype=torch.long).share_memory_() # images that could not be read later on, over all processes
+    self.unread = torch.zeros(
+        1, dtype=torch.long
+    ).share_memory_()  # images that could not be read later on, over all processes
     self.matrix = crop_matrix(torch.as_tensor(self.boxes))
 
+
 @patch
-def __getstate__(self:VideoFrames): return dict(self.__dict__, _recent=OrderedDict())
+def __getstate__(self: VideoFrames):
+    return dict(self.__dict__, _recent=OrderedDict())
 
 # %% ../../nbs/data/05_frames.ipynb #65076551
 @patch
-def images(self:VideoFrames,
-    idxs, # Indices, or a slice
-)->torch.Tensor: # (n,3,S,S) uint8
+def images(
+    self: VideoFrames,
+    idxs,  # Indices, or a slice
+) -> torch.Tensor:  # (n,3,S,S) uint8
     "Crops of the frames `idxs`; raises `MediaError` if a frame has to be decoded and cannot be"
-    i = idxs if isinstance(idxs,slice) else np.atleast_1d(np.asarray(idxs))
-    if self.data is not None: return torch.from_numpy(self.data[i])
-    i = np.arange(len(self))[i]; out = np.zeros((len(i),3,self.size,self.size),np.uint8); todo = []
-    for k,j in enumerate(i.tolist()):
+    i = idxs if isinstance(idxs, slice) else np.atleast_1d(np.asarray(idxs))
+    if self.data is not None:
+        return torch.from_numpy(self.data[i])
+    i = np.arange(len(self))[i]
+    out = np.zeros((len(i), 3, self.size, self.size), np.uint8)
+    todo = []
+    for k, j in enumerate(i.tolist()):
         x = self._stored(j)
-        if x is None: todo.append((k,j))
-        else: out[k] = x
-    for v in {int(self.video_id[j]) for _,j in todo}: self._decode(v, [(k,j) for k,j in todo if self.video_id[j]==v], out)
+        if x is None:
+            todo.append((k, j))
+        else:
+            out[k] = x
+    for v in {int(self.video_id[j]) for _, j in todo}:
+        self._decode(v, [(k, j) for k, j in todo if self.video_id[j] == v], out)
     return torch.from_numpy(out)
 
+
 @patch
-def _stored(self:VideoFrames, j):
+def _stored(self: VideoFrames, j):
     "Crop `j` from the file or from the last ones, or None"
     f = self.files[self.video_id[j]]
-    if f is not None: r = f.read(int(self.row[j])); return None if r is None or r['frame']!=self.frame[j] else r['data']
+    if f is not None:
+        r = f.read(int(self.row[j]))
+        return None if r is None or r['frame'] != self.frame[j] else r['data']
     x = self._recent.get(j)
-    if x is not None: self._recent.move_to_end(j)
+    if x is not None:
+        self._recent.move_to_end(j)
     return x
 
 # %% ../../nbs/data/05_frames.ipynb #209a8287
 @patch
-def _decode(self:VideoFrames, v, todo, out):
+def _decode(self: VideoFrames, v, todo, out):
     "Cut the crops `todo`, (row of `out`, index), of video `v` anew"
-    m = self.media[v]; rows = {}
-    for k,j in todo: rows.setdefault(int(self.frame[j]),[]).append((k,j))
-    source = self._reader(v).stream(list(rows)) if m.reader is not None else ((i,self._still(v,i)) for i in sorted(rows))
-    for i,x in source:
-        for k,j in rows[i]:
-            if x.shape[:2]!=tuple(self.frame_size[j]): raise MediaError(m.path, f'frame {m.frame_name(i)} is {x.shape[:2]}', f'{tuple(self.frame_size[j].tolist())}, as before')
-            out[k] = crop_frame(x, self.boxes[j], self.size, self.pad).transpose(2,0,1); self._remember(j, out[k])
+    m = self.media[v]
+    rows = {}
+    for k, j in todo:
+        rows.setdefault(int(self.frame[j]), []).append((k, j))
+    source = (
+        self._reader(v).stream(list(rows))
+        if m.reader is not None
+        else ((i, self._still(v, i)) for i in sorted(rows))
+    )
+    for i, x in source:
+        for k, j in rows[i]:
+            if x.shape[:2] != tuple(self.frame_size[j]):
+                raise MediaError(
+                    m.path,
+                    f'frame {m.frame_name(i)} is {x.shape[:2]}',
+                    f'{tuple(self.frame_size[j].tolist())}, as before',
+                )
+            out[k] = crop_frame(x, self.boxes[j], self.size, self.pad).transpose(2, 0, 1)
+            self._remember(j, out[k])
 
 # %% ../../nbs/data/05_frames.ipynb #8823dfc2
 @patch
-def _reader(self:VideoFrames, v, most=4):
+def _reader(self: VideoFrames, v, most=4):
     "The reader of video `v`; few are open at a time"
-    self._near = [u for u in self._near or [] if u!=v]+[v]
-    for u in self._near[:-most]: self.media[u].reader.close()
+    self._near = [u for u in self._near or [] if u != v] + [v]
+    for u in self._near[:-most]:
+        self.media[u].reader.close()
     self._near = self._near[-most:]
     return self.media[v].reader
 
+
 @patch
-def _remember(self:VideoFrames, j, x):
-    if self.files[self.video_id[j]] is not None: return
+def _remember(self: VideoFrames, j, x):
+    if self.files[self.video_id[j]] is not None:
+        return
     self._recent[j] = x.copy()
-    while len(self._recent)*x.nbytes>self.recent_bytes: self._recent.popitem(last=False)
+    while len(self._recent) * x.nbytes > self.recent_bytes:
+        self._recent.popitem(last=False)
 
 # %% ../../nbs/data/05_frames.ipynb #676c7775
 @patch
-def _still(self:VideoFrames, v, i):
+def _still(self: VideoFrames, v, i):
     "Image `i` of a series; with images left out, the nearest readable one instead"
-    m = self.media[v]; mine = np.flatnonzero(self.video_id==v); near = self.frame[mine][np.argsort(np.abs(self.frame[mine]-i), kind='stable')]
-    for k,f in enumerate([i,*near[near!=i][:32]]):
-        try: x = read_image(m.files[f])
+    m = self.media[v]
+    mine = np.flatnonzero(self.video_id == v)
+    near = self.frame[mine][np.argsort(np.abs(self.frame[mine] - i), kind='stable')]
+    for k, f in enumerate([i, *near[near != i][:32]]):
+        try:
+            x = read_image(m.files[f])
         except MediaError:
-            if self.on_error=='raise': raise
+            if self.on_error == 'raise':
+                raise
             if not k:
-                if not self.unread: warnings.warn(f'{m.files[f]} cannot be read any more; its neighbour takes its place, further ones are counted only')
+                if not self.unread:
+                    warnings.warn(
+                        f'{m.files[f]} cannot be read any more; its neighbour takes its place, further ones are counted only'
+                    )
                 self.unread += 1
             continue
-        if k==0 or x.shape[:2]==tuple(self.frame_size[mine[self.frame[mine]==i][0]]): return x
+        if k == 0 or x.shape[:2] == tuple(self.frame_size[mine[self.frame[mine] == i][0]]):
+            return x
     raise MediaError(m.files[i], 'cannot be read, nor can the images around it', 'images')
 
 # %% ../../nbs/data/05_frames.ipynb #33569435
 @patch
-def to_frame(self:VideoFrames,
-    kp, # (n,K,2) positions in the crops, [-1,1]
-    idxs=slice(None), # Which crops these are
-)->torch.Tensor: # (n,K,2)
+def to_frame(
+    self: VideoFrames,
+    kp,  # (n,K,2) positions in the crops, [-1,1]
+    idxs=slice(None),  # Which crops these are
+) -> torch.Tensor:  # (n,K,2)
     "Pixel-index coordinates in the original frames"
     return apply_affine(self.matrix[idxs], torch.as_tensor(kp, dtype=torch.float32))
 
+
 @patch
-def to_crop(self:VideoFrames,
-    px, # (n,K,2) pixel-index coordinates in the original frames
-    idxs=slice(None), # Which crops these are
-)->torch.Tensor: # (n,K,2)
+def to_crop(
+    self: VideoFrames,
+    px,  # (n,K,2) pixel-index coordinates in the original frames
+    idxs=slice(None),  # Which crops these are
+) -> torch.Tensor:  # (n,K,2)
     "Positions in the crops, [-1,1]; the inverse of `to_frame`"
     return apply_affine(invert(self.matrix[idxs]), torch.as_tensor(px, dtype=torch.float32))
 
 # %% ../../nbs/data/05_frames.ipynb #dd35a07c
 @patch
-def name(self:VideoFrames,
-    i:int, # Index
-)->str:
+def name(
+    self: VideoFrames,
+    i: int,  # Index
+) -> str:
     "Image file name, or frame number in the video"
     return self.media[self.video_id[i]].frame_name(int(self.frame[i]))
 
+
 def _bar(gen, total, text, on):
     "Pass `gen` through with a progress bar that survives a wrong `total`"
-    if not on or not total: yield from gen; return
-    bar = progress_bar(range(total), leave=False); bar.comment = text; bar.update(0)
+    if not on or not total:
+        yield from gen
+        return
+    bar = progress_bar(range(total), leave=False)
+    bar.comment = text
+    bar.update(0)
     n = 0
-    for n,o in enumerate(gen,1):
+    for n, o in enumerate(gen, 1):
         yield o
-        if n<total: bar.update(n)
+        if n < total:
+            bar.update(n)
     bar.update(total)
 
 # %% ../../nbs/data/05_frames.ipynb #94c4a1ff
 @patch
-def _part(self:VideoFrames, m, crop, background, side):
+def _part(self: VideoFrames, m, crop, background, side):
     "Rows of one video, with its crops or the file that holds them"
-    crop,key,none = _boxes_arg(crop),None,np.zeros(0,np.uint8)
-    if self.cache: key = self._key(m, crop, background, side, self.size, self.pad); self._mine += [self.cache/f'crops-{key}{e}' for e in ('.bin','.npz','.part')]
-    if self.store!='none' and key and (p := self._cached(key)) is not None: m.warned = True; return p
-    boxes,found,bg = self._motion(m, background, side) if isinstance(crop,str) and crop=='motion' else (None if isinstance(crop,str) else crop, None, none)
-    if self.store=='none': return self._plan(m, boxes, found, bg)
-    room = key and make_room(self.cache, self.cache_bytes, m.stated*_record(self.size).itemsize, self._mine)[1]
+    crop = _boxes_arg(crop)
+    key = None
+    none = np.zeros(0, np.uint8)
+    if self.cache:
+        key = self._key(m, crop, background, side, self.size, self.pad)
+        self._mine += [self.cache / f'crops-{key}{e}' for e in ('.bin', '.npz', '.part')]
+    if self.store != 'none' and key and (p := self._cached(key)) is not None:
+        m.warned = True
+        return p
+    boxes, found, bg = (
+        self._motion(m, background, side)
+        if isinstance(crop, str) and crop == 'motion'
+        else (None if isinstance(crop, str) else crop, None, none)
+    )
+    if self.store == 'none':
+        return self._plan(m, boxes, found, bg)
+    room = (
+        key
+        and make_room(
+            self.cache, self.cache_bytes, m.stated * _record(self.size).itemsize, self._mine
+        )[1]
+    )
     return self._to_file(m, boxes, found, bg, key) if room else self._in_memory(m, boxes, found, bg)
 
+
 @patch
-def _key(self:VideoFrames, m, crop, background, side, *more):
+def _key(self: VideoFrames, m, crop, background, side, *more):
     "Names what the contents of a cache file depend on"
-    h = hashlib.sha256(json.dumps([3, m.stamp(), m.step, m.max_frames, self.fill, side and float(side), *more]).encode())
-    for a in (crop, background): h.update(str(a).encode() if a is None or isinstance(a,str) else np.ascontiguousarray(a).tobytes()+str(np.shape(a)).encode())
+    h = hashlib.sha256(
+        json.dumps(
+            [3, m.stamp(), m.step, m.max_frames, self.fill, side and float(side), *more]
+        ).encode()
+    )
+    for a in (crop, background):
+        h.update(
+            str(a).encode()
+            if a is None or isinstance(a, str)
+            else np.ascontiguousarray(a).tobytes() + str(np.shape(a)).encode()
+        )
     return h.hexdigest()[:20]
 
 # %% ../../nbs/data/05_frames.ipynb #1a3926fd
 def _boxes_arg(crop):
     "'motion' or 'whole' as they are; else boxes as an array"
-    if isinstance(crop,str) and crop in ('motion','whole'): return crop
-    if isinstance(crop,(str,Path)):
-        if not str(crop).endswith('.csv'): raise DataError('crop', repr(str(crop)), "'motion', 'whole', boxes, or a CSV of boxes")
+    if isinstance(crop, str) and crop in ('motion', 'whole'):
+        return crop
+    if isinstance(crop, (str, Path)):
+        if not str(crop).endswith('.csv'):
+            raise DataError('crop', repr(str(crop)), "'motion', 'whole', boxes, or a CSV of boxes")
         return read_boxes(crop)
-    try: return np.atleast_2d(np.asarray(crop, np.float32))
-    except (TypeError, ValueError) as e: raise DataError('crop', f'not an array of boxes ({e})', '(N,4)') from None
+    try:
+        return np.atleast_2d(np.asarray(crop, np.float32))
+    except (TypeError, ValueError) as e:
+        raise DataError('crop', f'not an array of boxes ({e})', '(N,4)') from None
 
 # %% ../../nbs/data/05_frames.ipynb #728d8982
 @patch
-def _motion(self:VideoFrames, m, background, side):
+def _motion(self: VideoFrames, m, background, side):
     "Motion boxes, from the cache if they are there"
-    f = self.cache/f'boxes-{self._key(m, "motion", background, side)}.npz' if self.cache else None; p = _load(f, ('boxes','found','background'))
+    f = self.cache / f'boxes-{self._key(m, "motion", background, side)}.npz' if self.cache else None
+    p = _load(f, ('boxes', 'found', 'background'))
     self._mine.append(f)
-    if p is not None: return p['boxes'],p['found'],p['background']
+    if p is not None:
+        return p['boxes'], p['found'], p['background']
     n = m.stated
     if background is None:
-        kept,n = _spread((x for _,x in _bar(m, n, f'{m.name}: background', self.progress)), 51)
+        kept, n = _spread((x for _, x in _bar(m, n, f'{m.name}: background', self.progress)), 51)
         background = _median(kept, m.path)
-    mb = motion_boxes((x for _,x in _bar(m, n, f'{m.name}: boxes', self.progress)), background, self.fill, side, 1 if m.files else 5, where=m.path)
+    mb = motion_boxes(
+        (x for _, x in _bar(m, n, f'{m.name}: boxes', self.progress)),
+        background,
+        self.fill,
+        side,
+        1 if m.files else 5,
+        where=m.path,
+    )
     lost = int((~mb.found).sum())
-    if lost>.1*len(mb.found): warnings.warn(f'{m.path}: nothing plausible moves in {lost} of {len(mb.found)} frames; their boxes are interpolated')
-    if f: _save(f, boxes=mb.boxes, found=mb.found, background=background)
-    return mb.boxes,mb.found,background
+    if lost > 0.1 * len(mb.found):
+        warnings.warn(
+            f'{m.path}: nothing plausible moves in {lost} of {len(mb.found)} frames; their boxes are interpolated'
+        )
+    if f:
+        _save(f, boxes=mb.boxes, found=mb.found, background=background)
+    return mb.boxes, mb.found, background
+
 
 def _save(f, **arrays):
-    with atomic_path(f) as t: np.savez(t, **arrays)
+    with atomic_path(f) as t:
+        np.savez(t, **arrays)
+
 
 def _load(f, keys):
     "Arrays of a cache file, or None; a damaged file is removed"
-    if f is None or not f.is_file(): return None
+    if f is None or not f.is_file():
+        return None
     try:
-        with np.load(f, allow_pickle=False) as z: p = {k:z[k] for k in keys}
-        _touch(f); return p
-    except Exception: f.unlink(missing_ok=True)
+        with np.load(f, allow_pickle=False) as z:
+            p = {k: z[k] for k in keys}
+        _touch(f)
+        return p
+    except Exception:
+        f.unlink(missing_ok=True)
 
 # %% ../../nbs/data/05_frames.ipynb #f7ea2ac7
 def _picker(m, boxes, moving, size):
     "Function of (count, frame number, frame size) that gives the box"
-    if boxes is None: return lambda j,i,hw: square_box(torch.tensor([0.,0,hw[1],hw[0]])).numpy()
-    if moving: return lambda j,i,hw: boxes[min(j,len(boxes)-1)]
+    if boxes is None:
+        return lambda j, i, hw: square_box(torch.tensor([0.0, 0, hw[1], hw[0]])).numpy()
+    if moving:
+        return lambda j, i, hw: boxes[min(j, len(boxes) - 1)]
     boxes = check_boxes(boxes, size, m.path)
-    return lambda j,i,hw: boxes[min(i//m.step, len(boxes)-1)]
+    return lambda j, i, hw: boxes[min(i // m.step, len(boxes) - 1)]
+
 
 @patch
-def _cut(self:VideoFrames, m, boxes, found, start=0, count=0):
+def _cut(self: VideoFrames, m, boxes, found, start=0, count=0):
     "Sealed records from the `start`-th frame on, `count` of those before it being usable; an unreadable image has size 0"
-    pick,j = None,count
-    for i,x in _bar(m.items(start), m.stated-start, f'{m.name}: crops', self.progress):
-        r = np.zeros((),_record(self.size)); r['frame'] = i
+    pick, j = None, count
+    for i, x in _bar(m.items(start), m.stated - start, f'{m.name}: crops', self.progress):
+        r = np.zeros((), _record(self.size))
+        r['frame'] = i
         if x is not None:
-            hw = x.shape[:2]; pick = pick or _picker(m, boxes, found is not None, hw)
-            r['hw'],r['box'] = hw,pick(j,i,hw); j += 1
-            r['data'] = crop_frame(x, r['box'], self.size, self.pad).transpose(2,0,1)
+            hw = x.shape[:2]
+            pick = pick or _picker(m, boxes, found is not None, hw)
+            r['hw'], r['box'] = hw, pick(j, i, hw)
+            j += 1
+            r['data'] = crop_frame(x, r['box'], self.size, self.pad).transpose(2, 0, 1)
         yield _seal(r)
 
 # %% ../../nbs/data/05_frames.ipynb #0379bb09
 def _heads(size):
     "The fields of a record without the crop"
-    d = _record(size); return np.dtype({'names':['frame','hw','box'],'formats':[d[k] for k in ('frame','hw','box')]})
+    d = _record(size)
+    return np.dtype(
+        {'names': ['frame', 'hw', 'box'], 'formats': [d[k] for k in ('frame', 'hw', 'box')]}
+    )
+
 
 @patch
-def _finish(self:VideoFrames, m, boxes, found, bg, heads):
+def _finish(self: VideoFrames, m, boxes, found, bg, heads):
     "The rows of records, unreadable images left out"
-    rec = np.array([tuple(r[k] for k in ('frame','hw','box')) for r in heads], _heads(1)); ok = rec['hw'][:,0]>0
+    rec = np.array([tuple(r[k] for k in ('frame', 'hw', 'box')) for r in heads], _heads(1))
+    ok = rec['hw'][:, 0] > 0
     first = f'; first: {m.skipped[0]}' if m.skipped else ''
-    if not ok.any(): raise MediaError(m.path, f'none of {len(rec)} images can be read{first}', 'images')
-    if not ok.all() and not m.warned: m.warned = True; warnings.warn(f'{m.path}: {(~ok).sum()} of {len(ok)} images skipped{first}', stacklevel=6)
+    if not ok.any():
+        raise MediaError(m.path, f'none of {len(rec)} images can be read{first}', 'images')
+    if not ok.all() and not m.warned:
+        m.warned = True
+        warnings.warn(f'{m.path}: {(~ok).sum()} of {len(ok)} images skipped{first}', stacklevel=6)
     asked = m.stated if m.files else len(rec)
-    if boxes is not None and found is None and len(boxes) not in (1,asked): raise DataError(m.path, f'{len(boxes)} boxes for {asked} frames', 'one per frame, or one for all')
-    found = np.ones(ok.sum(),bool) if found is None else found[:ok.sum()]
-    return dict(boxes=rec['box'][ok], frame=rec['frame'][ok], frame_size=rec['hw'][ok], found=found, row=np.flatnonzero(ok), side=np.median(rec['box'][ok][:,2]), background=bg, lost=(~ok).sum())
+    if boxes is not None and found is None and len(boxes) not in (1, asked):
+        raise DataError(
+            m.path, f'{len(boxes)} boxes for {asked} frames', 'one per frame, or one for all'
+        )
+    found = np.ones(ok.sum(), bool) if found is None else found[: ok.sum()]
+    return dict(
+        boxes=rec['box'][ok],
+        frame=rec['frame'][ok],
+        frame_size=rec['hw'][ok],
+        found=found,
+        row=np.flatnonzero(ok),
+        side=np.median(rec['box'][ok][:, 2]),
+        background=bg,
+        lost=(~ok).sum(),
+    )
 
 # %% ../../nbs/data/05_frames.ipynb #0eb2e674
 @patch
-def _in_memory(self:VideoFrames, m, boxes, found, bg):
+def _in_memory(self: VideoFrames, m, boxes, found, bg):
     "The part with its crops in one array, which grows if the header stated too few frames"
-    data,heads,n = np.empty((max(1, min(m.stated, int(1e9)//(3*self.size**2))),3,self.size,self.size),np.uint8),[],0 # headers lie
+    data, heads, n = (
+        np.empty(
+            (max(1, min(m.stated, int(1e9) // (3 * self.size**2))), 3, self.size, self.size),
+            np.uint8,
+        ),
+        [],
+        0,
+    )  # headers lie
     for r in self._cut(m, boxes, found):
         heads.append(_head(r))
-        if not r['hw'][0]: continue
-        if n==len(data): data = np.concatenate([data, np.empty_like(data[:n//2+1])])
-        data[n] = r['data']; n += 1
+        if not r['hw'][0]:
+            continue
+        if n == len(data):
+            data = np.concatenate([data, np.empty_like(data[: n // 2 + 1])])
+        data[n] = r['data']
+        n += 1
     return dict(self._finish(m, boxes, found, bg, heads), data=data[:n])
 
-def _head(r): return {k:r[k].copy() for k in ('frame','hw','box')}
+
+def _head(r):
+    return {k: r[k].copy() for k in ('frame', 'hw', 'box')}
 
 # %% ../../nbs/data/05_frames.ipynb #4bc60110
-_ROWS = ('boxes','frame','frame_size','found','row','side','background','lost')
+_ROWS = ('boxes', 'frame', 'frame_size', 'found', 'row', 'side', 'background', 'lost')
+
 
 @patch
-def _cached(self:VideoFrames, key):
+def _cached(self: VideoFrames, key):
     "The part from finished cache files, or None"
-    f = CropFile(self.cache/f'crops-{key}.bin', self.size); p = _load(self.cache/f'crops-{key}.npz', _ROWS)
-    if p is None or len(f)<=int(p['row'][-1]): return None
+    f = CropFile(self.cache / f'crops-{key}.bin', self.size)
+    p = _load(self.cache / f'crops-{key}.npz', _ROWS)
+    if p is None or len(f) <= int(p['row'][-1]):
+        return None
     _touch(f.path)
-    return dict(p, file=f) if self.store=='disk' else self._all_of(f, p)
+    return dict(p, file=f) if self.store == 'disk' else self._all_of(f, p)
+
 
 @patch
-def _all_of(self:VideoFrames, f, p):
+def _all_of(self: VideoFrames, f, p):
     "Every crop of a file in memory; None, and the file removed, if one is damaged"
-    data = np.empty((len(p['frame']),3,self.size,self.size),np.uint8)
-    for k,i in enumerate(p['row']):
+    data = np.empty((len(p['frame']), 3, self.size, self.size), np.uint8)
+    for k, i in enumerate(p['row']):
         r = f.read(int(i))
-        if r is None or r['frame']!=p['frame'][k]: f.path.unlink(missing_ok=True); return None
+        if r is None or r['frame'] != p['frame'][k]:
+            f.path.unlink(missing_ok=True)
+            return None
         data[k] = r['data']
     return dict(p, data=data)
 
 # %% ../../nbs/data/05_frames.ipynb #85db803d
 @patch
-def _to_file(self:VideoFrames, m, boxes, found, bg, key):
+def _to_file(self: VideoFrames, m, boxes, found, bg, key):
     "Crops into a file, going on where an earlier run was interrupted"
-    path,d,heads = self.cache/f'crops-{key}.bin',_record(self.size),[]
-    with _writing(path, self.size) as (f,n):
+    path = self.cache / f'crops-{key}.bin'
+    d = _record(self.size)
+    heads = []
+    with _writing(path, self.size) as (f, n):
         f.seek(0)
-        for _ in range(n): heads.append(_head(np.frombuffer(f.read(d.itemsize), d)[0]))
-        for r in self._cut(m, boxes, found, n, sum(int(h['hw'][0]>0) for h in heads)): f.write(r.tobytes()); heads.append(_head(r))
+        for _ in range(n):
+            heads.append(_head(np.frombuffer(f.read(d.itemsize), d)[0]))
+        for r in self._cut(m, boxes, found, n, sum(int(h['hw'][0] > 0) for h in heads)):
+            f.write(r.tobytes())
+            heads.append(_head(r))
     p = self._finish(m, boxes, found, bg, heads)
-    _save(self.cache/f'crops-{key}.npz', **p); make_room(self.cache, self.cache_bytes, 0, self._mine); f = CropFile(path, self.size)
-    return dict(p, file=f) if self.store=='disk' else self._all_of(f, p) or self._in_memory(m, boxes, found, bg)
+    _save(self.cache / f'crops-{key}.npz', **p)
+    make_room(self.cache, self.cache_bytes, 0, self._mine)
+    f = CropFile(path, self.size)
+    return (
+        dict(p, file=f)
+        if self.store == 'disk'
+        else self._all_of(f, p) or self._in_memory(m, boxes, found, bg)
+    )
 
 # %% ../../nbs/data/05_frames.ipynb #dd22c491
 @patch
-def _plan(self:VideoFrames, m, boxes, found, bg):
+def _plan(self: VideoFrames, m, boxes, found, bg):
     "Rows without crops: which frames there are, and their boxes"
-    if m.files: sizes = {i:self._header_size(m, i) for i in range(0,len(m.files),m.step)[:m.max_frames]}
-    else: n = len(m.reader); sizes = dict.fromkeys(range(0,n,m.step)[:m.max_frames], m.reader.size)
-    heads,pick,j = [],None,0
-    for i,hw in sizes.items():
-        h = dict(frame=i, hw=(0,0), box=(0,0,0,0))
-        if hw is not None and (found is None or j<len(found)):
-            pick = pick or _picker(m, boxes, found is not None, hw); h.update(hw=hw, box=tuple(pick(j,i,hw))); j += 1
+    if m.files:
+        sizes = {i: self._header_size(m, i) for i in range(0, len(m.files), m.step)[: m.max_frames]}
+    else:
+        n = len(m.reader)
+        sizes = dict.fromkeys(range(0, n, m.step)[: m.max_frames], m.reader.size)
+    heads, pick, j = [], None, 0
+    for i, hw in sizes.items():
+        h = dict(frame=i, hw=(0, 0), box=(0, 0, 0, 0))
+        if hw is not None and (found is None or j < len(found)):
+            pick = pick or _picker(m, boxes, found is not None, hw)
+            h.update(hw=hw, box=tuple(pick(j, i, hw)))
+            j += 1
         heads.append(h)
     return self._finish(m, boxes, found, bg, heads)
 
+
 @patch
-def _header_size(self:VideoFrames, m, i):
-    if any(str(m.files[i])==str(e.where) for e in m.skipped): return None
-    try: return image_size(m.files[i])
+def _header_size(self: VideoFrames, m, i):
+    if any(str(m.files[i]) == str(e.where) for e in m.skipped):
+        return None
+    try:
+        return image_size(m.files[i])
     except MediaError as e:
-        if self.on_error=='raise': raise
+        if self.on_error == 'raise':
+            raise
         m.skipped.append(e)
 
 # %% ../../nbs/data/05_frames.ipynb #c8979fa8
 def check_stride(
-    video_id, # (N,) video of each frame
-    stride:int, # Frames between the two of a pair
-    names=None, # Names of the videos, for the message
+    video_id,  # (N,) video of each frame
+    stride: int,  # Frames between the two of a pair
+    names=None,  # Names of the videos, for the message
 ):
     "Raise `DataError` naming the first video or folder that has fewer than 2 frames, or too few for `stride`"
-    for v,n in zip(*np.unique(np.asarray(video_id), return_counts=True)):
+    for v, n in zip(*np.unique(np.asarray(video_id), return_counts=True)):
         name = names[v] if names is not None else f'video {v}'
-        if n<2: raise DataError(name, f'{n} frame', 'at least 2 frames to train on')
-        if n<=stride: raise DataError(name, f'{n} frames', f'more than the stride of {stride}')
+        if n < 2:
+            raise DataError(name, f'{n} frame', 'at least 2 frames to train on')
+        if n <= stride:
+            raise DataError(name, f'{n} frames', f'more than the stride of {stride}')
 
 # %% ../../nbs/data/05_frames.ipynb #83bb7f85
 @patch
-def originals(self:VideoFrames,
-    idxs=None, # Crops wanted; None: all
+def originals(
+    self: VideoFrames,
+    idxs=None,  # Crops wanted; None: all
 ):
     "Iterate over (index, original (H,W,3) frame) in the order of the source, reading each video once"
     want = set(range(len(self)) if idxs is None else map(int, np.atleast_1d(idxs)))
-    for v,m in enumerate(self.media):
-        index = {int(self.frame[i]):int(i) for i in np.flatnonzero(self.video_id==v) if int(i) in want}
-        if not index: continue
+    for v, m in enumerate(self.media):
+        index = {
+            int(self.frame[i]): int(i) for i in np.flatnonzero(self.video_id == v) if int(i) in want
+        }
+        if not index:
+            continue
         last = max(index)
-        for f,x in m:
-            if f in index: yield index[f],x
-            if f>=last: break
+        for f, x in m:
+            if f in index:
+                yield index[f], x
+            if f >= last:
+                break
 
 # %% ../../nbs/data/05_frames.ipynb #cc0e7694
 @patch
-def show_boxes(self:VideoFrames,
-    idxs=None, # Frames to show; None: a spread
-    n:int=4, # How many, without `idxs`
-    figsize=(7,1.8), # Inches
+def show_boxes(
+    self: VideoFrames,
+    idxs=None,  # Frames to show; None: a spread
+    n: int = 4,  # How many, without `idxs`
+    figsize=(7, 1.8),  # Inches
 ):
     "The backgrounds and some original frames with their boxes; a dashed box was interpolated"
-    idxs = np.linspace(0,len(self)-1,n).astype(int) if idxs is None else np.atleast_1d(idxs)
+    idxs = np.linspace(0, len(self) - 1, n).astype(int) if idxs is None else np.atleast_1d(idxs)
     bgs = [b for b in self.backgrounds if b is not None][:1]
-    fig,axs = plt.subplots(1, len(idxs)+len(bgs), figsize=figsize, squeeze=False)
-    for ax,b in zip(axs[0],bgs): ax.imshow(b); ax.set_title('background', fontsize=8)
-    for ax,(i,x) in zip(axs[0,len(bgs):], self.originals(idxs)):
-        ax.imshow(x); ax.set_title(f'frame {self.frame[i]}', fontsize=8); bx = self.boxes[i]
-        ax.add_patch(plt.Rectangle(bx[:2]-.5, *bx[2:], fill=False, color='tab:red', ls='-' if self.found[i] else '--'))
-    for ax in axs[0]: ax.axis('off')
+    fig, axs = plt.subplots(1, len(idxs) + len(bgs), figsize=figsize, squeeze=False)
+    for ax, b in zip(axs[0], bgs):
+        ax.imshow(b)
+        ax.set_title('background', fontsize=8)
+    for ax, (i, x) in zip(axs[0, len(bgs) :], self.originals(idxs)):
+        ax.imshow(x)
+        ax.set_title(f'frame {self.frame[i]}', fontsize=8)
+        bx = self.boxes[i]
+        ax.add_patch(
+            plt.Rectangle(
+                bx[:2] - 0.5,
+                *bx[2:],
+                fill=False,
+                color='tab:red',
+                ls='-' if self.found[i] else '--',
+            )
+        )
+    for ax in axs[0]:
+        ax.axis('off')
     return fig
 
 # %% ../../nbs/data/05_frames.ipynb #19b9b0fe
 @patch
-def contact_sheet(self:VideoFrames,
-    n:int=32, # How many crops, spread evenly
-    cols:int=16, # Per row
-)->np.ndarray: # (H,W,3) uint8
+def contact_sheet(
+    self: VideoFrames,
+    n: int = 32,  # How many crops, spread evenly
+    cols: int = 16,  # Per row
+) -> np.ndarray:  # (H,W,3) uint8
     "Crops side by side in one picture"
-    idxs = np.unique(np.linspace(0,len(self)-1,n).astype(int))
-    x = self.images(idxs).numpy().transpose(0,2,3,1)
-    x = np.concatenate([x, np.full((-len(x)%cols,*x.shape[1:]), 255, np.uint8)])
+    idxs = np.unique(np.linspace(0, len(self) - 1, n).astype(int))
+    x = self.images(idxs).numpy().transpose(0, 2, 3, 1)
+    x = np.concatenate([x, np.full((-len(x) % cols, *x.shape[1:]), 255, np.uint8)])
     s = self.size
-    return x.reshape(-1,cols,s,s,3).transpose(0,2,1,3,4).reshape(-1,cols*s,3)
+    return x.reshape(-1, cols, s, s, 3).transpose(0, 2, 1, 3, 4).reshape(-1, cols * s, 3)
 
 # %% ../../nbs/data/05_frames.ipynb #9452b04b
 @patch
-def show_crops(self:VideoFrames,
-    n:int=32, # How many crops, spread evenly
-    cols:int=16, # Per row
-    figsize=(7,1), # Inches
+def show_crops(
+    self: VideoFrames,
+    n: int = 32,  # How many crops, spread evenly
+    cols: int = 16,  # Per row
+    figsize=(7, 1),  # Inches
 ):
     "A contact sheet"
-    fig,ax = plt.subplots(figsize=figsize); ax.imshow(self.contact_sheet(n,cols)); ax.axis('off')
+    fig, ax = plt.subplots(figsize=figsize)
+    ax.imshow(self.contact_sheet(n, cols))
+    ax.axis('off')
     return fig

@@ -18,85 +18,165 @@ from ..core.errors import MediaError
 
 # %% ../../nbs/data/00_images.ipynb #a197ebf4
 _POOL = []
-def _park_pool(): _POOL.append(cv2.getNumThreads()); cv2.setNumThreads(1)
-def _unpark_pool(): cv2.setNumThreads(_POOL.pop())
-if hasattr(os,'register_at_fork'): os.register_at_fork(before=_park_pool, after_in_parent=_unpark_pool)
+
+
+def _park_pool():
+    _POOL.append(cv2.getNumThreads())
+    cv2.setNumThreads(1)
+
+
+def _unpark_pool():
+    cv2.setNumThreads(_POOL.pop())
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(before=_park_pool, after_in_parent=_unpark_pool)
 
 # %% ../../nbs/data/00_images.ipynb #ff682466
-_IMAGES = {'.png','.jpg','.jpeg','.bmp','.tif','.tiff','.webp'}
-_RGB = getattr(cv2,'IMREAD_COLOR_RGB',None) # newer versions decode to RGB at once
-_REDUCED = {1:_RGB or cv2.IMREAD_COLOR, 2:cv2.IMREAD_REDUCED_COLOR_2, 4:cv2.IMREAD_REDUCED_COLOR_4, 8:cv2.IMREAD_REDUCED_COLOR_8}
+_IMAGES = {'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp'}
+_RGB = getattr(cv2, 'IMREAD_COLOR_RGB', None)  # newer versions decode to RGB at once
+_REDUCED = {
+    1: _RGB or cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
 
 def _whole(raw):
     "Does the file end as a JPEG or PNG does?"
-    return raw[-2:]==b'\xff\xd9' if raw[:2]==b'\xff\xd8' else raw[-8:]==b'IEND\xaeB`\x82' if raw[:4]==b'\x89PNG' else False
+    return (
+        raw[-2:] == b'\xff\xd9'
+        if raw[:2] == b'\xff\xd8'
+        else raw[-8:] == b'IEND\xaeB`\x82'
+        if raw[:4] == b'\x89PNG'
+        else False
+    )
+
 
 def _pillow(raw, reduce):
-    if raw[:4]==b'RIFF' and len(raw)<int.from_bytes(raw[4:8],'little')+8: raise EOFError('cut off')
+    if raw[:4] == b'RIFF' and len(raw) < int.from_bytes(raw[4:8], 'little') + 8:
+        raise EOFError('cut off')
     with Image.open(io.BytesIO(raw)) as im:
-        if im.mode.startswith('I'): x = np.repeat((np.asarray(im)/257).clip(0,255).astype(np.uint8)[...,None], 3, -1)
-        else: x = np.array(ImageOps.exif_transpose(im).convert('RGB'))
-    return x if reduce==1 else cv2.resize(x, (-(-x.shape[1]//reduce),-(-x.shape[0]//reduce)), interpolation=cv2.INTER_AREA)
+        if im.mode.startswith('I'):
+            x = np.repeat((np.asarray(im) / 257).clip(0, 255).astype(np.uint8)[..., None], 3, -1)
+        else:
+            x = np.array(ImageOps.exif_transpose(im).convert('RGB'))
+    return (
+        x
+        if reduce == 1
+        else cv2.resize(
+            x, (-(-x.shape[1] // reduce), -(-x.shape[0] // reduce)), interpolation=cv2.INTER_AREA
+        )
+    )
 
 # %% ../../nbs/data/00_images.ipynb #e6cd3e0a
 def read_image(
-    path, # Image file
-    reduce:int=1, # Decode at 1/2, 1/4 or 1/8 of the size: (ceil(H/reduce), ceil(W/reduce))
-)->np.ndarray: # (H,W,3) uint8 RGB
+    path,  # Image file
+    reduce: int = 1,  # Decode at 1/2, 1/4 or 1/8 of the size: (ceil(H/reduce), ceil(W/reduce))
+) -> np.ndarray:  # (H,W,3) uint8 RGB
     "Read an image in full, its EXIF rotation applied; raises `MediaError` if it is missing, corrupt or cut off"
     try:
-        with open(path,'rb') as f: raw = f.read()
-    except (FileNotFoundError, IsADirectoryError): raise MediaError(path, 'no such file', 'an image') from None
-    except OSError as e: raise MediaError(path, f'cannot be read ({e.strerror})', 'an image') from None
+        with open(path, 'rb') as f:
+            raw = f.read()
+    except (FileNotFoundError, IsADirectoryError):
+        raise MediaError(path, 'no such file', 'an image') from None
+    except OSError as e:
+        raise MediaError(path, f'cannot be read ({e.strerror})', 'an image') from None
     try:
-        x = cv2.imdecode(np.frombuffer(raw,np.uint8), _REDUCED[reduce]) if _whole(raw) else None
-        return _pillow(raw, reduce) if x is None else x if _RGB and reduce==1 else cv2.cvtColor(x, cv2.COLOR_BGR2RGB, x)
-    except Exception as e: raise MediaError(path, f'cannot be read ({type(e).__name__})', 'an image') from None
+        x = cv2.imdecode(np.frombuffer(raw, np.uint8), _REDUCED[reduce]) if _whole(raw) else None
+        return (
+            _pillow(raw, reduce)
+            if x is None
+            else x
+            if _RGB and reduce == 1
+            else cv2.cvtColor(x, cv2.COLOR_BGR2RGB, x)
+        )
+    except Exception as e:
+        raise MediaError(path, f'cannot be read ({type(e).__name__})', 'an image') from None
 
 # %% ../../nbs/data/00_images.ipynb #9efb97f1
 def image_size(
-    path, # Image file
-)->tuple: # (height, width) as shown, EXIF rotation applied
+    path,  # Image file
+) -> tuple:  # (height, width) as shown, EXIF rotation applied
     "Size from the header alone; raises `MediaError`"
     try:
-        with Image.open(path) as im: (w,h),turned = im.size, im.getexif().get(274,1)>4
-    except FileNotFoundError: raise MediaError(path, 'no such file', 'an image') from None
-    except Exception as e: raise MediaError(path, f'cannot be read ({type(e).__name__})', 'an image') from None
-    return (w,h) if turned else (h,w)
+        with Image.open(path) as im:
+            (w, h) = im.size
+            turned = im.getexif().get(274, 1) > 4
+    except FileNotFoundError:
+        raise MediaError(path, 'no such file', 'an image') from None
+    except Exception as e:
+        raise MediaError(path, f'cannot be read ({type(e).__name__})', 'an image') from None
+    return (w, h) if turned else (h, w)
+
 
 def list_images(
-    folder, # Folder with image files
-)->list: # Paths; frame2 stands before frame10
+    folder,  # Folder with image files
+) -> list:  # Paths; frame2 stands before frame10
     "Image files of `folder` in natural order; raises `MediaError` if there are none"
     key = lambda p: [int(t) if t.isdigit() else t for t in re.split(r'(\d+)', p.name)]
-    try: out = sorted((p for p in Path(folder).iterdir() if p.suffix.lower() in _IMAGES and not p.name.startswith('.')), key=key)
-    except OSError as e: raise MediaError(folder, f'cannot be listed ({e.strerror})', 'a folder of images') from None
-    if not out: raise MediaError(folder, 'no image files', f'files ending in {sorted(_IMAGES)}')
+    try:
+        out = sorted(
+            (
+                p
+                for p in Path(folder).iterdir()
+                if p.suffix.lower() in _IMAGES and not p.name.startswith('.')
+            ),
+            key=key,
+        )
+    except OSError as e:
+        raise MediaError(folder, f'cannot be listed ({e.strerror})', 'a folder of images') from None
+    if not out:
+        raise MediaError(folder, 'no image files', f'files ending in {sorted(_IMAGES)}')
     return out
 
 # %% ../../nbs/data/00_images.ipynb #e917a824
 def _on_grid(img, x, y, w, h):
     "A box of whole pixels inside the image can be cut out and resized, which is quicker"
-    return x==int(x)>=0 and y==int(y)>=0 and w==int(w) and h==int(h) and x+w<=img.shape[1] and y+h<=img.shape[0]
+    return (
+        x == int(x) >= 0
+        and y == int(y) >= 0
+        and w == int(w)
+        and h == int(h)
+        and x + w <= img.shape[1]
+        and y + h <= img.shape[0]
+    )
+
 
 def _bounded(img, x, y, w, h, most=2048):
     "A frame whose box is very large is averaged down first, so that the work stays bounded"
-    f = int(max(w,h)//most)
-    if f<2: return img,(x,y,w,h)
-    img = cv2.copyMakeBorder(img, 0, -img.shape[0]%f, 0, -img.shape[1]%f, cv2.BORDER_REPLICATE)
-    return cv2.resize(img, (img.shape[1]//f,img.shape[0]//f), interpolation=cv2.INTER_AREA), (x/f,y/f,w/f,h/f)
+    f = int(max(w, h) // most)
+    if f < 2:
+        return img, (x, y, w, h)
+    img = cv2.copyMakeBorder(img, 0, -img.shape[0] % f, 0, -img.shape[1] % f, cv2.BORDER_REPLICATE)
+    return cv2.resize(img, (img.shape[1] // f, img.shape[0] // f), interpolation=cv2.INTER_AREA), (
+        x / f,
+        y / f,
+        w / f,
+        h / f,
+    )
+
 
 def crop_frame(
-    img, # (H,W,3) uint8
-    box, # x, y, width, height; edges
-    size:int, # Side of the crop, pixels
-    pad:str='border', # Outside the frame: 'border' repeats the rim, 'zeros' is black
-)->np.ndarray: # (size,size,3) uint8
+    img,  # (H,W,3) uint8
+    box,  # x, y, width, height; edges
+    size: int,  # Side of the crop, pixels
+    pad: str = 'border',  # Outside the frame: 'border' repeats the rim, 'zeros' is black
+) -> np.ndarray:  # (size,size,3) uint8
     "Cut `box` out of `img` at `size`, with subpixel position and antialiasing"
-    img,(x,y,w,h) = _bounded(img, *map(float, box))
-    if _on_grid(img, x, y, w, h): return cv2.resize(img[int(y):int(y+h),int(x):int(x+w)], (size,size), interpolation=cv2.INTER_AREA if w>=2*size else cv2.INTER_LINEAR)
-    k = max(1, int(np.ceil(max(w,h)/size))); n = size*k
-    M = np.array([[w/n,0,x+w/n/2-.5],[0,h/n,y+h/n/2-.5]])
+    img, (x, y, w, h) = _bounded(img, *map(float, box))
+    if _on_grid(img, x, y, w, h):
+        return cv2.resize(
+            img[int(y) : int(y + h), int(x) : int(x + w)],
+            (size, size),
+            interpolation=cv2.INTER_AREA if w >= 2 * size else cv2.INTER_LINEAR,
+        )
+    k = max(1, int(np.ceil(max(w, h) / size)))
+    n = size * k
+    M = np.array([[w / n, 0, x + w / n / 2 - 0.5], [0, h / n, y + h / n / 2 - 0.5]])
     mode = dict(border=cv2.BORDER_REPLICATE, zeros=cv2.BORDER_CONSTANT)[pad]
-    out = cv2.warpAffine(img, M, (n,n), flags=cv2.INTER_LINEAR|cv2.WARP_INVERSE_MAP, borderMode=mode)
-    return out if k==1 else cv2.resize(out, (size,size), interpolation=cv2.INTER_AREA)
+    out = cv2.warpAffine(
+        img, M, (n, n), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=mode
+    )
+    return out if k == 1 else cv2.resize(out, (size, size), interpolation=cv2.INTER_AREA)

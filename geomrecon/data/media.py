@@ -20,85 +20,174 @@ from .images import list_images, read_image
 from ..core.errors import MediaError
 
 # %% ../../nbs/data/02_media.ipynb #ed29c1cc
-_VIDEOS = {'.mp4','.avi','.mov','.mkv','.m4v','.mpg','.mpeg','.webm','.wmv','.flv','.ts','.mts','.3gp','.ogv','.h264'}
-_STILLS = {'.png','.jpg','.jpeg','.bmp','.tif','.tiff','.webp'}
+_VIDEOS = {
+    '.mp4',
+    '.avi',
+    '.mov',
+    '.mkv',
+    '.m4v',
+    '.mpg',
+    '.mpeg',
+    '.webm',
+    '.wmv',
+    '.flv',
+    '.ts',
+    '.mts',
+    '.3gp',
+    '.ogv',
+    '.h264',
+}
+_STILLS = {'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp'}
+
 
 class Media:
     "One video, image folder, image, or list of image files, to be read through as often as needed; raises `MediaError`"
+
     def __init__(self, path, step=1, max_frames=None, on_error='images'):
-        self.step,self.max_frames,self.on_error,self.warned,self.fps,self.skipped,self.reader = step,max_frames,on_error,False,None,[],None
-        self.files = None if not isinstance(path,(list,tuple)) else [Path(p) for p in path]
-        if self.files==[]: raise MediaError('image files', 'an empty list', 'at least one')
+        self.step = step
+        self.max_frames = max_frames
+        self.on_error = on_error
+        self.warned = False
+        self.fps = None
+        self.skipped = []
+        self.reader = None
+        self.files = None if not isinstance(path, (list, tuple)) else [Path(p) for p in path]
+        if self.files == []:
+            raise MediaError('image files', 'an empty list', 'at least one')
         self.path = self.files[0].parent if self.files else Path(path)
-        if not self.files and self.path.is_dir(): self.files = list_images(self.path)
-        elif not self.files and self.path.suffix.lower() in _STILLS: self.files = [self.path]
-        if self.files: self.stated = len(self.files)
+        if not self.files and self.path.is_dir():
+            self.files = list_images(self.path)
+        elif not self.files and self.path.suffix.lower() in _STILLS:
+            self.files = [self.path]
+        if self.files:
+            self.stated = len(self.files)
         else:
             self.reader = VideoReader(self.path, cache_mb=0)
-            self.stated,self.fps = self._header()
-        self.stated = min(-(-self.stated//step), max_frames or self.stated)
+            self.stated, self.fps = self._header()
+        self.stated = min(-(-self.stated // step), max_frames or self.stated)
+
     @property
-    def name(self): return self.path.name
+    def name(self):
+        return self.path.name
 
 # %% ../../nbs/data/02_media.ipynb #73156ed4
 @patch
-def _header(self:Media):
+def _header(self: Media):
     "Frames and frame rate; counted where the header does not say"
-    c,s = _open(self.path)
-    with c: n,fps = s.frames,float(s.average_rate or s.guessed_rate or 30)
-    return n or len(self.reader),fps
+    c, s = _open(self.path)
+    with c:
+        n = s.frames
+        fps = float(s.average_rate or s.guessed_rate or 30)
+    return n or len(self.reader), fps
+
 
 @patch
-def stamp(self:Media):
+def stamp(self: Media):
     "What changes when the files do"
-    return [(str(p.resolve()), (st:=p.stat()).st_mtime_ns, st.st_size) for p in self.files or [self.path] if p.exists()]
+    return [
+        (str(p.resolve()), (st := p.stat()).st_mtime_ns, st.st_size)
+        for p in self.files or [self.path]
+        if p.exists()
+    ]
+
 
 @patch
-def frame_name(self:Media, i): return self.files[i].name if self.files else str(i)
+def frame_name(self: Media, i):
+    return self.files[i].name if self.files else str(i)
 
 # %% ../../nbs/data/02_media.ipynb #86137e48
 @patch
-def __iter__(self:Media):
+def __iter__(self: Media):
     "Frame number and frame, of all that can be read"
     n = 0
-    for i,x in self.items():
-        if x is not None: n += 1; yield i,x
-    if not n: raise MediaError(self.path, f'none of {len(self.skipped)} images can be read; first: {self.skipped[0]}' if self.skipped else 'no frames with this start and step')
-    if self.skipped and not self.warned: warnings.warn(f'{self.path}: {len(self.skipped)} of {n+len(self.skipped)} images skipped; first: {self.skipped[0]}', stacklevel=3)
+    for i, x in self.items():
+        if x is not None:
+            n += 1
+            yield i, x
+    if not n:
+        raise MediaError(
+            self.path,
+            f'none of {len(self.skipped)} images can be read; first: {self.skipped[0]}'
+            if self.skipped
+            else 'no frames with this start and step',
+        )
+    if self.skipped and not self.warned:
+        warnings.warn(
+            f'{self.path}: {len(self.skipped)} of {n + len(self.skipped)} images skipped; first: {self.skipped[0]}',
+            stacklevel=3,
+        )
     self.warned = True
 
-@patch
-def items(self:Media, start=0):
-    "Frame number and frame from the `start`-th one on, None in place of an image that cannot be read"
-    if not self.files:
-        stop = self.step*self.max_frames if self.max_frames else None
-        for j,x in enumerate(read_video(self.path, start*self.step, stop, self.step, quiet=self.warned), start): yield j*self.step,x
-        return
-    self.skipped = []
-    for i,p in list(enumerate(self.files))[::self.step][:self.max_frames][start:]: yield i,self._image(p)
 
 @patch
-def _image(self:Media, p):
-    try: return read_image(p)
+def items(self: Media, start=0):
+    "Frame number and frame from the `start`-th one on, None in place of an image that cannot be read"
+    if not self.files:
+        stop = self.step * self.max_frames if self.max_frames else None
+        for j, x in enumerate(
+            read_video(self.path, start * self.step, stop, self.step, quiet=self.warned), start
+        ):
+            yield j * self.step, x
+        return
+    self.skipped = []
+    for i, p in list(enumerate(self.files))[:: self.step][: self.max_frames][start:]:
+        yield i, self._image(p)
+
+
+@patch
+def _image(self: Media, p):
+    try:
+        return read_image(p)
     except MediaError as e:
-        if self.on_error=='raise': raise
+        if self.on_error == 'raise':
+            raise
         self.skipped.append(e)
 
 # %% ../../nbs/data/02_media.ipynb #5a59b54d
-def _natural(p): return [int(t) if t.isdigit() else t for t in re.split(r'(\d+)', p.name)]
+def _natural(p):
+    return [int(t) if t.isdigit() else t for t in re.split(r'(\d+)', p.name)]
+
 
 def list_media(
-    path, # A video, an image, or a folder
-)->list: # Paths, each one video or one series of images
+    path,  # A video, an image, or a folder
+) -> list:  # Paths, each one video or one series of images
     "What a path stands for; raises `MediaError` for an empty or mixed folder"
     p = Path(path)
-    if not p.is_dir(): return [p]
+    if not p.is_dir():
+        return [p]
     inside = sorted((q for q in p.iterdir() if not q.name.startswith('.')), key=_natural)
-    videos,stills = ([q for q in inside if q.is_file() and q.suffix.lower() in s] for s in (_VIDEOS,_STILLS))
-    below = [m for q in inside if q.is_dir() and not p.resolve().is_relative_to(q.resolve()) and _holds_media(q) for m in list_media(q)]
-    kinds = {k:len(v) for k,v in (('videos',videos),('images',stills),('folders of them',below)) if v}
-    if not kinds: raise MediaError(p, 'no image files, videos or folders of them', f'files ending in {sorted(_STILLS)} or {sorted(_VIDEOS)}')
-    if len(kinds)>1: raise MediaError(p, 'holds ' + ' and '.join(f'{n} {k}' for k,n in kinds.items()), 'one kind, or a list of paths')
+    videos, stills = (
+        [q for q in inside if q.is_file() and q.suffix.lower() in s] for s in (_VIDEOS, _STILLS)
+    )
+    below = [
+        m
+        for q in inside
+        if q.is_dir() and not p.resolve().is_relative_to(q.resolve()) and _holds_media(q)
+        for m in list_media(q)
+    ]
+    kinds = {
+        k: len(v)
+        for k, v in (('videos', videos), ('images', stills), ('folders of them', below))
+        if v
+    }
+    if not kinds:
+        raise MediaError(
+            p,
+            'no image files, videos or folders of them',
+            f'files ending in {sorted(_STILLS)} or {sorted(_VIDEOS)}',
+        )
+    if len(kinds) > 1:
+        raise MediaError(
+            p,
+            'holds ' + ' and '.join(f'{n} {k}' for k, n in kinds.items()),
+            'one kind, or a list of paths',
+        )
     return videos or below or [p]
 
-def _holds_media(p): return any(q.suffix.lower() in _VIDEOS|_STILLS for q in p.rglob('*') if not any(t.startswith('.') for t in q.relative_to(p).parts))
+
+def _holds_media(p):
+    return any(
+        q.suffix.lower() in _VIDEOS | _STILLS
+        for q in p.rglob('*')
+        if not any(t.startswith('.') for t in q.relative_to(p).parts)
+    )

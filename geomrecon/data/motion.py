@@ -22,183 +22,246 @@ from .media import Media
 # %% ../../nbs/data/03_motion.ipynb #6a71a780
 def _spread(frames, n):
     "About `n` to `2n` evenly spread items of an iterable, and how many there were"
-    kept,k,count = [],1,0
+    kept, k, count = [], 1, 0
     for x in frames:
-        if count%k==0:
+        if count % k == 0:
             kept.append(x)
-            n = max(5, min(n, int(2.5e8/x.nbytes)))
-            if len(kept)>2*n: kept,k = kept[::2],k*2
+            n = max(5, min(n, int(2.5e8 / x.nbytes)))
+            if len(kept) > 2 * n:
+                kept, k = kept[::2], k * 2
         count += 1
-    return kept,count
+    return kept, count
+
 
 def median_background(
-    frames, # Video, image folder, or iterable of (H,W,3) uint8 frames of one size
-    n:int=51, # Take the median of at least this many frames, spread evenly, if there are as many
-)->np.ndarray: # (H,W,3) uint8
+    frames,  # Video, image folder, or iterable of (H,W,3) uint8 frames of one size
+    n: int = 51,  # Take the median of at least this many frames, spread evenly, if there are as many
+) -> np.ndarray:  # (H,W,3) uint8
     "Median over time; raises `DataError` for fewer than 3 frames or frames of different sizes"
-    if isinstance(frames,(str,Path)): frames = (x for _,x in Media(frames))
+    if isinstance(frames, (str, Path)):
+        frames = (x for _, x in Media(frames))
     return _median(_spread(frames, n)[0], 'background')
 
 # %% ../../nbs/data/03_motion.ipynb #d9475621
 def _median(kept, where):
-    if len(kept)<3: raise DataError(where, f'{len(kept)} frames for the median background', 'at least 3, or a background of your own')
-    if len({x.shape for x in kept})>1: raise DataError(where, 'frames of different sizes', 'one size, or crop boxes of your own')
-    mid = len(kept)//2
-    return np.stack([np.partition(np.stack(rows, -1), mid, -1)[...,mid] for rows in zip(*kept)])
+    if len(kept) < 3:
+        raise DataError(
+            where,
+            f'{len(kept)} frames for the median background',
+            'at least 3, or a background of your own',
+        )
+    if len({x.shape for x in kept}) > 1:
+        raise DataError(where, 'frames of different sizes', 'one size, or crop boxes of your own')
+    mid = len(kept) // 2
+    return np.stack([np.partition(np.stack(rows, -1), mid, -1)[..., mid] for rows in zip(*kept)])
 
 # %% ../../nbs/data/03_motion.ipynb #f07506fa
 def foreground(
-    img, # (H,W,3) uint8
-    background, # (H,W,3) uint8
-    eps:float=16., # Grey levels below which changes count less
-)->np.ndarray: # (H,W) float32 in [0,1)
+    img,  # (H,W,3) uint8
+    background,  # (H,W,3) uint8
+    eps: float = 16.0,  # Grey levels below which changes count less
+) -> np.ndarray:  # (H,W) float32 in [0,1)
     "Relative change against the background, the largest over the colours"
-    f,b = (x.astype(np.float32)+np.float32(eps) for x in (img,background))
-    f *= np.float32(np.clip(np.median(b[::4,::4]/f[::4,::4]), .5, 2))
-    d = cv2.divide(cv2.absdiff(f,b), cv2.max(f,b))
-    return cv2.max(cv2.max(d[...,0],d[...,1]), d[...,2])
+    f, b = (x.astype(np.float32) + np.float32(eps) for x in (img, background))
+    f *= np.float32(np.clip(np.median(b[::4, ::4] / f[::4, ::4]), 0.5, 2))
+    d = cv2.divide(cv2.absdiff(f, b), cv2.max(f, b))
+    return cv2.max(cv2.max(d[..., 0], d[..., 1]), d[..., 2])
 
 # %% ../../nbs/data/03_motion.ipynb #0bb5b662
 class Blob(NamedTuple):
     "The moving region of one frame, in pixels of the picture it was measured on"
-    box: tuple # (x0, y0, x1, y1) edges
-    extent: float # Length along its longest direction
-    area: float # Square pixels
-    peak: float # Strongest relative change
 
-def _disc(k): return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k,k))
+    box: tuple  # (x0, y0, x1, y1) edges
+    extent: float  # Length along its longest direction
+    area: float  # Square pixels
+    peak: float  # Strongest relative change
+
+
+def _disc(k):
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k, k))
 
 # %% ../../nbs/data/03_motion.ipynb #df00e72c
 def find_blob(
-    fg, # (H,W) relative change, from `foreground`
-    level:float=.55, # Threshold, as a share of the strongest change
-    floor:float=.12, # Weaker changes are noise
-    thin:float=.35, # Remove what is thinner than this share of the body's half-thickness
-    return_mask:bool=False, # Also the mask
+    fg,  # (H,W) relative change, from `foreground`
+    level: float = 0.55,  # Threshold, as a share of the strongest change
+    floor: float = 0.12,  # Weaker changes are noise
+    thin: float = 0.35,  # Remove what is thinner than this share of the body's half-thickness
+    return_mask: bool = False,  # Also the mask
 ):
     "The body as a `Blob`, or None if nothing moved"
-    k = max(3, round(max(fg.shape)/100)|1)
+    k = max(3, round(max(fg.shape) / 100) | 1)
     fg = cv2.morphologyEx(fg, cv2.MORPH_OPEN, _disc(k))
     peak = float(fg.max())
-    if peak<floor: return (None,None) if return_mask else None
-    mask = cv2.morphologyEx((fg>max(level*peak,floor)).astype(np.uint8), cv2.MORPH_CLOSE, _disc(k))
+    if peak < floor:
+        return (None, None) if return_mask else None
+    mask = cv2.morphologyEx(
+        (fg > max(level * peak, floor)).astype(np.uint8), cv2.MORPH_CLOSE, _disc(k)
+    )
     mask = _body(mask, fg, thin)
     pts = cv2.findNonZero(mask)
-    x,y,w,h = cv2.boundingRect(pts)
-    blob = Blob((x,y,x+w,y+h), max(cv2.minAreaRect(pts)[1])+1, float(len(pts)), peak)
-    return (blob,mask) if return_mask else blob
+    x, y, w, h = cv2.boundingRect(pts)
+    blob = Blob((x, y, x + w, y + h), max(cv2.minAreaRect(pts)[1]) + 1, float(len(pts)), peak)
+    return (blob, mask) if return_mask else blob
 
 # %% ../../nbs/data/03_motion.ipynb #9fbc2562
 def _largest(mask):
     "Mask of the largest part, and its bounding box"
-    n,lab,st,_ = cv2.connectedComponentsWithStats(mask)
-    i = 1+st[1:,cv2.CC_STAT_AREA].argmax()
-    return (lab==i).astype(np.uint8), st[i,:4]
+    n, lab, st, _ = cv2.connectedComponentsWithStats(mask)
+    i = 1 + st[1:, cv2.CC_STAT_AREA].argmax()
+    return (lab == i).astype(np.uint8), st[i, :4]
 
 # %% ../../nbs/data/03_motion.ipynb #6edb4cf3
 def _body(mask, fg, thin):
     "Largest part of `mask` opened at a share of its own half-thickness, with the parts close to it"
-    x,y,w,h = _largest(mask)[1]; m = max(w,h)//2
-    win = np.s_[max(0,y-m):y+h+m, max(0,x-m):x+w+m]
-    out = np.zeros_like(mask); out[win] = _open_up(np.ascontiguousarray(mask[win]), fg[win], thin)
+    x, y, w, h = _largest(mask)[1]
+    m = max(w, h) // 2
+    win = np.s_[max(0, y - m) : y + h + m, max(0, x - m) : x + w + m]
+    out = np.zeros_like(mask)
+    out[win] = _open_up(np.ascontiguousarray(mask[win]), fg[win], thin)
     return out
+
 
 def _open_up(mask, fg, thin):
     dt = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
-    r = float((dt*_largest(mask)[0]).max())
-    opened = mask & (cv2.distanceTransform((dt<=thin*r).astype(np.uint8), cv2.DIST_L2, 5)<=thin*r)
+    r = float((dt * _largest(mask)[0]).max())
+    opened = mask & (
+        cv2.distanceTransform((dt <= thin * r).astype(np.uint8), cv2.DIST_L2, 5) <= thin * r
+    )
     main = _largest(opened)[0]
-    near = cv2.distanceTransform(1-main, cv2.DIST_L2, 5)<=r
-    n,lab = cv2.connectedComponents(opened)
-    strength = np.bincount(lab.ravel(), fg.ravel(), n)/np.bincount(lab.ravel(), minlength=n)
-    keep = np.zeros(n,np.uint8); keep[np.unique(lab[near])] = 1
-    keep[strength<.8*fg[main>0].mean()] = 0; keep[0] = 0
+    near = cv2.distanceTransform(1 - main, cv2.DIST_L2, 5) <= r
+    n, lab = cv2.connectedComponents(opened)
+    strength = np.bincount(lab.ravel(), fg.ravel(), n) / np.bincount(lab.ravel(), minlength=n)
+    keep = np.zeros(n, np.uint8)
+    keep[np.unique(lab[near])] = 1
+    keep[strength < 0.8 * fg[main > 0].mean()] = 0
+    keep[0] = 0
     return keep[lab]
 
 # %% ../../nbs/data/03_motion.ipynb #5d25ce26
 class MotionBoxes(NamedTuple):
     "Square boxes around what moves"
-    boxes: np.ndarray # (N,4) x, y, width, height; edges, so that a whole frame is (0,0,W,H)
-    found: np.ndarray # (N,) bool; False: position interpolated
-    extent: np.ndarray # (N,) body length in pixels, NaN where not found
-    side: float # The one side length, pixels
+
+    boxes: np.ndarray  # (N,4) x, y, width, height; edges, so that a whole frame is (0,0,W,H)
+    found: np.ndarray  # (N,) bool; False: position interpolated
+    extent: np.ndarray  # (N,) body length in pixels, NaN where not found
+    side: float  # The one side length, pixels
+
 
 def _work_size(shape, longest=480):
     "(width, height) after division by a whole number: that resize is quick"
-    k = -(-max(shape[:2])//longest)
-    return max(1,round(shape[1]/k)), max(1,round(shape[0]/k))
+    k = -(-max(shape[:2]) // longest)
+    return max(1, round(shape[1] / k)), max(1, round(shape[0] / k))
 
 # %% ../../nbs/data/03_motion.ipynb #585c5d3d
 def motion_boxes(
-    frames, # Iterable of (H,W,3) uint8 frames
-    background, # (H,W,3) uint8, from `median_background`
-    fill:float=.65, # Share of the side that the body's length takes, in the median frame
-    side:float=None, # Fix the side length, in pixels, instead
-    smooth:int=5, # Median filter over so many frames for the middle; 1: none (frames that do not follow each other)
-    level:float=.55, # See `find_blob`
-    thin:float=.35, # See `find_blob`
-    where='video', # Name for messages
-)->MotionBoxes:
+    frames,  # Iterable of (H,W,3) uint8 frames
+    background,  # (H,W,3) uint8, from `median_background`
+    fill: float = 0.65,  # Share of the side that the body's length takes, in the median frame
+    side: float = None,  # Fix the side length, in pixels, instead
+    smooth: int = 5,  # Median filter over so many frames for the middle; 1: none (frames that do not follow each other)
+    level: float = 0.55,  # See `find_blob`
+    thin: float = 0.35,  # See `find_blob`
+    where='video',  # Name for messages
+) -> MotionBoxes:
     "A square box per frame around the moving body; raises `DataError` if nothing moves or sizes differ"
-    h,w = background.shape[:2]; ws = _work_size((h,w)); scale = np.array([w/ws[0],h/ws[1]])
+    h, w = background.shape[:2]
+    ws = _work_size((h, w))
+    scale = np.array([w / ws[0], h / ws[1]])
     small = lambda x: cv2.resize(x, ws, interpolation=cv2.INTER_AREA)
-    bg,blobs = small(background),[]
-    for i,x in enumerate(frames):
-        if x.shape[:2]!=(h,w): raise DataError(where, f'frame {i} is {x.shape[:2]}, the background {(h,w)}', 'one size')
+    bg, blobs = small(background), []
+    for i, x in enumerate(frames):
+        if x.shape[:2] != (h, w):
+            raise DataError(
+                where, f'frame {i} is {x.shape[:2]}, the background {(h, w)}', 'one size'
+            )
         blobs.append(find_blob(foreground(small(x), bg), level, thin=thin))
     found = _plausible(blobs)
     if not found.any():
-        raise DataError(where, f'no motion against the background in {len(blobs)} frames', "a fixed camera and a moving animal, or crop='whole', or boxes")
-    box = np.array([b.box if b else (np.nan,)*4 for b in blobs], float)
-    mid = _fill_and_smooth((box[:,:2]+box[:,2:])/2*scale, found, smooth)
-    extent = np.where(found, [b.extent if b else np.nan for b in blobs], np.nan)*scale.mean()
-    side = float(side or np.nanmedian(extent)/fill)
-    return MotionBoxes(np.concatenate([mid-side/2, np.full_like(mid,side)],-1).astype(np.float32), found, extent.astype(np.float32), side)
+        raise DataError(
+            where,
+            f'no motion against the background in {len(blobs)} frames',
+            "a fixed camera and a moving animal, or crop='whole', or boxes",
+        )
+    box = np.array([b.box if b else (np.nan,) * 4 for b in blobs], float)
+    mid = _fill_and_smooth((box[:, :2] + box[:, 2:]) / 2 * scale, found, smooth)
+    extent = np.where(found, [b.extent if b else np.nan for b in blobs], np.nan) * scale.mean()
+    side = float(side or np.nanmedian(extent) / fill)
+    return MotionBoxes(
+        np.concatenate([mid - side / 2, np.full_like(mid, side)], -1).astype(np.float32),
+        found,
+        extent.astype(np.float32),
+        side,
+    )
 
 # %% ../../nbs/data/03_motion.ipynb #4c2d9054
 def _plausible(blobs):
     "Which blobs are as strong and as large as is usual in this video"
     ok = np.array([b is not None for b in blobs], bool)
-    if not ok.any(): return ok
-    area,peak = (np.array([getattr(b,k) if b else np.nan for b in blobs], float) for k in ('area','peak'))
-    strong = ok & (peak>=.6*np.nanmax(peak))
+    if not ok.any():
+        return ok
+    area, peak = (
+        np.array([getattr(b, k) if b else np.nan for b in blobs], float) for k in ('area', 'peak')
+    )
+    strong = ok & (peak >= 0.6 * np.nanmax(peak))
     ref = np.median(area[strong])
-    return strong & (area>ref/4) & (area<ref*3)
+    return strong & (area > ref / 4) & (area < ref * 3)
 
 # %% ../../nbs/data/03_motion.ipynb #c5561249
 def _fill_and_smooth(mid, found, k):
     "Interpolate the rows that were not found, then a running median over `k` rows"
-    i = np.arange(len(mid)); k = min(int(k)|1, (len(mid)-1)|1)
+    i = np.arange(len(mid))
+    k = min(int(k) | 1, (len(mid) - 1) | 1)
     mid = np.stack([np.interp(i, i[found], m[found]) for m in mid.T], -1)
-    if k<3: return mid
-    pad = np.pad(mid, ((k//2,k//2),(0,0)), 'edge')
+    if k < 3:
+        return mid
+    pad = np.pad(mid, ((k // 2, k // 2), (0, 0)), 'edge')
     return np.median(np.lib.stride_tricks.sliding_window_view(pad, k, 0), -1)
 
 # %% ../../nbs/data/03_motion.ipynb #33bd9207
 def read_boxes(
-    path, # CSV with a header holding x, y, w, h
-)->np.ndarray: # (N,4) float32
+    path,  # CSV with a header holding x, y, w, h
+) -> np.ndarray:  # (N,4) float32
     "Boxes from a CSV; raises `DataError` that names the row"
-    if not Path(path).is_file(): raise DataError(path, 'no such file', 'a CSV with columns x,y,w,h')
+    if not Path(path).is_file():
+        raise DataError(path, 'no such file', 'a CSV with columns x,y,w,h')
     try:
-        with open(path, newline='', encoding='utf-8-sig') as f: rows = list(csv.DictReader(f))
-    except (UnicodeDecodeError, csv.Error) as e: raise DataError(path, f'not a CSV ({e})', 'a CSV with columns x,y,w,h') from None
-    need = ['x','y','w','h']
-    if not rows or not set(need)<=set(rows[0]): raise DataError(path, f'columns {list(rows[0]) if rows else []}', f'{need} and at least one row')
-    try: return np.array([[float(r[k] or 'nan') for k in need] for r in rows], np.float32)
-    except (ValueError, TypeError) as e: raise DataError(path, f'a box is not a number: {e}') from None
+        with open(path, newline='', encoding='utf-8-sig') as f:
+            rows = list(csv.DictReader(f))
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise DataError(path, f'not a CSV ({e})', 'a CSV with columns x,y,w,h') from None
+    need = ['x', 'y', 'w', 'h']
+    if not rows or not set(need) <= set(rows[0]):
+        raise DataError(
+            path, f'columns {list(rows[0]) if rows else []}', f'{need} and at least one row'
+        )
+    try:
+        return np.array([[float(r[k] or 'nan') for k in need] for r in rows], np.float32)
+    except (ValueError, TypeError) as e:
+        raise DataError(path, f'a box is not a number: {e}') from None
 
 # %% ../../nbs/data/03_motion.ipynb #c5205f5f
 def check_boxes(
-    boxes, # (N,4) x, y, width, height
-    size, # (height, width) of the frame
-    where='boxes', # Name for messages
+    boxes,  # (N,4) x, y, width, height
+    size,  # (height, width) of the frame
+    where='boxes',  # Name for messages
 ):
     "Square boxes; raises `DataError` for NaN, empty boxes, and boxes whose middle lies outside the frame"
     b = np.atleast_2d(np.asarray(boxes, np.float32))
-    if b.ndim!=2 or b.shape[1]!=4: raise DataError(where, f'shape {b.shape}', '(N,4)')
-    mid = b[:,:2]+b[:,2:]/2
-    for bad,says in ((~np.isfinite(b).all(1),'not finite'), (~(b[:,2:]>0).all(1),'width or height not positive'), (~(b[:,2:]<=20*max(size)).all(1),'more than 20 times the frame'),
-                     (~((mid>=0)&(mid<=[size[1],size[0]])).all(1), f'middle outside the {size[1]}x{size[0]} frame')):
-        if bad.any(): raise DataError(where, f'box {np.flatnonzero(bad)[0]} {b[bad][0].tolist()}: {says} ({bad.sum()} of {len(b)} boxes)')
+    if b.ndim != 2 or b.shape[1] != 4:
+        raise DataError(where, f'shape {b.shape}', '(N,4)')
+    mid = b[:, :2] + b[:, 2:] / 2
+    for bad, says in (
+        (~np.isfinite(b).all(1), 'not finite'),
+        (~(b[:, 2:] > 0).all(1), 'width or height not positive'),
+        (~(b[:, 2:] <= 20 * max(size)).all(1), 'more than 20 times the frame'),
+        (
+            ~((mid >= 0) & (mid <= [size[1], size[0]])).all(1),
+            f'middle outside the {size[1]}x{size[0]} frame',
+        ),
+    ):
+        if bad.any():
+            raise DataError(
+                where,
+                f'box {np.flatnonzero(bad)[0]} {b[bad][0].tolist()}: {says} ({bad.sum()} of {len(b)} boxes)',
+            )
     return square_box(torch.as_tensor(b)).numpy()

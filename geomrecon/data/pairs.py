@@ -21,149 +21,276 @@ from ..core.show_maps import show_pairs
 # %% ../../nbs/data/07_pairs.ipynb #eb839016
 class FramePairs:
     "For every frame, the frames of its own video between `stride[0]` and `stride[1]` away; raises `DataError` if there are none"
-    def __init__(self,
-        frames, # Frame source: `video_id`, `frame` and `images(idxs)`
-        stride=(5,15), # Smallest and largest distance in frame numbers, both included
+
+    def __init__(
+        self,
+        frames,  # Frame source: `video_id`, `frame` and `images(idxs)`
+        stride=(5, 15),  # Smallest and largest distance in frame numbers, both included
     ):
-        lo,hi = stride
-        if not 1<=lo<=hi: raise DataError('stride', f'{stride}', 'two numbers with 1 <= low <= high')
-        self.frames,self.stride = frames,stride
-        vid,fr = np.asarray(frames.video_id),np.asarray(frames.frame)
-        if not len(vid): raise DataError('target frames', 'none', 'at least two frames of one video')
-        self.order = np.lexsort((fr,vid)); v,f = vid[self.order],fr[self.order].astype(np.int64)
-        step = int(f.max()-f.min())+2*hi+2
-        key = np.unique(v,return_inverse=True)[1].astype(np.int64)*step + f-f.min()
-        at = lambda d,side: np.searchsorted(key, key+d, side)
-        self.back0,self.back1,self.fwd0,self.fwd1 = at(-hi,'left'),at(-lo,'right'),at(lo,'left'),at(hi,'right')
-        self.n_partners = (self.back1-self.back0)+(self.fwd1-self.fwd0)
+        lo, hi = stride
+        if not 1 <= lo <= hi:
+            raise DataError('stride', f'{stride}', 'two numbers with 1 <= low <= high')
+        self.frames = frames
+        self.stride = stride
+        vid = np.asarray(frames.video_id)
+        fr = np.asarray(frames.frame)
+        if not len(vid):
+            raise DataError('target frames', 'none', 'at least two frames of one video')
+        self.order = np.lexsort((fr, vid))
+        v = vid[self.order]
+        f = fr[self.order].astype(np.int64)
+        step = int(f.max() - f.min()) + 2 * hi + 2
+        key = np.unique(v, return_inverse=True)[1].astype(np.int64) * step + f - f.min()
+        at = lambda d, side: np.searchsorted(key, key + d, side)
+        self.back0 = at(-hi, 'left')
+        self.back1 = at(-lo, 'right')
+        self.fwd0 = at(lo, 'left')
+        self.fwd1 = at(hi, 'right')
+        self.n_partners = (self.back1 - self.back0) + (self.fwd1 - self.fwd0)
         self.usable = np.flatnonzero(self.n_partners)
         if not len(self.usable):
-            raise DataError('target frames', f'no two frames of one video are {lo} to {hi} apart; the longest video has {np.bincount(key//step).max()} frames', f'a video of more than {lo} frames, or a smaller stride')
-    def __len__(self): return len(self.usable)
+            raise DataError(
+                'target frames',
+                f'no two frames of one video are {lo} to {hi} apart; the longest video has {np.bincount(key // step).max()} frames',
+                f'a video of more than {lo} frames, or a smaller stride',
+            )
+
+    def __len__(self):
+        return len(self.usable)
 
 # %% ../../nbs/data/07_pairs.ipynb #73156ed4
 @patch
-def sample(self:FramePairs,
-    idxs, # (n,) integers below `len(self)`
-    rng:np.random.Generator, # Draws the partners
-)->tuple: # base and driving indices into the frame source, (n,) each
+def sample(
+    self: FramePairs,
+    idxs,  # (n,) integers below `len(self)`
+    rng: np.random.Generator,  # Draws the partners
+) -> tuple:  # base and driving indices into the frame source, (n,) each
     "A random partner within the stride for each base frame, all at once"
     i = self.usable[np.asarray(idxs)]
-    k = (rng.random(len(i))*self.n_partners[i]).astype(np.int64)
-    nb = self.back1[i]-self.back0[i]
-    j = np.where(k<nb, self.back0[i]+k, self.fwd0[i]+k-nb)
+    k = (rng.random(len(i)) * self.n_partners[i]).astype(np.int64)
+    nb = self.back1[i] - self.back0[i]
+    j = np.where(k < nb, self.back0[i] + k, self.fwd0[i] + k - nb)
     return self.order[i], self.order[j]
 
 # %% ../../nbs/data/07_pairs.ipynb #73386b87
 class TwoDomainDL(TfmdDL):
     "Batches of labelled source images, with target pairs beside them where `pairs` is given"
-    def __init__(self, source, pairs=None, steps=100, bs=32, bs_target=None, tfm=None, seed=0, num_workers=0, shuffle=True, device=None, n_inp=1, depth=False, focal=5., modalities=False, **kwargs):
-        self.source,self.pairs,self.steps,self.bs_target,self.seed,self.num_passes = source,pairs,steps,bs_target or bs,seed,0
-        self.depth,self.focal,self.modalities,self._n_inp = depth,focal,modalities,n_inp if pairs is None else 2*depth+(6 if tfm is not None and tfm.train else 3)
-        super().__init__(list(range(steps)), bs=1, shuffle=False, num_workers=num_workers, after_batch=Pipeline([tfm] if tfm else []), do_setup=False, device=device)
-        self.tfm,self.shuffled,self.batch_size = tfm,shuffle,bs
-        self.rng,self.part = random.Random(seed),(0,1)
-    def __len__(self): return self.steps
-    def _one_pass(self): self._types = None
+
+    def __init__(
+        self,
+        source,
+        pairs=None,
+        steps=100,
+        bs=32,
+        bs_target=None,
+        tfm=None,
+        seed=0,
+        num_workers=0,
+        shuffle=True,
+        device=None,
+        n_inp=1,
+        depth=False,
+        focal=5.0,
+        modalities=False,
+        **kwargs,
+    ):
+        self.source = source
+        self.pairs = pairs
+        self.steps = steps
+        self.bs_target = bs_target or bs
+        self.seed = seed
+        self.num_passes = 0
+        self.depth = depth
+        self.focal = focal
+        self.modalities = modalities
+        self._n_inp = (
+            n_inp if pairs is None else 2 * depth + (6 if tfm is not None and tfm.train else 3)
+        )
+        super().__init__(
+            list(range(steps)),
+            bs=1,
+            shuffle=False,
+            num_workers=num_workers,
+            after_batch=Pipeline([tfm] if tfm else []),
+            do_setup=False,
+            device=device,
+        )
+        self.tfm = tfm
+        self.shuffled = shuffle
+        self.batch_size = bs
+        self.rng = random.Random(seed)
+        self.part = (0, 1)
+
+    def __len__(self):
+        return self.steps
+
+    def _one_pass(self):
+        self._types = None
+
     def _draw(self, n, m):
         "`m` batches worth of indices below `n`: shuffled passes, or in order"
-        if not self.shuffled: return np.arange(m)%n
-        rng,reps = self.np_rng,-(-m//n)
-        if n>4*m: return rng.integers(0,n,m)
+        if not self.shuffled:
+            return np.arange(m) % n
+        rng, reps = self.np_rng, -(-m // n)
+        if n > 4 * m:
+            return rng.integers(0, n, m)
         return np.concatenate([rng.permutation(n) for _ in range(reps)])[:m]
 
 # %% ../../nbs/data/07_pairs.ipynb #2fb8de6b
 def source_depth(
-    b:dict, # Labelled batch
-    skeleton:Skeleton, # Its root and reference bone
-)->torch.Tensor: # (n,K) reference-bone lengths, NaN where unknown
+    b: dict,  # Labelled batch
+    skeleton: Skeleton,  # Its root and reference bone
+) -> torch.Tensor:  # (n,K) reference-bone lengths, NaN where unknown
     "Relative depth of the joints of a labelled batch; raises `DataError` for a source without 3D joints"
-    if 'joints3d' not in b: raise DataError('source', 'no 3D joints', 'joints3d in its batches, or a preset with depth=False')
-    d = relative_depth(b['joints3d'],skeleton.root,skeleton.reference)
-    return d.masked_fill(~d.isfinite(),torch.nan)
+    if 'joints3d' not in b:
+        raise DataError(
+            'source', 'no 3D joints', 'joints3d in its batches, or a preset with depth=False'
+        )
+    d = relative_depth(b['joints3d'], skeleton.root, skeleton.reference)
+    return d.masked_fill(~d.isfinite(), torch.nan)
+
 
 def target_cameras(
-    frames, # Frame source
-    idxs, # Frames
-    size:int, # Side of the crops
-    focal:float, # Focal length where the camera is unknown, crop sides
-)->torch.Tensor: # (n,3,3)
+    frames,  # Frame source
+    idxs,  # Frames
+    size: int,  # Side of the crops
+    focal: float,  # Focal length where the camera is unknown, crop sides
+) -> torch.Tensor:  # (n,3,3)
     "Intrinsics of target crops: the frame source's own where it knows them, else `default_intrinsics`"
-    default = default_intrinsics(size,focal).expand(len(idxs),3,3)
-    if not hasattr(frames,'intrinsics'): return default
+    default = default_intrinsics(size, focal).expand(len(idxs), 3, 3)
+    if not hasattr(frames, 'intrinsics'):
+        return default
     K = frames.intrinsics(idxs).float()
-    return torch.where(K.isfinite().all(-1).all(-1)[:,None,None],K,default)
+    return torch.where(K.isfinite().all(-1).all(-1)[:, None, None], K, default)
+
 
 def source_geometry(
-    b:dict, # Labelled batch
-)->torch.Tensor: # (n,2,S,S) relative depth and mask
+    b: dict,  # Labelled batch
+) -> torch.Tensor:  # (n,2,S,S) relative depth and mask
     "Depth image and mask of the figures of a labelled batch; raises `DataError` for a source without them"
-    if 'geometry' not in b: raise DataError('source', 'no depth images', 'geometry (n,2,S,S) in its batches, as PuppetImages(..., modalities=True) has, or a method that needs RGB alone')
+    if 'geometry' not in b:
+        raise DataError(
+            'source',
+            'no depth images',
+            'geometry (n,2,S,S) in its batches, as PuppetImages(..., modalities=True) has, or a method that needs RGB alone',
+        )
     return b['geometry']
 
 # %% ../../nbs/data/07_pairs.ipynb #86137e48
 @patch
-def get_idxs(self:TwoDomainDL):
+def get_idxs(self: TwoDomainDL):
     "The indices of the whole epoch, drawn in the main process and kept as `drawn`; of each batch the share of this process"
     self.np_rng = np.random.default_rng(self.rng.getrandbits(64))
-    if self.shuffled: i = self._draw(len(self.source), self.steps*self.batch_size).reshape(self.steps,-1)
-    else: i = np.array_split(np.arange(len(self.source)), range(self.batch_size,len(self.source),self.batch_size))
-    share = lambda *xs: tuple(shard(x,self.part) for x in xs)
-    if self.pairs is None: self.drawn = [share(s) for s in i]; return self.drawn
-    b,d = self.pairs.sample(self._draw(len(self.pairs), self.steps*self.bs_target), self.np_rng)
-    self.drawn = [share(*xs) for xs in zip(i, b.reshape(self.steps,-1), d.reshape(self.steps,-1))]
+    if self.shuffled:
+        i = self._draw(len(self.source), self.steps * self.batch_size).reshape(self.steps, -1)
+    else:
+        i = np.array_split(
+            np.arange(len(self.source)), range(self.batch_size, len(self.source), self.batch_size)
+        )
+    share = lambda *xs: tuple(shard(x, self.part) for x in xs)
+    if self.pairs is None:
+        self.drawn = [share(s) for s in i]
+        return self.drawn
+    b, d = self.pairs.sample(self._draw(len(self.pairs), self.steps * self.bs_target), self.np_rng)
+    self.drawn = [share(*xs) for xs in zip(i, b.reshape(self.steps, -1), d.reshape(self.steps, -1))]
     return self.drawn
 
+
 @patch
-def create_batches(self:TwoDomainDL, samps):
+def create_batches(self: TwoDomainDL, samps):
     for s in samps:
         b = self.source.batch(s[0])
-        x = [b['image']] + [self.pairs.frames.images(i) for i in s[1:]] + [None]*(self._n_inp-1 if self.pairs is None else 0)
-        if self.depth: x += [target_cameras(self.pairs.frames,i,x[0].shape[-1],self.focal) for i in s[1:]]
-        yield (*x, b['keypoints'], b['visible'], *((source_depth(b,self.source.skeleton),) if self.depth else ()), *((source_geometry(b),) if self.modalities else ()))
+        x = (
+            [b['image']]
+            + [self.pairs.frames.images(i) for i in s[1:]]
+            + [None] * (self._n_inp - 1 if self.pairs is None else 0)
+        )
+        if self.depth:
+            x += [target_cameras(self.pairs.frames, i, x[0].shape[-1], self.focal) for i in s[1:]]
+        yield (
+            *x,
+            b['keypoints'],
+            b['visible'],
+            *((source_depth(b, self.source.skeleton),) if self.depth else ()),
+            *((source_geometry(b),) if self.modalities else ()),
+        )
 
 # %% ../../nbs/data/07_pairs.ipynb #2bffbffe
 def pose_dls(
-    source, # Labelled source for training
-    valid, # Labelled images to validate on (of the source domain, unless a benchmark has others)
-    frames=None, # Frame source of the target domain; None: one domain only
-    steps:int=100, # Steps per epoch
-    bs:int=32, # Source images per step
-    bs_target:int|None=None, # Target pairs per step; as `bs` if None
-    stride=(5,15), # Distance of the two frames of a pair
-    aug:dict|None=None, # Options of `PoseAugment`
-    seed:int=0, # Seeds the order of batches
-    num_workers:int=0, # Worker processes
-    device=None, # Training device; fastai's default if None
-    depth:bool=False, # Relative depth of the source behind its labels, cameras of the target behind its images
-    focal:float=5., # Focal length to assume where a target camera is unknown, crop sides
-    modalities:bool=False, # Depth image and mask of the source's figures last in the training batches
-)->DataLoaders:
+    source,  # Labelled source for training
+    valid,  # Labelled images to validate on (of the source domain, unless a benchmark has others)
+    frames=None,  # Frame source of the target domain; None: one domain only
+    steps: int = 100,  # Steps per epoch
+    bs: int = 32,  # Source images per step
+    bs_target: int | None = None,  # Target pairs per step; as `bs` if None
+    stride=(5, 15),  # Distance of the two frames of a pair
+    aug: dict | None = None,  # Options of `PoseAugment`
+    seed: int = 0,  # Seeds the order of batches
+    num_workers: int = 0,  # Worker processes
+    device=None,  # Training device; fastai's default if None
+    depth: bool = False,  # Relative depth of the source behind its labels, cameras of the target behind its images
+    focal: float = 5.0,  # Focal length to assume where a target camera is unknown, crop sides
+    modalities: bool = False,  # Depth image and mask of the source's figures last in the training batches
+) -> DataLoaders:
     "fastai `DataLoaders` for pre-training (one domain) or adaptation (two); raises `DataError`"
-    sk = source.skeleton; kw = dict(seed=seed,num_workers=num_workers,depth=depth,focal=focal)
-    if depth: _need_depth(source,sk)
-    if modalities: source = getattr(source,'with_modalities',lambda: source)(); source_geometry(source.batch([0]))
-    pairs = None if frames is None else FramePairs(frames,stride)
-    train = TwoDomainDL(source, pairs, steps, bs, bs_target, PoseAugment(sk,depth=depth,modalities=modalities,**(aug or {})), modalities=modalities, **kw)
-    val = TwoDomainDL(valid, None, -(-len(valid)//(2*bs)), 2*bs, tfm=PoseAugment(sk,train=False,depth=depth), shuffle=False, n_inp=train.n_inp, **kw)
-    dls = DataLoaders(train, val, device=device); dls.skeleton = sk
+    sk = source.skeleton
+    kw = dict(seed=seed, num_workers=num_workers, depth=depth, focal=focal)
+    if depth:
+        _need_depth(source, sk)
+    if modalities:
+        source = getattr(source, 'with_modalities', lambda: source)()
+        source_geometry(source.batch([0]))
+    pairs = None if frames is None else FramePairs(frames, stride)
+    train = TwoDomainDL(
+        source,
+        pairs,
+        steps,
+        bs,
+        bs_target,
+        PoseAugment(sk, depth=depth, modalities=modalities, **(aug or {})),
+        modalities=modalities,
+        **kw,
+    )
+    val = TwoDomainDL(
+        valid,
+        None,
+        -(-len(valid) // (2 * bs)),
+        2 * bs,
+        tfm=PoseAugment(sk, train=False, depth=depth),
+        shuffle=False,
+        n_inp=train.n_inp,
+        **kw,
+    )
+    dls = DataLoaders(train, val, device=device)
+    dls.skeleton = sk
     return dls
+
 
 def _need_depth(source, sk):
     "Raise `DataError` if none of a few samples has any depth"
-    i = np.unique(np.linspace(0,len(source)-1,16).astype(int)); b = (getattr(source,'labels',None) or source.batch)(i)
-    if not source_depth(b,sk).isfinite().any(): raise DataError('source', 'no 3D joints in any of its samples', 'a source with 3D joints, or a preset with depth=False')
+    i = np.unique(np.linspace(0, len(source) - 1, 16).astype(int))
+    b = (getattr(source, 'labels', None) or source.batch)(i)
+    if not source_depth(b, sk).isfinite().any():
+        raise DataError(
+            'source',
+            'no 3D joints in any of its samples',
+            'a source with 3D joints, or a preset with depth=False',
+        )
 
 # %% ../../nbs/data/07_pairs.ipynb #3444bda0
 @patch
-def show_batch(self:TwoDomainDL, b=None, max_n:int=6, **kwargs):
+def show_batch(self: TwoDomainDL, b=None, max_n: int = 6, **kwargs):
     "Labelled source images, and pairs of target frames (base, driving)"
     b = self.one_batch() if b is None else b
-    kp,vis = b[self.n_inp:self.n_inp+2]
+    kp, vis = b[self.n_inp : self.n_inp + 2]
     show_poses(b[0][:max_n], kp[:max_n], self.source.skeleton, visible=vis[:max_n], **kwargs)
-    if self.pairs is not None: show_pairs(b[1][:max_n], b[2][:max_n])
+    if self.pairs is not None:
+        show_pairs(b[1][:max_n], b[2][:max_n])
+
 
 @patch
-def show_results(self:TwoDomainDL, b, out, max_n:int=6, **kwargs):
+def show_results(self: TwoDomainDL, b, out, max_n: int = 6, **kwargs):
     "Predicted joints over the images of `b`, the labels as thin marks"
-    show_poses(b[0][:max_n], out[:max_n], self.source.skeleton, truth=b[self.n_inp][:max_n], **kwargs)
+    show_poses(
+        b[0][:max_n], out[:max_n], self.source.skeleton, truth=b[self.n_inp][:max_n], **kwargs
+    )

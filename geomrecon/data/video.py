@@ -19,298 +19,486 @@ from ..core.errors import DataError, MediaError
 
 # %% ../../nbs/data/01_video.ipynb #ffec4fdd
 def _h264(c, size, fps, crf):
-    s = c.add_stream('libx264', rate=Fraction(fps).limit_denominator(1001), options=dict(crf=str(crf), preset='veryfast'))
-    s.height,s.width,s.pix_fmt = size[0]+size[0]%2, size[1]+size[1]%2, 'yuv420p'
+    s = c.add_stream(
+        'libx264',
+        rate=Fraction(fps).limit_denominator(1001),
+        options=dict(crf=str(crf), preset='veryfast'),
+    )
+    s.height = size[0] + size[0] % 2
+    s.width = size[1] + size[1] % 2
+    s.pix_fmt = 'yuv420p'
     return s
 
 # %% ../../nbs/data/01_video.ipynb #0456bc2c
 def write_video(
-    path, # Target, `.mp4`
-    frames, # Iterable of (H,W,3) uint8 RGB frames, all of one size
-    fps:float=30., # Frames per second
-    crf:int=20, # Quality, 0 (lossless) to 51; 18 to 23 is usual
-)->Path:
+    path,  # Target, `.mp4`
+    frames,  # Iterable of (H,W,3) uint8 RGB frames, all of one size
+    fps: float = 30.0,  # Frames per second
+    crf: int = 20,  # Quality, 0 (lossless) to 51; 18 to 23 is usual
+) -> Path:
     "Write an H.264 video that plays in browsers; raises `DataError` for no frames or frames of different sizes"
-    n,size = 0,None
-    with atomic_path(path) as tmp, av.open(str(tmp), 'w', format='mp4', options=dict(movflags='+faststart')) as c:
+    n, size = 0, None
+    with (
+        atomic_path(path) as tmp,
+        av.open(str(tmp), 'w', format='mp4', options=dict(movflags='+faststart')) as c,
+    ):
         for x in frames:
             x = np.asarray(x)
-            if not n: size = x.shape; s = _h264(c, size, fps, crf)
-            if x.shape!=size or x.ndim!=3 or x.dtype!=np.uint8: raise DataError(path, f'frame {n} is {x.dtype} {x.shape}', f'uint8 {size}')
-            x = np.pad(x, ((0,size[0]%2),(0,size[1]%2),(0,0)), 'edge')
+            if not n:
+                size = x.shape
+                s = _h264(c, size, fps, crf)
+            if x.shape != size or x.ndim != 3 or x.dtype != np.uint8:
+                raise DataError(path, f'frame {n} is {x.dtype} {x.shape}', f'uint8 {size}')
+            x = np.pad(x, ((0, size[0] % 2), (0, size[1] % 2), (0, 0)), 'edge')
             c.mux(s.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(x), format='rgb24')))
             n += 1
-        if not n: raise DataError(path, 'no frames to write')
+        if not n:
+            raise DataError(path, 'no frames to write')
         c.mux(s.encode())
     return Path(path)
 
 # %% ../../nbs/data/01_video.ipynb #2c9fad6f
 def _open(path):
     "Container and video stream of `path`; raises `MediaError`"
-    if not Path(path).is_file(): raise MediaError(path, 'no such file', 'a video')
-    try: c = av.open(str(path), metadata_errors='replace')
-    except (av.error.FFmpegError, OSError, ValueError) as e: raise MediaError(path, f'cannot be opened ({getattr(e,"strerror",None) or type(e).__name__})', 'a video') from None
+    if not Path(path).is_file():
+        raise MediaError(path, 'no such file', 'a video')
+    try:
+        c = av.open(str(path), metadata_errors='replace')
+    except (av.error.FFmpegError, OSError, ValueError) as e:
+        raise MediaError(
+            path,
+            f'cannot be opened ({getattr(e, "strerror", None) or type(e).__name__})',
+            'a video',
+        ) from None
     s = c.streams.video[0] if c.streams.video else None
-    if s is None or s.codec_context is None: c.close(); raise MediaError(path, f'no picture stream{"" if s is None else " that can be decoded"}', 'a video')
-    s.codec_context.thread_count = 1 # threads conceal damage differently each time, and do not live on in a forked process
-    return c,s
+    if s is None or s.codec_context is None:
+        c.close()
+        raise MediaError(
+            path, f'no picture stream{"" if s is None else " that can be decoded"}', 'a video'
+        )
+    s.codec_context.thread_count = (
+        1  # threads conceal damage differently each time, and do not live on in a forked process
+    )
+    return c, s
 
 # %% ../../nbs/data/01_video.ipynb #63f18edc
 def _decode(c, s, tally):
     "Every frame that decodes; `tally` counts packets that do not"
     packets = c.demux(s)
     while True:
-        try: frames = next(packets).decode()
-        except StopIteration: return
-        except av.error.EOFError: return
+        try:
+            frames = next(packets).decode()
+        except StopIteration:
+            return
+        except av.error.EOFError:
+            return
         except av.error.FFmpegError:
-            tally['bad'] = tally.get('bad',0)+1
-            if tally['bad']>1000: return
+            tally['bad'] = tally.get('bad', 0) + 1
+            if tally['bad'] > 1000:
+                return
             continue
         yield from frames
 
+
 _ONE = dict(threads=1) if 'threads' in (av.VideoFrame.reformat.__doc__ or '') else {}
 
+
 def _rgb(f):
-    x,r = f.to_ndarray(format='rgb24', **_ONE), getattr(f,'rotation',0) or 0
-    return np.ascontiguousarray(np.rot90(x, round(r/90))) if r else x
+    x = f.to_ndarray(format='rgb24', **_ONE)
+    r = getattr(f, 'rotation', 0) or 0
+    return np.ascontiguousarray(np.rot90(x, round(r / 90))) if r else x
 
 # %% ../../nbs/data/01_video.ipynb #8c261031
 def read_video(
-    path, # Video file
-    start:int=0, # First frame
-    stop:int=None, # End (not included); None: to the last frame that decodes
-    step:int=1, # Take every `step`-th frame
-    quiet:bool=False, # No warning about a damaged video
+    path,  # Video file
+    start: int = 0,  # First frame
+    stop: int = None,  # End (not included); None: to the last frame that decodes
+    step: int = 1,  # Take every `step`-th frame
+    quiet: bool = False,  # No warning about a damaged video
 ):
     "Iterate over (H,W,3) uint8 RGB frames; raises `MediaError`, and warns if part of the video does not decode"
-    c,s = _open(path)
+    c, s = _open(path)
     return _read(path, c, s, start, stop, step, quiet)
 
 # %% ../../nbs/data/01_video.ipynb #84c1a64a
 def _read(path, c, s, start, stop, step, quiet):
-    n,shape,tally = 0,None,{}
+    n, shape, tally = 0, None, {}
     with c:
         for f in _decode(c, s, tally):
-            if stop is not None and n>=stop: return
-            if n>=start and (n-start)%step==0:
-                x = _rgb(f); shape = shape or x.shape
-                if x.shape!=shape: raise MediaError(path, f'frame {n} has size {x.shape[:2]}, those before {shape[:2]}', 'one size in a video')
+            if stop is not None and n >= stop:
+                return
+            if n >= start and (n - start) % step == 0:
+                x = _rgb(f)
+                shape = shape or x.shape
+                if x.shape != shape:
+                    raise MediaError(
+                        path,
+                        f'frame {n} has size {x.shape[:2]}, those before {shape[:2]}',
+                        'one size in a video',
+                    )
                 yield x
             n += 1
         stated = s.frames
-    if not n: raise MediaError(path, 'no frame decodes', 'a video')
-    bad = tally.get('bad',0)
-    if not quiet and (bad or n<stated):
-        warnings.warn(f'{path}: damaged; {n} of {stated or "?"} frames decode and are used, {bad} packets skipped', stacklevel=2)
+    if not n:
+        raise MediaError(path, 'no frame decodes', 'a video')
+    bad = tally.get('bad', 0)
+    if not quiet and (bad or n < stated):
+        warnings.warn(
+            f'{path}: damaged; {n} of {stated or "?"} frames decode and are used, {bad} packets skipped',
+            stacklevel=2,
+        )
 
 # %% ../../nbs/data/01_video.ipynb #2991a28b
 class VideoInfo(NamedTuple):
     "What a video really holds"
-    n_frames: int # Frames that decode
-    size: tuple # (height, width) as shown, rotation applied
-    fps: float # Frames per second
-    stated: int # Frames according to the header, 0 if it does not say
+
+    n_frames: int  # Frames that decode
+    size: tuple  # (height, width) as shown, rotation applied
+    fps: float  # Frames per second
+    stated: int  # Frames according to the header, 0 if it does not say
 
 # %% ../../nbs/data/01_video.ipynb #c17960c8
 def video_info(
-    path, # Video file
-)->VideoInfo:
+    path,  # Video file
+) -> VideoInfo:
     "Count by decoding; raises `MediaError`"
-    c,s = _open(path); n,first = 0,None
+    c, s = _open(path)
+    n, first = 0, None
     with c:
         for f in _decode(c, s, {}):
-            if first is None: first = _rgb(f).shape[:2]
+            if first is None:
+                first = _rgb(f).shape[:2]
             n += 1
-        if not n: raise MediaError(path, 'no frame decodes', 'a video')
+        if not n:
+            raise MediaError(path, 'no frame decodes', 'a video')
         return VideoInfo(n, first, float(s.average_rate or s.guessed_rate or 30), s.frames)
 
 # %% ../../nbs/data/01_video.ipynb #afc755e4
 class FrameIndex(NamedTuple):
     "Where the frames of a video are, from one pass through it"
-    pts: np.ndarray # (N,) int64 time stamp of each frame; -1 where it does not tell the frame apart
-    crc: np.ndarray # (N,) uint32 checksum of each frame
-    keys: np.ndarray # Numbers of the frames that decoding can start from, rising
-    size: tuple # (height, width) as shown, rotation applied
-    fps: float # Frames per second, on average
-    bad: int # Packets that do not decode
-    stamp: tuple # Bytes and time of change of the file
 
-def _file_stamp(path): st = os.stat(path); return st.st_size,st.st_mtime_ns
+    pts: (
+        np.ndarray
+    )  # (N,) int64 time stamp of each frame; -1 where it does not tell the frame apart
+    crc: np.ndarray  # (N,) uint32 checksum of each frame
+    keys: np.ndarray  # Numbers of the frames that decoding can start from, rising
+    size: tuple  # (height, width) as shown, rotation applied
+    fps: float  # Frames per second, on average
+    bad: int  # Packets that do not decode
+    stamp: tuple  # Bytes and time of change of the file
+
+
+def _file_stamp(path):
+    st = os.stat(path)
+    return st.st_size, st.st_mtime_ns
 
 # %% ../../nbs/data/01_video.ipynb #f4196cde
 def _checksum(f):
     "Of the picture alone: the padding at the end of each row is not the same twice"
-    if not f.format.name.startswith(('yuv','gray')) or f.format.name.startswith('yuyv'): return zlib.crc32(f.to_ndarray(format='rgb24', **_ONE))
+    if not f.format.name.startswith(('yuv', 'gray')) or f.format.name.startswith('yuyv'):
+        return zlib.crc32(f.to_ndarray(format='rgb24', **_ONE))
     crc = 0
-    for p,c in zip(f.planes, f.format.components):
-        x = np.frombuffer(p, np.uint8)[:p.line_size*p.height].reshape(p.height, p.line_size)
-        crc = zlib.crc32(np.ascontiguousarray(x[:,:p.width*((c.bits+7)//8)]), crc)
+    for p, c in zip(f.planes, f.format.components):
+        x = np.frombuffer(p, np.uint8)[: p.line_size * p.height].reshape(p.height, p.line_size)
+        crc = zlib.crc32(np.ascontiguousarray(x[:, : p.width * ((c.bits + 7) // 8)]), crc)
     return crc
 
 # %% ../../nbs/data/01_video.ipynb #14772d93
 def index_video(
-    path, # Video file
-    quiet:bool=False, # No warning about a damaged video
-)->FrameIndex:
+    path,  # Video file
+    quiet: bool = False,  # No warning about a damaged video
+) -> FrameIndex:
     "Decode all frames once, without converting them; raises `MediaError`"
-    c,s = _open(path); stamp,pts,crc,key,size,tally = _file_stamp(path),[],[],[],None,{}
+    c, s = _open(path)
+    stamp = _file_stamp(path)
+    pts = []
+    crc = []
+    key = []
+    size = None
+    tally = {}
     with c:
         for f in _decode(c, s, tally):
-            hw = (f.width,f.height) if round((getattr(f,'rotation',0) or 0)/90)%2 else (f.height,f.width)
+            hw = (
+                (f.width, f.height)
+                if round((getattr(f, 'rotation', 0) or 0) / 90) % 2
+                else (f.height, f.width)
+            )
             size = size or hw
-            if hw!=size: raise MediaError(path, f'frame {len(pts)} has size {hw}, those before {size}', 'one size in a video')
-            pts.append(-1 if f.pts is None else f.pts); crc.append(_checksum(f)); key.append(bool(f.key_frame))
-        fps,stated = float(s.average_rate or s.guessed_rate or 30),s.frames
-    if not pts: raise MediaError(path, 'no frame decodes', 'a video')
-    bad = tally.get('bad',0)
-    if not quiet and (bad or len(pts)<stated):
-        warnings.warn(f'{path}: damaged; {len(pts)} of {stated or "?"} frames decode and are used, {bad} packets skipped', stacklevel=2)
-    pts = np.array(pts,np.int64); u,inv,n = np.unique(pts, return_inverse=True, return_counts=True)
-    pts[(n[inv]>1)|(pts<0)] = -1
-    return FrameIndex(pts, np.array(crc,np.uint32), np.flatnonzero(np.array(key) & (pts>=0)), size, fps, bad, stamp)
+            if hw != size:
+                raise MediaError(
+                    path,
+                    f'frame {len(pts)} has size {hw}, those before {size}',
+                    'one size in a video',
+                )
+            pts.append(-1 if f.pts is None else f.pts)
+            crc.append(_checksum(f))
+            key.append(bool(f.key_frame))
+        fps = float(s.average_rate or s.guessed_rate or 30)
+        stated = s.frames
+    if not pts:
+        raise MediaError(path, 'no frame decodes', 'a video')
+    bad = tally.get('bad', 0)
+    if not quiet and (bad or len(pts) < stated):
+        warnings.warn(
+            f'{path}: damaged; {len(pts)} of {stated or "?"} frames decode and are used, {bad} packets skipped',
+            stacklevel=2,
+        )
+    pts = np.array(pts, np.int64)
+    u, inv, n = np.unique(pts, return_inverse=True, return_counts=True)
+    pts[(n[inv] > 1) | (pts < 0)] = -1
+    return FrameIndex(
+        pts,
+        np.array(crc, np.uint32),
+        np.flatnonzero(np.array(key) & (pts >= 0)),
+        size,
+        fps,
+        bad,
+        stamp,
+    )
 
 # %% ../../nbs/data/01_video.ipynb #42af9fc7
 class VideoReader:
     "The frames of a video, by number; raises `MediaError`. Give each thread its own; processes may share one"
-    def __init__(self,
-        path, # Video file
-        cache_mb:float=32., # Frames kept decoded, at most so many megabytes
-        quiet:bool=False, # No warning about a damaged video
-        index:FrameIndex=None, # From an earlier `VideoReader.index` of the same file, to spare the pass
+
+    def __init__(
+        self,
+        path,  # Video file
+        cache_mb: float = 32.0,  # Frames kept decoded, at most so many megabytes
+        quiet: bool = False,  # No warning about a damaged video
+        index: FrameIndex = None,  # From an earlier `VideoReader.index` of the same file, to spare the pass
     ):
-        self.path,self.cache_mb,self.quiet,self._index = Path(path),cache_mb,quiet,index
-        self._handle,self._recent,self._bytes,self._counted = None,OrderedDict(),0,0
-        if not self.path.is_file(): raise MediaError(path, 'no such file', 'a video')
+        self.path = Path(path)
+        self.cache_mb = cache_mb
+        self.quiet = quiet
+        self._index = index
+        self._handle = None
+        self._recent = OrderedDict()
+        self._bytes = 0
+        self._counted = 0
+        if not self.path.is_file():
+            raise MediaError(path, 'no such file', 'a video')
         self.stamp = _file_stamp(path)
-        if index is not None and tuple(index.stamp)!=self.stamp: self._index = None
+        if index is not None and tuple(index.stamp) != self.stamp:
+            self._index = None
+
     @property
     def index(self):
-        if self._index is None: self._index = index_video(self.path, self.quiet)
+        if self._index is None:
+            self._index = index_video(self.path, self.quiet)
         return self._index
+
     @property
-    def size(self): return self.index.size # (height, width) as shown
+    def size(self):
+        return self.index.size  # (height, width) as shown
+
     @property
-    def fps(self): return self.index.fps
-    def __len__(self): return len(self.index.pts)
-    def __repr__(self): return f'VideoReader: {self.path.name}, {len(self)} frames of {self.size[1]}x{self.size[0]}, {self.fps:g} per second'
-    def __getstate__(self): return dict(self.__dict__, _handle=None, _recent=OrderedDict(), _bytes=0)
+    def fps(self):
+        return self.index.fps
+
+    def __len__(self):
+        return len(self.index.pts)
+
+    def __repr__(self):
+        return f'VideoReader: {self.path.name}, {len(self)} frames of {self.size[1]}x{self.size[0]}, {self.fps:g} per second'
+
+    def __getstate__(self):
+        return dict(self.__dict__, _handle=None, _recent=OrderedDict(), _bytes=0)
 
 # %% ../../nbs/data/01_video.ipynb #3c98573e
-_set_aside = [] # decoders of the parent process, in a forked one
+_set_aside = []  # decoders of the parent process, in a forked one
+
 
 class _Handle:
     "An open container, a generator of (number, frame), and the number that comes next"
-    def __init__(self, path): self.pid,(self.c,self.s),self.gen,self.next,self.counting = os.getpid(),_open(path),None,0,True
+
+    def __init__(self, path):
+        self.pid = os.getpid()
+        (self.c, self.s) = _open(path)
+        self.gen = None
+        self.next = 0
+        self.counting = True
+
 
 @patch
-def close(self:VideoReader):
+def close(self: VideoReader):
     "Close the file; the next access opens it again"
-    h,self._handle = self._handle,None
-    if h is None: return
-    if h.pid!=os.getpid(): _set_aside.append(h); return
-    if h.gen is not None: h.gen.close()
+    h = self._handle
+    self._handle = None
+    if h is None:
+        return
+    if h.pid != os.getpid():
+        _set_aside.append(h)
+        return
+    if h.gen is not None:
+        h.gen.close()
     h.c.close()
 
+
 @patch
-def __del__(self:VideoReader):
-    if os is not None and getattr(self,'_handle',None) is not None: self.close()
+def __del__(self: VideoReader):
+    if os is not None and getattr(self, '_handle', None) is not None:
+        self.close()
+
+
 @patch
-def __enter__(self:VideoReader): return self
+def __enter__(self: VideoReader):
+    return self
+
+
 @patch
-def __exit__(self:VideoReader, *_): self.close()
+def __exit__(self: VideoReader, *_):
+    self.close()
 
 # %% ../../nbs/data/01_video.ipynb #c272de6c
 def _by_count(h):
-    for i,f in enumerate(_decode(h.c, h.s, {})): h.next = i+1; yield i,f
+    for i, f in enumerate(_decode(h.c, h.s, {})):
+        h.next = i + 1
+        yield i, f
+
 
 def _by_stamp(h, number):
     for f in _decode(h.c, h.s, {}):
         i = number.get(f.pts)
-        if i is not None: h.next = i+1; yield i,f
+        if i is not None:
+            h.next = i + 1
+            yield i, f
 
 # %% ../../nbs/data/01_video.ipynb #73156ed4
 @patch
-def _go(self:VideoReader, i, tries):
+def _go(self: VideoReader, i, tries):
     "Be in front of frame `i`: stay, jump to a key frame, at each further try an earlier one, or begin anew"
-    h,ix = self._handle,self._index
-    if h is not None and h.pid!=os.getpid(): self.close(); h = None
-    keys = np.zeros(0,int) if ix is None or tries>1 else ix.keys[:max(0, np.searchsorted(ix.keys, i, 'right')-2*tries)]
+    h, ix = self._handle, self._index
+    if h is not None and h.pid != os.getpid():
+        self.close()
+        h = None
+    keys = (
+        np.zeros(0, int)
+        if ix is None or tries > 1
+        else ix.keys[: max(0, np.searchsorted(ix.keys, i, 'right') - 2 * tries)]
+    )
     k = keys[-1] if len(keys) else 0
-    if h is not None and not tries and k<=h.next<=i: return h
-    if h is None or not k: self.close(); h = self._handle = self._fresh()
+    if h is not None and not tries and k <= h.next <= i:
+        return h
+    if h is None or not k:
+        self.close()
+        h = self._handle = self._fresh()
     if k:
-        try: h.c.seek(int(ix.pts[k]), stream=h.s); h.gen,h.next,h.counting = _by_stamp(h, self._numbers()),k,False; return h
-        except av.error.FFmpegError: self.close(); h = self._handle = self._fresh()
-    h.gen,h.next,h.counting = _by_count(h),0,True
+        try:
+            h.c.seek(int(ix.pts[k]), stream=h.s)
+            h.gen = _by_stamp(h, self._numbers())
+            h.next = k
+            h.counting = False
+            return h
+        except av.error.FFmpegError:
+            self.close()
+            h = self._handle = self._fresh()
+    h.gen = _by_count(h)
+    h.next = 0
+    h.counting = True
     return h
 
-@patch
-def _fresh(self:VideoReader):
-    if not self.path.is_file() or _file_stamp(self.path)!=self.stamp: raise MediaError(self.path, 'the file has changed or vanished since it was opened', 'the same video')
-    return _Handle(self.path)
 
 @patch
-def _numbers(self:VideoReader):
-    if getattr(self,'_by_pts',None) is None: self._by_pts = {int(p):i for i,p in enumerate(self._index.pts) if p>=0}
+def _fresh(self: VideoReader):
+    if not self.path.is_file() or _file_stamp(self.path) != self.stamp:
+        raise MediaError(
+            self.path, 'the file has changed or vanished since it was opened', 'the same video'
+        )
+    return _Handle(self.path)
+
+
+@patch
+def _numbers(self: VideoReader):
+    if getattr(self, '_by_pts', None) is None:
+        self._by_pts = {int(p): i for i, p in enumerate(self._index.pts) if p >= 0}
     return self._by_pts
 
 # %% ../../nbs/data/01_video.ipynb #86137e48
 @patch
-def _frame(self:VideoReader, i):
+def _frame(self: VideoReader, i):
     "Decode frame `i`"
     for tries in range(3):
         h = self._go(i, tries)
-        for j,f in h.gen:
+        for j, f in h.gen:
             self._counted += self._index is None
-            if j>=i: break
-        else: h.gen,h.next,j = None,1<<60,-1
-        if j==i and (h.counting or _checksum(f)==self._index.crc[i]): return _rgb(f)
-        if h.counting: break
-    raise MediaError(self.path, f'frame {i} cannot be read' + (f' again' if self._index else ''), 'a frame that decodes')
+            if j >= i:
+                break
+        else:
+            h.gen = None
+            h.next = 1 << 60
+            j = -1
+        if j == i and (h.counting or _checksum(f) == self._index.crc[i]):
+            return _rgb(f)
+        if h.counting:
+            break
+    raise MediaError(
+        self.path,
+        f'frame {i} cannot be read' + (f' again' if self._index else ''),
+        'a frame that decodes',
+    )
 
 # %% ../../nbs/data/01_video.ipynb #3444bda0
 @patch
-def stream(self:VideoReader,
-    idxs, # Frame numbers, in any order
+def stream(
+    self: VideoReader,
+    idxs,  # Frame numbers, in any order
 ):
     "Iterate over (number, (H,W,3) uint8 frame), each once, in rising order, in one pass forward; raises `MediaError`"
     idxs = np.unique(np.asarray(idxs, np.int64))
-    if len(idxs) and (idxs[0]<0 or self._index is None and self._counted+idxs[-1]>500): idxs = self._valid(idxs)
-    elif self._index is not None: idxs = self._valid(idxs)
+    if len(idxs) and (idxs[0] < 0 or self._index is None and self._counted + idxs[-1] > 500):
+        idxs = self._valid(idxs)
+    elif self._index is not None:
+        idxs = self._valid(idxs)
     for i in idxs.tolist():
         x = self._recent.get(i)
-        if x is not None: self._recent.move_to_end(i)
-        else: self._keep(i, x := self._frame(i))
-        yield i,x.copy()
+        if x is not None:
+            self._recent.move_to_end(i)
+        else:
+            self._keep(i, x := self._frame(i))
+        yield i, x.copy()
+
 
 @patch
-def _valid(self:VideoReader, idxs):
+def _valid(self: VideoReader, idxs):
     n = len(self)
-    for i in idxs[(idxs<-n)|(idxs>=n)][:1]: raise MediaError(self.path, f'frame {i} was asked for', f'numbers below {n}')
-    return np.unique(idxs%n)
+    for i in idxs[(idxs < -n) | (idxs >= n)][:1]:
+        raise MediaError(self.path, f'frame {i} was asked for', f'numbers below {n}')
+    return np.unique(idxs % n)
+
 
 @patch
-def _keep(self:VideoReader, i, x):
-    self._recent[i] = x; self._bytes += x.nbytes
-    while self._recent and self._bytes>self.cache_mb*1e6: self._bytes -= self._recent.popitem(last=False)[1].nbytes
+def _keep(self: VideoReader, i, x):
+    self._recent[i] = x
+    self._bytes += x.nbytes
+    while self._recent and self._bytes > self.cache_mb * 1e6:
+        self._bytes -= self._recent.popitem(last=False)[1].nbytes
 
 # %% ../../nbs/data/01_video.ipynb #c2a94786
 @patch
-def read(self:VideoReader,
-    idxs, # Frame numbers, in any order; negative ones count from the end
-)->np.ndarray: # (n,H,W,3) uint8
+def read(
+    self: VideoReader,
+    idxs,  # Frame numbers, in any order; negative ones count from the end
+) -> np.ndarray:  # (n,H,W,3) uint8
     "Frames `idxs`, in that order, decoded in one pass forward; raises `MediaError`"
     idxs = np.asarray(idxs, np.int64).reshape(-1)
-    if (idxs<0).any(): idxs = np.array([self._valid(idxs[k:k+1])[0] for k in range(len(idxs))], np.int64)
+    if (idxs < 0).any():
+        idxs = np.array([self._valid(idxs[k : k + 1])[0] for k in range(len(idxs))], np.int64)
     got = dict(self.stream(idxs))
-    return np.stack([got[i] for i in idxs.tolist()]) if len(idxs) else np.zeros((0,*self.size,3), np.uint8)
+    return (
+        np.stack([got[i] for i in idxs.tolist()])
+        if len(idxs)
+        else np.zeros((0, *self.size, 3), np.uint8)
+    )
+
 
 @patch
-def __getitem__(self:VideoReader, i):
-    if isinstance(i,slice): return self.read(range(*i.indices(len(self))))
-    return self.read([i])[0] if np.ndim(i)==0 else self.read(i)
+def __getitem__(self: VideoReader, i):
+    if isinstance(i, slice):
+        return self.read(range(*i.indices(len(self))))
+    return self.read([i])[0] if np.ndim(i) == 0 else self.read(i)
+
 
 @patch
-def __iter__(self:VideoReader):
-    for i in range(len(self)): yield self[i]
+def __iter__(self: VideoReader):
+    for i in range(len(self)):
+        yield self[i]

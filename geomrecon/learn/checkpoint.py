@@ -14,7 +14,15 @@ from fastcore.basics import patch
 from fastai.callback.core import Callback, CancelBatchException, CancelEpochException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.learner import Learner, ValueMetric, Recorder
-from fastai.optimizer import Optimizer, adam_step, average_grad, average_sqr_grad, debias, step_stat, weight_decay
+from fastai.optimizer import (
+    Optimizer,
+    adam_step,
+    average_grad,
+    average_sqr_grad,
+    debias,
+    step_stat,
+    weight_decay,
+)
 from fastai.torch_core import get_model, to_float
 from ..core.errors import CheckpointError
 from .terms import LossHistory
@@ -22,96 +30,166 @@ from .terms import LossHistory
 # %% ../../nbs/learn/02_checkpoint.ipynb #a5f59b73
 def _plain(o):
     "Nested containers without NumPy scalars, fastcore lists or other classes"
-    if isinstance(o,dict): return {k:_plain(v) for k,v in o.items()}
-    if isinstance(o,(list,tuple)) or type(o).__name__=='L': return [_plain(v) for v in o]
-    return o.item() if isinstance(o,np.generic) else o
+    if isinstance(o, dict):
+        return {k: _plain(v) for k, v in o.items()}
+    if isinstance(o, (list, tuple)) or type(o).__name__ == 'L':
+        return [_plain(v) for v in o]
+    return o.item() if isinstance(o, np.generic) else o
 
-def rng_state(dl=None)->dict:
+
+def rng_state(dl=None) -> dict:
     "State of Python's, NumPy's, torch's and the loader's random generators, as plain containers"
-    np_name,np_key,*np_rest = np.random.get_state()
-    out = dict(python=random.getstate(), numpy=[np_name,np_key.tolist(),*np_rest], torch=torch.get_rng_state())
-    if torch.cuda.is_available(): out['cuda'] = torch.cuda.get_rng_state_all()
-    if hasattr(dl,'rng'): out['loader'] = dl.rng.getstate()
+    np_name, np_key, *np_rest = np.random.get_state()
+    out = dict(
+        python=random.getstate(),
+        numpy=[np_name, np_key.tolist(), *np_rest],
+        torch=torch.get_rng_state(),
+    )
+    if torch.cuda.is_available():
+        out['cuda'] = torch.cuda.get_rng_state_all()
+    if hasattr(dl, 'rng'):
+        out['loader'] = dl.rng.getstate()
     return _plain(out)
 
-def set_rng_state(st:dict, dl=None):
+
+def set_rng_state(st: dict, dl=None):
     "Restore what `rng_state` returned"
-    tup = lambda s: (s[0],tuple(s[1]),s[2])
-    random.setstate(tup(st['python'])); np.random.set_state((st['numpy'][0],np.array(st['numpy'][1],dtype=np.uint32),*st['numpy'][2:]))
+    tup = lambda s: (s[0], tuple(s[1]), s[2])
+    random.setstate(tup(st['python']))
+    np.random.set_state(
+        (st['numpy'][0], np.array(st['numpy'][1], dtype=np.uint32), *st['numpy'][2:])
+    )
     torch.set_rng_state(st['torch'].cpu())
-    if 'cuda' in st and torch.cuda.is_available(): torch.cuda.set_rng_state_all([s.cpu() for s in st['cuda'][:torch.cuda.device_count()]])
-    if 'loader' in st and hasattr(dl,'rng'): dl.rng.setstate(tup(st['loader']))
+    if 'cuda' in st and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([s.cpu() for s in st['cuda'][: torch.cuda.device_count()]])
+    if 'loader' in st and hasattr(dl, 'rng'):
+        dl.rng.setstate(tup(st['loader']))
 
 # %% ../../nbs/learn/02_checkpoint.ipynb #72cef1f7
 def load_checkpoint(
-    path, # File written by `save_atomic`
+    path,  # File written by `save_atomic`
     map_location='cpu',
-)->dict:
+) -> dict:
     "Read a checkpoint with `weights_only=True`; raises `CheckpointError`"
     path = Path(path)
-    if not path.is_file(): raise CheckpointError(path, 'no such file', 'a checkpoint')
-    try: st = torch.load(path,map_location=map_location,weights_only=True)
-    except Exception as e: raise CheckpointError(path, f'cannot be read: {(str(e) or type(e).__name__).splitlines()[0]}', 'a checkpoint written by geomrecon') from None
-    if not isinstance(st,dict) or 'model' not in st: raise CheckpointError(path, 'is no checkpoint', 'an entry called model')
+    if not path.is_file():
+        raise CheckpointError(path, 'no such file', 'a checkpoint')
+    try:
+        st = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as e:
+        raise CheckpointError(
+            path,
+            f'cannot be read: {(str(e) or type(e).__name__).splitlines()[0]}',
+            'a checkpoint written by geomrecon',
+        ) from None
+    if not isinstance(st, dict) or 'model' not in st:
+        raise CheckpointError(path, 'is no checkpoint', 'an entry called model')
     return st
 
 # %% ../../nbs/learn/02_checkpoint.ipynb #61418936
 def learner_state(
-    learn:Learner, # Learner inside or after `fit`
-    epoch:int, # Epochs finished
-)->dict:
+    learn: Learner,  # Learner inside or after `fit`
+    epoch: int,  # Epochs finished
+) -> dict:
     "Everything needed to go on from here"
-    hist = getattr(learn,'loss_history',None); opt = learn.opt.state_dict()
-    return dict(format=1, epoch=epoch, n_epoch=learn.n_epoch, model=get_model(learn.model).state_dict(), opt=dict(state=_plain(list(opt['state'])), hypers=_plain(list(opt['hypers']))),
-        terms={cb.term:cb.state_dict() for cb in learn.cbs if hasattr(cb,'term')}, history=_plain(hist.steps) if hist else {}, rng=rng_state(learn.dls.train))
+    hist = getattr(learn, 'loss_history', None)
+    opt = learn.opt.state_dict()
+    return dict(
+        format=1,
+        epoch=epoch,
+        n_epoch=learn.n_epoch,
+        model=get_model(learn.model).state_dict(),
+        opt=dict(state=_plain(list(opt['state'])), hypers=_plain(list(opt['hypers']))),
+        terms={cb.term: cb.state_dict() for cb in learn.cbs if hasattr(cb, 'term')},
+        history=_plain(hist.steps) if hist else {},
+        rng=rng_state(learn.dls.train),
+    )
+
 
 def restore_learner(
-    learn:Learner, # A learner built as the one that was saved
-    st:dict, # From `load_checkpoint`
-    where='checkpoint', # Named in errors
-)->int: # epochs finished
+    learn: Learner,  # A learner built as the one that was saved
+    st: dict,  # From `load_checkpoint`
+    where='checkpoint',  # Named in errors
+) -> int:  # epochs finished
     "Put the state back; raises `CheckpointError` when it belongs to another model"
-    try: get_model(learn.model).load_state_dict(st['model'])
-    except RuntimeError as e: raise CheckpointError(where, f'does not fit the model: {str(e).splitlines()[-1].strip()}', 'a checkpoint of the same preset and skeleton') from None
-    if learn.opt is None: learn.create_opt()
-    try: learn.opt.load_state_dict(copy.deepcopy(st['opt']))
-    except AssertionError: raise CheckpointError(where, 'holds another optimiser', 'the same parameter groups') from None
+    try:
+        get_model(learn.model).load_state_dict(st['model'])
+    except RuntimeError as e:
+        raise CheckpointError(
+            where,
+            f'does not fit the model: {str(e).splitlines()[-1].strip()}',
+            'a checkpoint of the same preset and skeleton',
+        ) from None
+    if learn.opt is None:
+        learn.create_opt()
+    try:
+        learn.opt.load_state_dict(copy.deepcopy(st['opt']))
+    except AssertionError:
+        raise CheckpointError(
+            where, 'holds another optimiser', 'the same parameter groups'
+        ) from None
     for cb in learn.cbs:
-        if hasattr(cb,'term') and cb.term in st['terms']: cb.load_state_dict(st['terms'][cb.term])
-        if isinstance(cb,Checkpoint): cb.past = st.get('seconds',0.)
-        if isinstance(cb,LossHistory): cb.steps = {k:list(v) for k,v in st['history'].items()}
+        if hasattr(cb, 'term') and cb.term in st['terms']:
+            cb.load_state_dict(st['terms'][cb.term])
+        if isinstance(cb, Checkpoint):
+            cb.past = st.get('seconds', 0.0)
+        if isinstance(cb, LossHistory):
+            cb.steps = {k: list(v) for k, v in st['history'].items()}
     set_rng_state(st['rng'], learn.dls.train)
     return st['epoch']
 
 # %% ../../nbs/learn/02_checkpoint.ipynb #df42fb7c
 class Checkpoint(Callback):
     "Save the learner at the end of every `every`-th epoch and of the last"
-    order = Recorder.order+15
-    def __init__(self,
-        path, # File to write
-        every:int=1, # Epochs between checkpoints
-        meta:dict|None=None, # Plain extra entries, such as the preset and the skeleton
-    ): self.path,self.every,self.meta,self.trained,self.past,self.seconds = Path(path),every,meta or {},False,0.,0.
-    def before_fit(self): self.t0 = time.time()
-    def after_train(self): self.trained = True
+
+    order = Recorder.order + 15
+
+    def __init__(
+        self,
+        path,  # File to write
+        every: int = 1,  # Epochs between checkpoints
+        meta: dict | None = None,  # Plain extra entries, such as the preset and the skeleton
+    ):
+        self.path = Path(path)
+        self.every = every
+        self.meta = meta or {}
+        self.trained = False
+        self.past = 0.0
+        self.seconds = 0.0
+
+    def before_fit(self):
+        self.t0 = time.time()
+
+    def after_train(self):
+        self.trained = True
+
     def after_epoch(self):
-        done = self.epoch+1
-        self.seconds = self.past+time.time()-self.t0
-        if self.trained and (done%self.every==0 or done==self.n_epoch): save_atomic(dict(learner_state(self.learn,done),meta=self.meta,seconds=self.seconds), self.path)
+        done = self.epoch + 1
+        self.seconds = self.past + time.time() - self.t0
+        if self.trained and (done % self.every == 0 or done == self.n_epoch):
+            save_atomic(
+                dict(learner_state(self.learn, done), meta=self.meta, seconds=self.seconds),
+                self.path,
+            )
         self.trained = False
 
 # %% ../../nbs/learn/02_checkpoint.ipynb #4b9a48c8
 class PoseLearner(Learner):
     "A fastai `Learner` that can resume from a `Checkpoint`"
+
     first_epoch = 0
-    def resume(self,
-        path, # File written by `Checkpoint`
-    )->int: # epochs already done
+
+    def resume(
+        self,
+        path,  # File written by `Checkpoint`
+    ) -> int:  # epochs already done
         "Restore everything from `path`; the next `fit` goes on from there"
-        self.first_epoch = restore_learner(self, load_checkpoint(path,self.dls.device), path)
+        self.first_epoch = restore_learner(self, load_checkpoint(path, self.dls.device), path)
         return self.first_epoch
+
     def _do_fit(self):
-        start,self.first_epoch = self.first_epoch,0
-        for epoch in range(start,self.n_epoch):
+        start = self.first_epoch
+        self.first_epoch = 0
+        for epoch in range(start, self.n_epoch):
             self.epoch = epoch
-            self._with_events(self._do_epoch,'epoch',CancelEpochException)
+            self._with_events(self._do_epoch, 'epoch', CancelEpochException)

@@ -16,97 +16,164 @@ from fastai.callback.progress import CSVLogger, ProgressCallback, ShowGraphCallb
 from fastai.torch_core import get_model
 from ..core.errors import ConfigError
 from .checkpoint import Checkpoint
-from ..core.parallel import check_divisible, is_main, joint_batch, rank, share, start, sync_batchnorm, world
+from geomrecon.core.parallel import (
+    check_divisible,
+    is_main,
+    joint_batch,
+    rank,
+    share,
+    start,
+    sync_batchnorm,
+    world,
+)
 
 # %% ../../nbs/learn/05_distributed.ipynb #48f3b1b8
 def accelerator(
-    device='cpu', # Training device of the learner
+    device='cpu',  # Training device of the learner
 ):
     "The `Accelerator` of this process; raises `ConfigError` where the launcher and the learner disagree about the device"
     from accelerate import Accelerator, DistributedDataParallelKwargs
+
     device = torch.device(device)
-    a = Accelerator(cpu=device.type=='cpu', mixed_precision='no', device_placement=False, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
-    if a.device.type!=device.type: raise ConfigError('device', f'{device.type}, while the processes were launched for {a.device.type}', 'the same; CUDA_VISIBLE_DEVICES= in front of the command leaves only the CPU')
+    a = Accelerator(
+        cpu=device.type == 'cpu',
+        mixed_precision='no',
+        device_placement=False,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    if a.device.type != device.type:
+        raise ConfigError(
+            'device',
+            f'{device.type}, while the processes were launched for {a.device.type}',
+            'the same; CUDA_VISIBLE_DEVICES= in front of the command leaves only the CPU',
+        )
     return a
 
+
 def idle_parts(
-    model:nn.Module, # `PoseAdapter`, or anything else
-)->bool:
+    model: nn.Module,  # `PoseAdapter`, or anything else
+) -> bool:
     "Whether W and G sit out the next step"
-    return getattr(model,'generator',None) is not None and model.mode=='off'
+    return getattr(model, 'generator', None) is not None and model.mode == 'off'
+
 
 def check_shares(
-    dl, # Training loader
-    parts:int|None=None, # Processes; those that run if None
+    dl,  # Training loader
+    parts: int | None = None,  # Processes; those that run if None
 ):
     "Raise `ConfigError` for a loader that cannot be shared out equally"
-    if not hasattr(dl,'part'): raise ConfigError('loaders', type(dl).__name__, 'those of `pose_dls`, which can be shared out')
-    for name,n in (('bs',dl.batch_size),('bs_target',dl.bs_target if dl.pairs is not None else 0)): check_divisible(name,n,parts)
+    if not hasattr(dl, 'part'):
+        raise ConfigError(
+            'loaders', type(dl).__name__, 'those of `pose_dls`, which can be shared out'
+        )
+    for name, n in (
+        ('bs', dl.batch_size),
+        ('bs_target', dl.bs_target if dl.pairs is not None else 0),
+    ):
+        check_divisible(name, n, parts)
 
-def same_everywhere(module:nn.Module, device):
+
+def same_everywhere(module: nn.Module, device):
     "Send weights and buffers of the main process to all others"
-    for t in (*module.parameters(),*module.buffers()):
-        if t.device.type==torch.device(device).type: dist.broadcast(t.data,0)
+    for t in (*module.parameters(), *module.buffers()):
+        if t.device.type == torch.device(device).type:
+            dist.broadcast(t.data, 0)
 
 # %% ../../nbs/learn/05_distributed.ipynb #d0bd09df
-_writers = (ProgressCallback,CSVLogger,ShowGraphCallback,Checkpoint)
+_writers = (ProgressCallback, CSVLogger, ShowGraphCallback, Checkpoint)
+
 
 class Distributed(Callback):
     "Train with all launched processes as one would with the joint batch; does nothing in a single one; raises `ConfigError`"
-    order,home = MixedPrecision.order+1,None
+
+    order, home = MixedPrecision.order + 1, None
+
     def before_fit(self):
-        self.run = start()>1
-        if not self.run: return
-        check_shares(self.dls.train); self.dls.train.part = (rank(),world())
-        self.accelerator,self._joint = accelerator(self.dls.device or 'cpu'),None
-        self.home = dict(logger=self.learn.logger,create_mbar=self.learn.create_mbar)
+        self.run = start() > 1
+        if not self.run:
+            return
+        check_shares(self.dls.train)
+        self.dls.train.part = (rank(), world())
+        self.accelerator = accelerator(self.dls.device or 'cpu')
+        self._joint = None
+        self.home = dict(logger=self.learn.logger, create_mbar=self.learn.create_mbar)
         self.learn._backward = lambda: self.accelerator.backward(self.learn.loss_grad)
         for cb in self.learn.cbs:
-            if not is_main() and isinstance(cb,_writers): cb.run = False
-        for m in (get_model(self.model),*(v for cb in self.learn.cbs for v in vars(cb).values())):
-            if isinstance(m,nn.Module): same_everywhere(m,self.accelerator.device)
-        if not is_main(): self.learn.logger,self.learn.create_mbar = noop,False
-        self._seed = share(torch.initial_seed()); sync_batchnorm(self.model); self._wrap()
+            if not is_main() and isinstance(cb, _writers):
+                cb.run = False
+        for m in (get_model(self.model), *(v for cb in self.learn.cbs for v in vars(cb).values())):
+            if isinstance(m, nn.Module):
+                same_everywhere(m, self.accelerator.device)
+        if not is_main():
+            self.learn.logger = noop
+            self.learn.create_mbar = False
+        self._seed = share(torch.initial_seed())
+        sync_batchnorm(self.model)
+        self._wrap()
+
     def _wrap(self):
-        m = get_model(self.learn.model); self._idle = idle_parts(m); self.learn.model = m
-        self.accelerator.free_memory(); self.accelerator.ddp_handler.find_unused_parameters = self._idle
+        m = get_model(self.learn.model)
+        self._idle = idle_parts(m)
+        self.learn.model = m
+        self.accelerator.free_memory()
+        self.accelerator.ddp_handler.find_unused_parameters = self._idle
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore',FutureWarning) # Newer versions of torch have another name for broadcast_buffers
+            warnings.simplefilter(
+                'ignore', FutureWarning
+            )  # Newer versions of torch have another name for broadcast_buffers
             self.learn.model = self.accelerator.prepare_model(m)
 
 # %% ../../nbs/learn/05_distributed.ipynb #73156ed4
 @patch
-def before_train(self:Distributed):
-    self._joint = joint_batch(); self._joint.__enter__()
-    if not is_main(): torch.manual_seed((self._seed+1_000_003*(self.epoch+1)+rank())%2**63)
+def before_train(self: Distributed):
+    self._joint = joint_batch()
+    self._joint.__enter__()
+    if not is_main():
+        torch.manual_seed((self._seed + 1_000_003 * (self.epoch + 1) + rank()) % 2**63)
+
 
 @patch
-def before_batch(self:Distributed):
-    if self.training and idle_parts(get_model(self.model))!=self._idle: self._wrap()
+def before_batch(self: Distributed):
+    if self.training and idle_parts(get_model(self.model)) != self._idle:
+        self._wrap()
+
 
 @patch
-def after_train(self:Distributed):
-    if self._joint is not None: self._joint.__exit__(None,None,None); self._joint = None
+def after_train(self: Distributed):
+    if self._joint is not None:
+        self._joint.__exit__(None, None, None)
+        self._joint = None
+
 
 @patch
-def after_fit(self:Distributed):
+def after_fit(self: Distributed):
     "Put back the learner's model, loaders and log"
-    if self.home is None: return
-    self.after_train(); self.learn.model = get_model(self.learn.model); self.accelerator.free_memory()
-    for k,v in self.home.items(): setattr(self.learn,k,v)
-    self.dls.train.part = (0,1)
-    del self.learn._backward; self.home = None
+    if self.home is None:
+        return
+    self.after_train()
+    self.learn.model = get_model(self.learn.model)
+    self.accelerator.free_memory()
+    for k, v in self.home.items():
+        setattr(self.learn, k, v)
+    self.dls.train.part = (0, 1)
+    del self.learn._backward
+    self.home = None
 
 # %% ../../nbs/learn/05_distributed.ipynb #fed6dad1
 @contextmanager
 def distribute(
-    learn, # A `PoseLearner`
+    learn,  # A `PoseLearner`
 ):
     "Inside, `learn.fit` trains with all launched processes"
-    if start()>1: check_shares(learn.dls.train)
-    cb = Distributed(); learn.add_cb(cb)
-    try: yield learn
+    if start() > 1:
+        check_shares(learn.dls.train)
+    cb = Distributed()
+    learn.add_cb(cb)
+    try:
+        yield learn
     finally:
-        cb.after_fit(); learn.remove_cb(cb)
+        cb.after_fit()
+        learn.remove_cb(cb)
         for w in learn.cbs:
-            if isinstance(w,_writers): w.run = True # Also after an error
+            if isinstance(w, _writers):
+                w.run = True  # Also after an error

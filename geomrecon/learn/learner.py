@@ -38,158 +38,286 @@ from ..core.show_maps import show_reconstruction
 from .presets import get_preset
 
 # %% ../../nbs/learn/04_learner.ipynb #4b8886c5
-def build_pose(skeleton:Skeleton, preset)->PoseNet:
+def build_pose(skeleton: Skeleton, preset) -> PoseNet:
     "The keypoint predictor of a preset for a skeleton"
     p = get_preset(preset)
-    return PoseNet(skeleton.n_joints,p.arch,weights=p.weights,n_deconv=p.n_deconv,deconv_width=p.deconv_width,stem_pool=p.stem_pool,stages=p.stages,width=p.width,depth=p.depth)
+    return PoseNet(
+        skeleton.n_joints,
+        p.arch,
+        weights=p.weights,
+        n_deconv=p.n_deconv,
+        deconv_width=p.deconv_width,
+        stem_pool=p.stem_pool,
+        stages=p.stages,
+        width=p.width,
+        depth=p.depth,
+    )
+
 
 def _split_pose_rec(model):
     m = get_model(model)
     groups = [params(m.pose)]
-    rec = [w for part in (m.warp,m.generator) if part is not None for w in params(part)]
-    return groups+[rec] if rec else groups
+    rec = [w for part in (m.warp, m.generator) if part is not None for w in params(part)]
+    return groups + [rec] if rec else groups
+
 
 def _depth_term(dls, pose, p):
     "The depth term for a net with depth maps; raises `ConfigError` if the loaders have no depth for it"
-    if not pose.has_depth: return []
-    if not dls.train.depth: raise ConfigError('loaders', 'no depth for a net with depth maps', 'pose_dls(..., depth=True), or a preset with depth=False')
+    if not pose.has_depth:
+        return []
+    if not dls.train.depth:
+        raise ConfigError(
+            'loaders',
+            'no depth for a net with depth maps',
+            'pose_dls(..., depth=True), or a preset with depth=False',
+        )
     return [Depth(p.depth_weight)]
 
+
 def _learner(dls, model, p, cbs, perceptual=None, **kwargs):
-    cuda = p.amp and dls.device is not None and torch.device(dls.device).type=='cuda'
-    mode = AMPMode.BF16 if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else AMPMode.FP16
-    fast = [ChannelsLast()]+([MixedPrecision(mode)] if cuda else [CPUMixedPrecision()] if p.amp and cpu_bf16() else [])+([Accumulate(p.accumulate)] if p.accumulate>1 else [])
-    recompute_parts(model, perceptual, [c for c in p.checkpointing if not p.compile or c=='perceptual']) # What is compiled chooses for itself
-    if p.compile: compile_parts(model)
-    kwargs = dict(dict(opt_func=FusedAdam,wd=0.,splitter=_split_pose_rec,metrics=PCK()),**kwargs)
-    return PoseLearner(dls, model, SupervisedLoss(p.sigma), cbs=[LossHistory(),*fast,*cbs], **kwargs)
+    cuda = p.amp and dls.device is not None and torch.device(dls.device).type == 'cuda'
+    mode = (
+        AMPMode.BF16
+        if cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+        else AMPMode.FP16
+    )
+    fast = (
+        [ChannelsLast()]
+        + (
+            [MixedPrecision(mode)]
+            if cuda
+            else [CPUMixedPrecision()]
+            if p.amp and cpu_bf16()
+            else []
+        )
+        + ([Accumulate(p.accumulate)] if p.accumulate > 1 else [])
+    )
+    recompute_parts(
+        model, perceptual, [c for c in p.checkpointing if not p.compile or c == 'perceptual']
+    )  # What is compiled chooses for itself
+    if p.compile:
+        compile_parts(model)
+    kwargs = dict(
+        dict(opt_func=FusedAdam, wd=0.0, splitter=_split_pose_rec, metrics=PCK()), **kwargs
+    )
+    return PoseLearner(
+        dls, model, SupervisedLoss(p.sigma), cbs=[LossHistory(), *fast, *cbs], **kwargs
+    )
 
 # %% ../../nbs/learn/04_learner.ipynb #09f348d9
 @delegates(Learner.__init__)
 def pose_learner(
-    dls, # `pose_dls` without target frames
-    preset='paper-hand', # Name or `Preset`
-    pose:PoseNet|None=None, # Net to go on with; a new one if None
-    restyle=None, # Images -> the same poses in another look, such as `Stylise(...).stylise` or `jitter`; None: no alignment (the paper's "source only")
-    cbs=(), # More callbacks
-    **kwargs
-)->PoseLearner:
+    dls,  # `pose_dls` without target frames
+    preset='paper-hand',  # Name or `Preset`
+    pose: PoseNet | None = None,  # Net to go on with; a new one if None
+    restyle=None,  # Images -> the same poses in another look, such as `Stylise(...).stylise` or `jitter`; None: no alignment (the paper's "source only")
+    cbs=(),  # More callbacks
+    **kwargs,
+) -> PoseLearner:
     "Learner for pre-training on the labelled source (Eq. 10)"
-    p = get_preset(preset); pose = pose or build_pose(dls.skeleton,p)
-    own = _depth_term(dls,pose,p)+([] if restyle is None else [Align(AlignLoss(p.align_tau),restyle,p.align_weight)])
-    return _learner(dls, PoseAdapter(pose,split_bn=False,beta=p.beta,depth_grad=p.depth_grad), p, [*own,*cbs], **dict(dict(lr=p.lr),**kwargs))
+    p = get_preset(preset)
+    pose = pose or build_pose(dls.skeleton, p)
+    own = _depth_term(dls, pose, p) + (
+        [] if restyle is None else [Align(AlignLoss(p.align_tau), restyle, p.align_weight)]
+    )
+    return _learner(
+        dls,
+        PoseAdapter(pose, split_bn=False, beta=p.beta, depth_grad=p.depth_grad),
+        p,
+        [*own, *cbs],
+        **dict(dict(lr=p.lr), **kwargs),
+    )
 
 # %% ../../nbs/learn/04_learner.ipynb #b096620a
 def source_limits(
-    source, # Labelled source with 3D joints
-    n:int=4096, # Poses looked at, evenly spread
-    margin:float=0., # Degrees by which angle ranges are widened
-)->Limits:
+    source,  # Labelled source with 3D joints
+    n: int = 4096,  # Poses looked at, evenly spread
+    margin: float = 0.0,  # Degrees by which angle ranges are widened
+) -> Limits:
     "Ranges of bone lengths and joint angles in the source, over which the skeleton's own table is laid; raises `DataError` where the source has no complete 3D poses, `SkeletonError`"
-    i = np.unique(np.linspace(0,len(source)-1,min(n,len(source))).astype(int)); get = getattr(source,'labels',None) or source.batch
-    xyz = torch.cat([get(k)['joints3d'] for k in np.array_split(i,-(-len(i)//256))])
-    lim = estimate_limits(xyz,source.skeleton,margin=margin)
+    i = np.unique(np.linspace(0, len(source) - 1, min(n, len(source))).astype(int))
+    get = getattr(source, 'labels', None) or source.batch
+    xyz = torch.cat([get(k)['joints3d'] for k in np.array_split(i, -(-len(i) // 256))])
+    lim = estimate_limits(xyz, source.skeleton, margin=margin)
     return lim.with_table(source.skeleton.limits) if source.skeleton.limits else lim
 
 # %% ../../nbs/learn/04_learner.ipynb #4a772080
-def build_reconstruction(skeleton:Skeleton, preset)->tuple: # W and G
+def build_reconstruction(skeleton: Skeleton, preset) -> tuple:  # W and G
     "Warping estimation and generation modules of a preset; without W where it reconstructs from heatmaps"
     p = get_preset(preset)
-    if p.reconstruct=='heatmaps': return None,HeatmapGenerator(skeleton.n_joints,width=p.gen_width,n_res=p.gen_res)
-    return WarpEstimator(skeleton.bones,width=p.warp_width,stride=p.flow_stride,mode=p.warp_mode),Generator(width=p.gen_width,n_res=p.gen_res)
+    if p.reconstruct == 'heatmaps':
+        return None, HeatmapGenerator(skeleton.n_joints, width=p.gen_width, n_res=p.gen_res)
+    return WarpEstimator(
+        skeleton.bones, width=p.warp_width, stride=p.flow_stride, mode=p.warp_mode
+    ), Generator(width=p.gen_width, n_res=p.gen_res)
+
 
 def build_perceptual(
-    pose:PoseNet, # Source-trained net, for 'encoder'; its sizes, for 'random'
-    preset, # Name or `Preset`
-)->PerceptualLoss:
+    pose: PoseNet,  # Source-trained net, for 'encoder'; its sizes, for 'random'
+    preset,  # Name or `Preset`
+) -> PerceptualLoss:
     "The perceptual loss of a preset; the untrained net of 'random' leaves the random state of the process as it was"
-    p = get_preset(preset); source = pose if p.features=='encoder' else p.features
-    if p.features=='random':
-        with torch.random.fork_rng(): source = PoseNet(**pose.config)
-    return PerceptualLoss(source,scales=p.scales)
+    p = get_preset(preset)
+    source = pose if p.features == 'encoder' else p.features
+    if p.features == 'random':
+        with torch.random.fork_rng():
+            source = PoseNet(**pose.config)
+    return PerceptualLoss(source, scales=p.scales)
 
 # %% ../../nbs/learn/04_learner.ipynb #c79d6e8e
 @delegates(Learner.__init__)
 def adapt_learner(
-    dls, # `pose_dls` with target frames
-    pose:PoseNet, # Pre-trained pose net; copied, not changed
-    preset='paper-hand', # Name or `Preset`
-    terms=('pseudo','rec'), # Terms beside the supervised one: 'pseudo', 'rec'
-    perceptual=None, # `PerceptualLoss`; the preset's if None
-    limits:Limits|None=None, # What is feasible, for 3D pseudo-labels; `source_limits` of the source if None
-    cbs=(), # More callbacks
-    **kwargs
-)->PoseLearner:
+    dls,  # `pose_dls` with target frames
+    pose: PoseNet,  # Pre-trained pose net; copied, not changed
+    preset='paper-hand',  # Name or `Preset`
+    terms=('pseudo', 'rec'),  # Terms beside the supervised one: 'pseudo', 'rec'
+    perceptual=None,  # `PerceptualLoss`; the preset's if None
+    limits: Limits
+    | None = None,  # What is feasible, for 3D pseudo-labels; `source_limits` of the source if None
+    cbs=(),  # More callbacks
+    **kwargs,
+) -> PoseLearner:
     "Learner for adaptation to the unlabelled target (Eq. 11)"
-    p = get_preset(preset); pose = copy.deepcopy(pose); parts,loss = (None,None),None
-    unknown = set(terms)-{'pseudo','rec'}
-    if unknown: raise ConfigError('terms', f'{sorted(unknown)}', "'pseudo' and 'rec'")
-    if not p.split_bn and any(isinstance(m,DomainBatchNorm2d) for m in pose.modules()): raise ConfigError('split_bn', 'False for a net with statistics of two domains', 'a net from pre-training')
-    own = _depth_term(dls,pose,p)
+    p = get_preset(preset)
+    pose = copy.deepcopy(pose)
+    parts, loss = (None, None), None
+    unknown = set(terms) - {'pseudo', 'rec'}
+    if unknown:
+        raise ConfigError('terms', f'{sorted(unknown)}', "'pseudo' and 'rec'")
+    if not p.split_bn and any(isinstance(m, DomainBatchNorm2d) for m in pose.modules()):
+        raise ConfigError(
+            'split_bn', 'False for a net with statistics of two domains', 'a net from pre-training'
+        )
+    own = _depth_term(dls, pose, p)
     if 'pseudo' in terms:
-        limits = (limits or source_limits(dls.train.source,margin=p.limits_margin)) if pose.has_depth and p.labels_3d else None
-        own.append(PseudoLabel(dls.skeleton.flip_index,p.pseudo_weight,p.pseudo_start,p.gamma,p.keep,False,p.decay,p.sigma,limits,p.gamma_3d,p.y_weight,p.integrate,p.label_views))
+        limits = (
+            (limits or source_limits(dls.train.source, margin=p.limits_margin))
+            if pose.has_depth and p.labels_3d
+            else None
+        )
+        own.append(
+            PseudoLabel(
+                dls.skeleton.flip_index,
+                p.pseudo_weight,
+                p.pseudo_start,
+                p.gamma,
+                p.keep,
+                False,
+                p.decay,
+                p.sigma,
+                limits,
+                p.gamma_3d,
+                p.y_weight,
+                p.integrate,
+                p.label_views,
+            )
+        )
     if 'rec' in terms:
-        parts,loss = build_reconstruction(dls.skeleton,p),perceptual or build_perceptual(pose,p)
-        own.append(Reconstruct(loss,p.rec_weight,p.rec_start,p.rec_attach))
-    lr = [p.adapt_lr,p.rec_lr] if 'rec' in terms else p.adapt_lr
-    return _learner(dls, PoseAdapter(pose,*parts,split_bn=p.split_bn,beta=p.beta,depth_grad=p.depth_grad,rec_gate=p.rec_gate), p, [*own,*cbs], loss, **dict(dict(lr=lr),**kwargs))
+        parts = build_reconstruction(dls.skeleton, p)
+        loss = perceptual or build_perceptual(pose, p)
+        own.append(Reconstruct(loss, p.rec_weight, p.rec_start, p.rec_attach))
+    lr = [p.adapt_lr, p.rec_lr] if 'rec' in terms else p.adapt_lr
+    return _learner(
+        dls,
+        PoseAdapter(
+            pose,
+            *parts,
+            split_bn=p.split_bn,
+            beta=p.beta,
+            depth_grad=p.depth_grad,
+            rec_gate=p.rec_gate,
+        ),
+        p,
+        [*own, *cbs],
+        loss,
+        **dict(dict(lr=lr), **kwargs),
+    )
 
 # %% ../../nbs/learn/04_learner.ipynb #73156ed4
 @patch
-def fit_preset(self:PoseLearner,
-    n_epoch:int, # Epochs in all; a resumed learner goes on at its own
-    drops=(), # Epochs after which the rate is divided by ten; (): flat, then a cosine over the last third
-    cbs=None, # More callbacks
+def fit_preset(
+    self: PoseLearner,
+    n_epoch: int,  # Epochs in all; a resumed learner goes on at its own
+    drops=(),  # Epochs after which the rate is divided by ten; (): flat, then a cosine over the last third
+    cbs=None,  # More callbacks
 ):
     "`fit` with the step schedule of the paper, or flat-and-cosine"
-    if self.opt is None: self.create_opt()
-    self.opt.set_hyper('lr',self.lr)
+    if self.opt is None:
+        self.create_opt()
+    self.opt.set_hyper('lr', self.lr)
     lr = np.array([h['lr'] for h in self.opt.hypers])
     if drops:
-        at = [0,*[d/n_epoch for d in drops],1.]
-        if sorted(at)!=at: raise ConfigError('drops', f'{drops}', f'ascending epochs below {n_epoch}')
-        sched = combine_scheds(list(np.diff(at)),[SchedNo(lr/10**i,lr/10**i) for i in range(len(drops)+1)])
-    else: sched = combine_scheds([.65,.35],[SchedNo(lr,lr),SchedCos(lr,lr/50)])
-    self.fit(n_epoch, cbs=[ParamScheduler(dict(lr=sched)),*(cbs or [])])
+        at = [0, *[d / n_epoch for d in drops], 1.0]
+        if sorted(at) != at:
+            raise ConfigError('drops', f'{drops}', f'ascending epochs below {n_epoch}')
+        sched = combine_scheds(
+            list(np.diff(at)), [SchedNo(lr / 10**i, lr / 10**i) for i in range(len(drops) + 1)]
+        )
+    else:
+        sched = combine_scheds([0.65, 0.35], [SchedNo(lr, lr), SchedCos(lr, lr / 50)])
+    self.fit(n_epoch, cbs=[ParamScheduler(dict(lr=sched)), *(cbs or [])])
 
 # %% ../../nbs/learn/04_learner.ipynb #86137e48
 @patch
-def show_results(self:PoseLearner, ds_idx:int=1, dl=None, max_n:int=6, **kwargs):
+def show_results(self: PoseLearner, ds_idx: int = 1, dl=None, max_n: int = 6, **kwargs):
     "Predicted joints over images of a labelled loader, labels as thin marks"
-    dl = dl or self.dls[ds_idx]; b = dl.one_batch()
-    kp,_ = get_model(self.model).predict(b[0][:max_n],domain='source')
-    dl.show_results([x if x is None else x[:max_n].cpu() for x in b],kp,max_n=max_n,**kwargs)
+    dl = dl or self.dls[ds_idx]
+    b = dl.one_batch()
+    kp, _ = get_model(self.model).predict(b[0][:max_n], domain='source')
+    dl.show_results([x if x is None else x[:max_n].cpu() for x in b], kp, max_n=max_n, **kwargs)
+
 
 @patch
-def show_target(self:PoseLearner,
-    frames, # Frame source
-    idxs, # Frames to show
-    **kwargs
+def show_target(
+    self: PoseLearner,
+    frames,  # Frame source
+    idxs,  # Frames to show
+    **kwargs,
 ):
     "Predicted joints over target frames"
-    x = frames.images(idxs); kp,_ = get_model(self.model).predict(x)
-    show_poses(x,kp,self.dls.skeleton,**kwargs)
+    x = frames.images(idxs)
+    kp, _ = get_model(self.model).predict(x)
+    show_poses(x, kp, self.dls.skeleton, **kwargs)
 
 # %% ../../nbs/learn/04_learner.ipynb #8eeadeca
 @torch.no_grad()
 def reconstructions(
-    model:PoseAdapter, # Adapted with reconstruction
-    frames, # Frame source
-    base, driving, # Indices of the pairs
-)->dict: # base, driving, image, kp_*, hm_driving, and from a warp also warped, masks, inpaint, flow, maps_*, on the CPU
+    model: PoseAdapter,  # Adapted with reconstruction
+    frames,  # Frame source
+    base,
+    driving,  # Indices of the pairs
+) -> dict:  # base, driving, image, kp_*, hm_driving, and from a warp also warped, masks, inpaint, flow, maps_*, on the CPU
     "Reconstructed driving frames with every intermediate, in eval mode"
-    if model.generator is None: raise ConfigError('reconstructions', 'a model without W and G', "one adapted with the term 'rec'")
-    was,dev = model.training,next(model.parameters()).device; model.eval()
-    b,d = (frames.images(i).to(dev).float()/255 for i in (base,driving))
-    hb,hd = (model.heatmaps(x,0) for x in (b,d))
-    r = model.reconstruct(b,d,hb,hd); model.train(was)
-    r.update(base=b,driving=d,hm_driving=hd)
-    if 'flow' in r: r['warped'] = sample(b,resize_flow(r['flow'],b.shape[-2:]))
-    return {k:v.cpu() for k,v in r.items()}
+    if model.generator is None:
+        raise ConfigError(
+            'reconstructions', 'a model without W and G', "one adapted with the term 'rec'"
+        )
+    was = model.training
+    dev = next(model.parameters()).device
+    model.eval()
+    b, d = (frames.images(i).to(dev).float() / 255 for i in (base, driving))
+    hb, hd = (model.heatmaps(x, 0) for x in (b, d))
+    r = model.reconstruct(b, d, hb, hd)
+    model.train(was)
+    r.update(base=b, driving=d, hm_driving=hd)
+    if 'flow' in r:
+        r['warped'] = sample(b, resize_flow(r['flow'], b.shape[-2:]))
+    return {k: v.cpu() for k, v in r.items()}
+
 
 @patch
-def show_reconstructions(self:PoseLearner, frames, base, driving, **kwargs):
+def show_reconstructions(self: PoseLearner, frames, base, driving, **kwargs):
     "A strip per pair: base, driving, warped base, reconstruction, masks, inpainting map (as far as the model has them), error"
-    r = reconstructions(get_model(self.model),frames,base,driving)
-    show_reconstruction(r['base'],r['driving'],r.get('warped'),r['image'],masks=r.get('masks'),inpaint=r.get('inpaint'),kp_base=r['kp_base'],kp_driving=r['kp_driving'],skeleton=self.dls.skeleton,**kwargs)
+    r = reconstructions(get_model(self.model), frames, base, driving)
+    show_reconstruction(
+        r['base'],
+        r['driving'],
+        r.get('warped'),
+        r['image'],
+        masks=r.get('masks'),
+        inpaint=r.get('inpaint'),
+        kp_base=r['kp_base'],
+        kp_driving=r['kp_driving'],
+        skeleton=self.dls.skeleton,
+        **kwargs,
+    )

@@ -33,211 +33,465 @@ from fastprogress.fastprogress import progress_bar
 @dataclass(frozen=True)
 class NetPreset:
     "Sizes of the networks; the defaults are the paper's where it gives them"
-    name:str = 'paper-hand'
-    size:int = 256 # Side of the square input, pixels
-    arch:str = 'resnet101' # Any torchvision ResNet
-    weights:str|None = 'imagenet' # None, 'imagenet' or a file
-    width:float = 1. # Factor on the encoder's channels
-    stages:int = 4 # Residual stages of the encoder
-    stem_pool:bool = True # Max-pooling in the stem
-    n_deconv:int = 3 # Deconvolutions of the decoder
-    deconv_width:int = 256 # Their channels
-    depth:bool = True # 2.5D: depth maps beside the heatmaps
-    depth_grad:bool = False # Errors of depth move heatmaps
-    sigma:float = 2. # Standard deviation of target heatmaps, px of the heatmap
-    beta:float = 20. # Inverse temperature of decoding
-    flow_stride:int = 4 # Image pixels per pixel of flow and masks
-    warp_width:int = 64 # Channels of the hourglass
-    warp_mode:str = 'endpoints' # Bone transforms: 'endpoints' or 'moments'; for comparison 'printed', 'svd', 'sign' or 'inverse'
-    gen_width:int = 64 # Channels of the generator
-    gen_res:int = 6 # Its residual blocks
-    reconstruct:str = 'warp' # Driving image from the warped base image, or for comparison from the 'heatmaps' of both, without W
+
+    name: str = 'paper-hand'
+    size: int = 256  # Side of the square input, pixels
+    arch: str = 'resnet101'  # Any torchvision ResNet
+    weights: str | None = 'imagenet'  # None, 'imagenet' or a file
+    width: float = 1.0  # Factor on the encoder's channels
+    stages: int = 4  # Residual stages of the encoder
+    stem_pool: bool = True  # Max-pooling in the stem
+    n_deconv: int = 3  # Deconvolutions of the decoder
+    deconv_width: int = 256  # Their channels
+    depth: bool = True  # 2.5D: depth maps beside the heatmaps
+    depth_grad: bool = False  # Errors of depth move heatmaps
+    sigma: float = 2.0  # Standard deviation of target heatmaps, px of the heatmap
+    beta: float = 20.0  # Inverse temperature of decoding
+    flow_stride: int = 4  # Image pixels per pixel of flow and masks
+    warp_width: int = 64  # Channels of the hourglass
+    warp_mode: str = 'endpoints'  # Bone transforms: 'endpoints' or 'moments'; for comparison 'printed', 'svd', 'sign' or 'inverse'
+    gen_width: int = 64  # Channels of the generator
+    gen_res: int = 6  # Its residual blocks
+    reconstruct: str = 'warp'  # Driving image from the warped base image, or for comparison from the 'heatmaps' of both, without W
 
 # %% ../../nbs/learn/03_presets.ipynb #259ad712
 @dataclass(frozen=True)
 class StylePreset(NetPreset):
     "Style transfer and alignment, the invariant features of section 3.2"
-    restyle:str = 'stylenet' # Second view of source images: 'stylenet', 'jitter' (colours only), or '' for no alignment
-    align_weight:float = .1 # lambda_a
-    align_tau:float = .5 # Temperature of Eq. 2
-    align_epochs:int|None = None # None: all of pre-training is aligned; else the plain source net goes on for so many aligned epochs
-    align_lr:float|None = None # Learning rate of those epochs; None: lr
-    style_encoder:str = 'vgg19' # 'vgg19', a VGG-19 file, or 'conv': an encoder trained here
-    style_widths:tuple = (16,32,64) # Channels of the 'conv' encoder
-    style_loss:str = 'gram' # 'gram' or 'moments'
-    style_epochs:int = 20 # Training of the decoder, epochs of `steps`
-    style_encoder_epochs:int = 0 # Training of the 'conv' encoder
-    style_bs:int = 8 # Source images, and target images, per step
-    style_lr:float = 1e-4 # Its learning rate
-    style_alpha:tuple = (0.,1.) # Range of the strength of a stylised view
-    style_share:float = 0. # Share of source images that are stylised during adaptation
+
+    restyle: str = 'stylenet'  # Second view of source images: 'stylenet', 'jitter' (colours only), or '' for no alignment
+    align_weight: float = 0.1  # lambda_a
+    align_tau: float = 0.5  # Temperature of Eq. 2
+    align_epochs: int | None = (
+        None  # None: all of pre-training is aligned; else the plain source net goes on for so many aligned epochs
+    )
+    align_lr: float | None = None  # Learning rate of those epochs; None: lr
+    style_encoder: str = 'vgg19'  # 'vgg19', a VGG-19 file, or 'conv': an encoder trained here
+    style_widths: tuple = (16, 32, 64)  # Channels of the 'conv' encoder
+    style_loss: str = 'gram'  # 'gram' or 'moments'
+    style_epochs: int = 20  # Training of the decoder, epochs of `steps`
+    style_encoder_epochs: int = 0  # Training of the 'conv' encoder
+    style_bs: int = 8  # Source images, and target images, per step
+    style_lr: float = 1e-4  # Its learning rate
+    style_alpha: tuple = (0.0, 1.0)  # Range of the strength of a stylised view
+    style_share: float = 0.0  # Share of source images that are stylised during adaptation
+
 
 @dataclass(frozen=True)
 class AugPreset(StylePreset):
     "Augmentation of source and target images, as for `PoseAugment`"
-    rotate:float = 180. # Degrees either way
-    scale:tuple = (.6,1.3) # Range of the magnification
-    shift:float = .1 # Half image sides
-    flip:float = 0. # Probability of a mirror image
-    colour:float = 1. # Strength of `photometric`
-    cutout:float = .3 # Share of source images with a hidden patch
+
+    rotate: float = 180.0  # Degrees either way
+    scale: tuple = (0.6, 1.3)  # Range of the magnification
+    shift: float = 0.1  # Half image sides
+    flip: float = 0.0  # Probability of a mirror image
+    colour: float = 1.0  # Strength of `photometric`
+    cutout: float = 0.3  # Share of source images with a hidden patch
 
 # %% ../../nbs/learn/03_presets.ipynb #da06c6f8
 @dataclass(frozen=True)
 class Preset(AugPreset):
     "Sizes, schedule and weights of a run; the defaults are the paper's where it gives them"
-    steps:int = 500 # Steps per epoch
-    epochs:int = 40 # Pre-training
-    bs:int = 64 # Batch of pre-training
-    lr:float = 1e-4 # Learning rate
-    depth_weight:float = .1 # lambda_d
-    adapt_epochs:int = 80 # Adaptation
-    adapt_bs:int = 32 # Source images per adaptation step
-    adapt_bs_target:int = 32 # Pairs per adaptation step
-    adapt_lr:float = 1e-4 # Learning rate of the pose net
-    rec_lr:float = 1e-4 # Learning rate of W and G
-    drops:tuple = (60,75) # Epochs of adaptation after which the rate is divided by ten, in proportion in pre-training; (): flat, then cosine
-    stride:tuple = (5,15) # Frames between base and driving image
-    split_bn:bool = True # Batch statistics of source and target apart during adaptation
-    pseudo_weight:float = .1 # lambda_p
-    pseudo_start:float = 0. # First epoch of L_pseudo
-    gamma:float|None = .5 # gamma_2D: lowest peak of a label
-    keep:float|None = None # Share of highest peaks kept
-    gamma_3d:float = .01 # gamma_3D: largest shift of a feasible joint, image sides
-    integrate:float = 20. # Epoch T from which both masks are united
-    y_weight:float = .1 # lambda_y
-    labels_3d:bool = True # With depth: pseudo-labels of M_2D and M_3D; False: of M_2D alone
-    limits_margin:float = 0. # Degrees by which the joint angles seen in the source are widened
-    focal:float = 5. # Focal length where a target camera is unknown, crop sides
-    decay:float|None = None # Decay of a moving-average teacher; None: the net labels for itself
-    label_views:int = 0 # Random views that the labeller looks at beside the frame; its answers are averaged
-    features:str = 'vgg19' # Perceptual features: 'vgg19', a file, 'encoder' for the frozen source-trained one; for comparison 'random' for one never trained, or 'pixels' for none
-    scales:tuple = (1.,.5,.25,.125) # Scales of the perceptual loss
-    rec_weight:float = .1 # lambda_r
-    rec_start:float = 5. # W and G start, epoch
-    rec_attach:float = 10. # L_rec reaches the pose net, epoch: the end of the warm start
-    rec_gate:float|None = None # L_rec moves joints whose peak is higher than this; None: all
-    amp:bool = True # bfloat16 where the GPU or the CPU computes it natively
-    compile:bool = False # torch.compile of the networks
-    checkpointing:tuple = ('merge',) # Parts computed twice instead of kept, see `segments`
-    accumulate:int = 1 # Micro-batches per step; the batch sizes above are those of the step
+
+    steps: int = 500  # Steps per epoch
+    epochs: int = 40  # Pre-training
+    bs: int = 64  # Batch of pre-training
+    lr: float = 1e-4  # Learning rate
+    depth_weight: float = 0.1  # lambda_d
+    adapt_epochs: int = 80  # Adaptation
+    adapt_bs: int = 32  # Source images per adaptation step
+    adapt_bs_target: int = 32  # Pairs per adaptation step
+    adapt_lr: float = 1e-4  # Learning rate of the pose net
+    rec_lr: float = 1e-4  # Learning rate of W and G
+    drops: tuple = (
+        60,
+        75,
+    )  # Epochs of adaptation after which the rate is divided by ten, in proportion in pre-training; (): flat, then cosine
+    stride: tuple = (5, 15)  # Frames between base and driving image
+    split_bn: bool = True  # Batch statistics of source and target apart during adaptation
+    pseudo_weight: float = 0.1  # lambda_p
+    pseudo_start: float = 0.0  # First epoch of L_pseudo
+    gamma: float | None = 0.5  # gamma_2D: lowest peak of a label
+    keep: float | None = None  # Share of highest peaks kept
+    gamma_3d: float = 0.01  # gamma_3D: largest shift of a feasible joint, image sides
+    integrate: float = 20.0  # Epoch T from which both masks are united
+    y_weight: float = 0.1  # lambda_y
+    labels_3d: bool = True  # With depth: pseudo-labels of M_2D and M_3D; False: of M_2D alone
+    limits_margin: float = 0.0  # Degrees by which the joint angles seen in the source are widened
+    focal: float = 5.0  # Focal length where a target camera is unknown, crop sides
+    decay: float | None = None  # Decay of a moving-average teacher; None: the net labels for itself
+    label_views: int = (
+        0  # Random views that the labeller looks at beside the frame; its answers are averaged
+    )
+    features: str = 'vgg19'  # Perceptual features: 'vgg19', a file, 'encoder' for the frozen source-trained one; for comparison 'random' for one never trained, or 'pixels' for none
+    scales: tuple = (1.0, 0.5, 0.25, 0.125)  # Scales of the perceptual loss
+    rec_weight: float = 0.1  # lambda_r
+    rec_start: float = 5.0  # W and G start, epoch
+    rec_attach: float = 10.0  # L_rec reaches the pose net, epoch: the end of the warm start
+    rec_gate: float | None = None  # L_rec moves joints whose peak is higher than this; None: all
+    amp: bool = True  # bfloat16 where the GPU or the CPU computes it natively
+    compile: bool = False  # torch.compile of the networks
+    checkpointing: tuple = ('merge',)  # Parts computed twice instead of kept, see `segments`
+    accumulate: int = 1  # Micro-batches per step; the batch sizes above are those of the step
 
 # %% ../../nbs/learn/03_presets.ipynb #89c14ac2
-_cpu = dict(arch='resnet18',weights=None,width=.5,stages=3,stem_pool=False,n_deconv=2,deconv_width=64,drops=(),flow_stride=2,warp_width=32,gen_width=16,gen_res=2,features='encoder',scales=(1.,.5),
-            style_encoder='conv',scale=(.8,1.25),checkpointing=())
-_flat = dict(depth=False,restyle='') # 2D labels and no style: for one's own video
-PRESETS = {p.name:p for p in (Preset(), Preset('paper-body',rotate=60.),
-    Preset('small',size=128,arch='resnet50',sigma=1.5,beta=11.,warp_width=32,gen_width=32,gen_res=4,steps=250,epochs=20,adapt_epochs=30,drops=(22,28),style_epochs=10,integrate=8.,rec_start=2.,rec_attach=4.,checkpointing=()),
-    Preset('tiny',size=64,**_cpu,sigma=1.5,beta=11.,steps=50,epochs=12,bs=32,lr=1.5e-3,adapt_epochs=8,adapt_bs=16,adapt_bs_target=12,adapt_lr=5e-4,rec_lr=1e-3,
-           pseudo_weight=.5,decay=.98,rec_weight=1.,rec_start=.5,rec_attach=2.,rotate=25.,integrate=2.,depth_weight=.5,style_widths=(16,32),style_loss='moments',style_encoder_epochs=3,style_epochs=3,style_lr=2e-3,align_epochs=4,align_lr=1e-3),
-    Preset('compact',size=96,**{**_cpu,**_flat,'stem_pool':True,'n_deconv':3},sigma=2.,beta=20.,steps=40,epochs=20,bs=32,lr=2e-3,adapt_epochs=6,adapt_bs=12,adapt_bs_target=8,adapt_lr=5e-4,rec_lr=1e-3,
-           pseudo_weight=.5,gamma=.3,decay=.98,rec_weight=.3,rec_start=.5,rec_attach=1.5,rotate=180.,flip=.5))}
-PRESETS['tiny-2d'] = replace(PRESETS['tiny'],name='tiny-2d',gamma=.3,**_flat)
-PRESETS['plain'] = replace(PRESETS['compact'],name='plain',colour=0.,cutout=0.) # No randomised appearance, to study what a narrow source does
+_cpu = dict(
+    arch='resnet18',
+    weights=None,
+    width=0.5,
+    stages=3,
+    stem_pool=False,
+    n_deconv=2,
+    deconv_width=64,
+    drops=(),
+    flow_stride=2,
+    warp_width=32,
+    gen_width=16,
+    gen_res=2,
+    features='encoder',
+    scales=(1.0, 0.5),
+    style_encoder='conv',
+    scale=(0.8, 1.25),
+    checkpointing=(),
+)
+_flat = dict(depth=False, restyle='')  # 2D labels and no style: for one's own video
+PRESETS = {
+    p.name: p
+    for p in (
+        Preset(),
+        Preset('paper-body', rotate=60.0),
+        Preset(
+            'small',
+            size=128,
+            arch='resnet50',
+            sigma=1.5,
+            beta=11.0,
+            warp_width=32,
+            gen_width=32,
+            gen_res=4,
+            steps=250,
+            epochs=20,
+            adapt_epochs=30,
+            drops=(22, 28),
+            style_epochs=10,
+            integrate=8.0,
+            rec_start=2.0,
+            rec_attach=4.0,
+            checkpointing=(),
+        ),
+        Preset(
+            'tiny',
+            size=64,
+            **_cpu,
+            sigma=1.5,
+            beta=11.0,
+            steps=50,
+            epochs=12,
+            bs=32,
+            lr=1.5e-3,
+            adapt_epochs=8,
+            adapt_bs=16,
+            adapt_bs_target=12,
+            adapt_lr=5e-4,
+            rec_lr=1e-3,
+            pseudo_weight=0.5,
+            decay=0.98,
+            rec_weight=1.0,
+            rec_start=0.5,
+            rec_attach=2.0,
+            rotate=25.0,
+            integrate=2.0,
+            depth_weight=0.5,
+            style_widths=(16, 32),
+            style_loss='moments',
+            style_encoder_epochs=3,
+            style_epochs=3,
+            style_lr=2e-3,
+            align_epochs=4,
+            align_lr=1e-3,
+        ),
+        Preset(
+            'compact',
+            size=96,
+            **{**_cpu, **_flat, 'stem_pool': True, 'n_deconv': 3},
+            sigma=2.0,
+            beta=20.0,
+            steps=40,
+            epochs=20,
+            bs=32,
+            lr=2e-3,
+            adapt_epochs=6,
+            adapt_bs=12,
+            adapt_bs_target=8,
+            adapt_lr=5e-4,
+            rec_lr=1e-3,
+            pseudo_weight=0.5,
+            gamma=0.3,
+            decay=0.98,
+            rec_weight=0.3,
+            rec_start=0.5,
+            rec_attach=1.5,
+            rotate=180.0,
+            flip=0.5,
+        ),
+    )
+}
+PRESETS['tiny-2d'] = replace(PRESETS['tiny'], name='tiny-2d', gamma=0.3, **_flat)
+PRESETS['plain'] = replace(
+    PRESETS['compact'], name='plain', colour=0.0, cutout=0.0
+)  # No randomised appearance, to study what a narrow source does
 
 # %% ../../nbs/learn/03_presets.ipynb #0d3bebae
 def get_preset(
-    preset, # Name of a preset, or a `Preset`
-    **changes, # Fields to change
-)->Preset:
+    preset,  # Name of a preset, or a `Preset`
+    **changes,  # Fields to change
+) -> Preset:
     "The preset of that name with `changes`; raises `ConfigError` for unknown names and fields"
-    if not isinstance(preset,Preset):
-        if preset not in PRESETS: raise ConfigError('preset', repr(preset), f'one of {list(PRESETS)}')
+    if not isinstance(preset, Preset):
+        if preset not in PRESETS:
+            raise ConfigError('preset', repr(preset), f'one of {list(PRESETS)}')
         preset = PRESETS[preset]
-    unknown = set(changes)-{f.name for f in fields(Preset)}
-    if unknown: raise ConfigError('preset', f'unknown fields {sorted(unknown)}', 'fields of Preset')
-    return _possible(replace(preset,**changes))
+    unknown = set(changes) - {f.name for f in fields(Preset)}
+    if unknown:
+        raise ConfigError('preset', f'unknown fields {sorted(unknown)}', 'fields of Preset')
+    return _possible(replace(preset, **changes))
+
 
 def _possible(p):
     "`p` itself; raises `ConfigError` for what would only come to light after hours of training"
-    if p.drops and not (sorted(p.drops)==list(p.drops) and 0<p.drops[0] and p.drops[-1]<p.adapt_epochs): raise ConfigError('drops', f'{p.drops} with {p.adapt_epochs} epochs of adaptation', 'ascending epochs below that number, or () for a flat rate and a cosine')
-    if p.rec_attach<p.rec_start: raise ConfigError('rec_attach', f'{p.rec_attach} before rec_start {p.rec_start}', 'the generator to start first')
-    for k,known in dict(warp_mode=WARP_MODES,reconstruct=('warp','heatmaps')).items():
-        if getattr(p,k) not in known: raise ConfigError(k, repr(getattr(p,k)), f'one of {known}')
-    if p.restyle not in ('','jitter','stylenet'): raise ConfigError('restyle', repr(p.restyle), "'stylenet', 'jitter' or ''")
+    if p.drops and not (
+        sorted(p.drops) == list(p.drops) and 0 < p.drops[0] and p.drops[-1] < p.adapt_epochs
+    ):
+        raise ConfigError(
+            'drops',
+            f'{p.drops} with {p.adapt_epochs} epochs of adaptation',
+            'ascending epochs below that number, or () for a flat rate and a cosine',
+        )
+    if p.rec_attach < p.rec_start:
+        raise ConfigError(
+            'rec_attach',
+            f'{p.rec_attach} before rec_start {p.rec_start}',
+            'the generator to start first',
+        )
+    for k, known in dict(warp_mode=WARP_MODES, reconstruct=('warp', 'heatmaps')).items():
+        if getattr(p, k) not in known:
+            raise ConfigError(k, repr(getattr(p, k)), f'one of {known}')
+    if p.restyle not in ('', 'jitter', 'stylenet'):
+        raise ConfigError('restyle', repr(p.restyle), "'stylenet', 'jitter' or ''")
     return p
 
 # %% ../../nbs/learn/03_presets.ipynb #168f8475
 @patch(as_prop=True)
-def aug(self:Preset): return {k:getattr(self,k) for k in ('rotate','scale','shift','flip','colour','cutout')}
+def aug(self: Preset):
+    return {k: getattr(self, k) for k in ('rotate', 'scale', 'shift', 'flip', 'colour', 'cutout')}
+
 
 @patch
-def sizes(self:Preset,
-    target:bool, # Loaders for adaptation
-)->dict: # steps, bs, bs_target
+def sizes(
+    self: Preset,
+    target: bool,  # Loaders for adaptation
+) -> dict:  # steps, bs, bs_target
     "Options of `pose_dls`: micro-batches, so many that an epoch keeps its steps; raises `ConfigError`"
-    n,bs = self.accumulate,dict(bs=self.adapt_bs,bs_target=self.adapt_bs_target) if target else dict(bs=self.bs)
-    if any(b%n for b in bs.values()): raise ConfigError('accumulate', f'{n} for batches of {bs}', 'a divisor of the batch sizes')
-    return dict(steps=self.steps*n,**{k:b//n for k,b in bs.items()})
+    n = self.accumulate
+    bs = dict(bs=self.adapt_bs, bs_target=self.adapt_bs_target) if target else dict(bs=self.bs)
+    if any(b % n for b in bs.values()):
+        raise ConfigError('accumulate', f'{n} for batches of {bs}', 'a divisor of the batch sizes')
+    return dict(steps=self.steps * n, **{k: b // n for k, b in bs.items()})
 
 # %% ../../nbs/learn/03_presets.ipynb #61134406
-ORIGIN = dict(size='paper', arch='paper', weights='family: ImageNet', width='torchvision', stages='torchvision', stem_pool='torchvision', n_deconv='paper: deconvolutions to 64 x 64', deconv_width='family: 256',
-    depth='paper: 2K maps', depth_grad='ours: it costs 2D accuracy; `26_adapter`', sigma='paper', beta='ours: Eq. 5 needs a temperature; least decoding error in `02_heatmap`', flow_stride='paper: H/4', warp_width='first-order motion model', warp_mode='ours: rotation, scale and shift only, as footnote 2 asks; `21_bones`',
-    gen_width='first-order motion model', gen_res='first-order motion model', reconstruct='paper', restyle='paper: StyleNet', align_weight='paper: lambda_a', align_tau='paper', align_epochs='paper: aligned from the start', align_lr='paper: as the rest', style_encoder='family: AdaIN',
-    style_widths='ours: as wide as two cores allow', style_loss='family: Gram', style_epochs='ours: 10,000 steps; the family has 160,000, for natural images at large', style_encoder_epochs='ours: no encoder is trained where VGG-19 is used', style_bs='AdaIN', style_lr='AdaIN',
-    style_alpha='family: random strength', style_share='paper: style in pre-training only', steps='family: 500 iterations an epoch', epochs='paper', bs='paper', lr='paper', depth_weight='ours: as the other lambdas', adapt_epochs='paper', adapt_bs='paper',
-    adapt_bs_target='paper: batch of 32', adapt_lr='paper', rec_lr='paper: one rate', drops='paper', stride='paper: Table 4', split_bn='ours: what target images see are their own statistics; `26_adapter`', pseudo_weight='paper: lambda_p', pseudo_start='paper: warm start has L_pseudo', gamma="ours: half the target's height", keep='ours: the threshold alone; the family keeps the top half',
-    gamma_3d='ours: on the built-in hands it begins by selecting about as many joints as gamma_2D; label_quality in results/benchmark.json', integrate='ours: a quarter of the schedule', y_weight='paper: lambda_y', labels_3d='paper: Eq. 3', limits_margin='ours: the ranges of 4,096 source poses as they are', focal='ours: a figure seen from five times its size',
-    decay='paper: no teacher', label_views='paper: the frame alone', features='paper', scales='first-order motion model', rec_weight='paper: lambda_r', rec_start='ours: after a short warm start', rec_attach='ours: W and G start from noise', rec_gate='paper: every joint', rotate='family: 180 for hands, 60 for bodies', scale='family', shift='family: 5% of the side',
-    flip='family: none', colour='ours: about the family\'s jitter, with gamma, blur and noise', cutout='ours', amp='ours', compile='ours', checkpointing='ours: paper presets below 24 GB, `results/memory.json`', accumulate='ours: the whole batch at once')
+ORIGIN = dict(
+    size='paper',
+    arch='paper',
+    weights='family: ImageNet',
+    width='torchvision',
+    stages='torchvision',
+    stem_pool='torchvision',
+    n_deconv='paper: deconvolutions to 64 x 64',
+    deconv_width='family: 256',
+    depth='paper: 2K maps',
+    depth_grad='ours: it costs 2D accuracy; `26_adapter`',
+    sigma='paper',
+    beta='ours: Eq. 5 needs a temperature; least decoding error in `02_heatmap`',
+    flow_stride='paper: H/4',
+    warp_width='first-order motion model',
+    warp_mode='ours: rotation, scale and shift only, as footnote 2 asks; `21_bones`',
+    gen_width='first-order motion model',
+    gen_res='first-order motion model',
+    reconstruct='paper',
+    restyle='paper: StyleNet',
+    align_weight='paper: lambda_a',
+    align_tau='paper',
+    align_epochs='paper: aligned from the start',
+    align_lr='paper: as the rest',
+    style_encoder='family: AdaIN',
+    style_widths='ours: as wide as two cores allow',
+    style_loss='family: Gram',
+    style_epochs='ours: 10,000 steps; the family has 160,000, for natural images at large',
+    style_encoder_epochs='ours: no encoder is trained where VGG-19 is used',
+    style_bs='AdaIN',
+    style_lr='AdaIN',
+    style_alpha='family: random strength',
+    style_share='paper: style in pre-training only',
+    steps='family: 500 iterations an epoch',
+    epochs='paper',
+    bs='paper',
+    lr='paper',
+    depth_weight='ours: as the other lambdas',
+    adapt_epochs='paper',
+    adapt_bs='paper',
+    adapt_bs_target='paper: batch of 32',
+    adapt_lr='paper',
+    rec_lr='paper: one rate',
+    drops='paper',
+    stride='paper: Table 4',
+    split_bn='ours: what target images see are their own statistics; `26_adapter`',
+    pseudo_weight='paper: lambda_p',
+    pseudo_start='paper: warm start has L_pseudo',
+    gamma="ours: half the target's height",
+    keep='ours: the threshold alone; the family keeps the top half',
+    gamma_3d='ours: on the built-in hands it begins by selecting about as many joints as gamma_2D; label_quality in results/benchmark.json',
+    integrate='ours: a quarter of the schedule',
+    y_weight='paper: lambda_y',
+    labels_3d='paper: Eq. 3',
+    limits_margin='ours: the ranges of 4,096 source poses as they are',
+    focal='ours: a figure seen from five times its size',
+    decay='paper: no teacher',
+    label_views='paper: the frame alone',
+    features='paper',
+    scales='first-order motion model',
+    rec_weight='paper: lambda_r',
+    rec_start='ours: after a short warm start',
+    rec_attach='ours: W and G start from noise',
+    rec_gate='paper: every joint',
+    rotate='family: 180 for hands, 60 for bodies',
+    scale='family',
+    shift='family: 5% of the side',
+    flip='family: none',
+    colour='ours: about the family\'s jitter, with gamma, blur and noise',
+    cutout='ours',
+    amp='ours',
+    compile='ours',
+    checkpointing='ours: paper presets below 24 GB, `results/memory.json`',
+    accumulate='ours: the whole batch at once',
+)
+
 
 def preset_table(
-    preset='paper-hand', # Name or `Preset`
-)->pd.DataFrame: # value and origin by field
+    preset='paper-hand',  # Name or `Preset`
+) -> pd.DataFrame:  # value and origin by field
     "Every field of a preset with its origin; values that differ from the paper's preset say so"
-    p = get_preset(preset); ref = PRESETS['paper-body' if p.name=='paper-body' else 'paper-hand']
-    rows = {f.name:(getattr(p,f.name), ORIGIN[f.name] if getattr(p,f.name)==getattr(ref,f.name) else f'sized for {p.name!r}; at full size {getattr(ref,f.name)!r}, {ORIGIN[f.name]}') for f in fields(Preset) if f.name!='name'}
-    return pd.DataFrame.from_dict(rows,orient='index',columns=['value','origin'])
+    p = get_preset(preset)
+    ref = PRESETS['paper-body' if p.name == 'paper-body' else 'paper-hand']
+    rows = {
+        f.name: (
+            getattr(p, f.name),
+            ORIGIN[f.name]
+            if getattr(p, f.name) == getattr(ref, f.name)
+            else f'sized for {p.name!r}; at full size {getattr(ref, f.name)!r}, {ORIGIN[f.name]}',
+        )
+        for f in fields(Preset)
+        if f.name != 'name'
+    }
+    return pd.DataFrame.from_dict(rows, orient='index', columns=['value', 'origin'])
 
 # %% ../../nbs/learn/03_presets.ipynb #3087581e
-_types = {f.name:typing.get_args(f.type) or (f.type,) for f in fields(Preset)}
+_types = {f.name: typing.get_args(f.type) or (f.type,) for f in fields(Preset)}
+
 
 def _number(v, kind):
-    if isinstance(v,bool) or not isinstance(v,(int,float,str)): raise ValueError
+    if isinstance(v, bool) or not isinstance(v, (int, float, str)):
+        raise ValueError
     x = float(v)
-    if kind is float: return x
-    if not x.is_integer(): raise ValueError
+    if kind is float:
+        return x
+    if not x.is_integer():
+        raise ValueError
     return int(x)
 
-def _items(v, like): # elements of a tuple field: words or numbers, as its default has them
-    v = [u.strip('" \'') for u in v.strip('()[] ').split(',') if u.strip()] if isinstance(v,str) else [] if v is None else v if isinstance(v,(list,tuple)) else [v]
-    if like and isinstance(like[0],str): return tuple(map(str,v))
-    return tuple(int(x) if x.is_integer() and '.' not in str(u) else x for u in v for x in (_number(u,float),))
+
+def _items(v, like):  # elements of a tuple field: words or numbers, as its default has them
+    v = (
+        [u.strip('" \'') for u in v.strip('()[] ').split(',') if u.strip()]
+        if isinstance(v, str)
+        else []
+        if v is None
+        else v
+        if isinstance(v, (list, tuple))
+        else [v]
+    )
+    if like and isinstance(like[0], str):
+        return tuple(map(str, v))
+    return tuple(
+        int(x) if x.is_integer() and '.' not in str(u) else x
+        for u in v
+        for x in (_number(u, float),)
+    )
+
 
 def typed_field(
-    name:str, # Field of `Preset`
-    v, # Text, or a value as YAML reads it
+    name: str,  # Field of `Preset`
+    v,  # Text, or a value as YAML reads it
 ):
     "The value of a preset's field, of its type; raises `ConfigError`"
-    if name not in _types: raise ConfigError('preset', f'no field {name!r}', f'one of {difflib.get_close_matches(name,_types,5,.5) or list(_types)}')
-    kind = next(t for t in _types[name] if t is not type(None)); none = v is None or isinstance(v,str) and v.lower() in ('none','null','~')
+    if name not in _types:
+        raise ConfigError(
+            'preset',
+            f'no field {name!r}',
+            f'one of {difflib.get_close_matches(name, _types, 5, 0.5) or list(_types)}',
+        )
+    kind = next(t for t in _types[name] if t is not type(None))
+    none = v is None or isinstance(v, str) and v.lower() in ('none', 'null', '~')
     try:
-        if none and type(None) in _types[name]: return None
-        if kind is str: return '' if v is None else str(v)
-        if kind is tuple: return _items(v,getattr(Preset(),name))
-        if kind is not bool: return _number(v,kind)
-        return {'true':True,'false':False}[str(v).lower()]
-    except (ValueError,TypeError,KeyError): raise ConfigError(f'preset, {name}', repr(v), f'{kind.__name__}, such as {getattr(Preset(),name)!r}') from None
+        if none and type(None) in _types[name]:
+            return None
+        if kind is str:
+            return '' if v is None else str(v)
+        if kind is tuple:
+            return _items(v, getattr(Preset(), name))
+        if kind is not bool:
+            return _number(v, kind)
+        return {'true': True, 'false': False}[str(v).lower()]
+    except (ValueError, TypeError, KeyError):
+        raise ConfigError(
+            f'preset, {name}', repr(v), f'{kind.__name__}, such as {getattr(Preset(), name)!r}'
+        ) from None
 
 # %% ../../nbs/learn/03_presets.ipynb #8ef409ba
 def read_preset(
-    preset, # Name, `Preset`, or a `preset.yaml`
-    changes=(), # Texts, 'field=value'
-)->Preset:
+    preset,  # Name, `Preset`, or a `preset.yaml`
+    changes=(),  # Texts, 'field=value'
+) -> Preset:
     "A preset with some of its fields changed; raises `ConfigError`"
-    if str(preset).endswith(('.yaml','.yml')) and not isinstance(preset,Preset):
-        try: d = yaml.safe_load(Path(preset).read_text(encoding='utf-8'))
-        except (OSError,ValueError,yaml.YAMLError) as e: raise ConfigError(preset, f'cannot be read: {str(e).splitlines()[0]}', 'a preset.yaml') from None
-        if not isinstance(d,dict): raise ConfigError(preset, f'holds {type(d).__name__}', 'one field: value per line')
-        p = Preset(**{k:typed_field(k,v) for k,v in d.items()})
-    else: p = get_preset(preset)
+    if str(preset).endswith(('.yaml', '.yml')) and not isinstance(preset, Preset):
+        try:
+            d = yaml.safe_load(Path(preset).read_text(encoding='utf-8'))
+        except (OSError, ValueError, yaml.YAMLError) as e:
+            raise ConfigError(
+                preset, f'cannot be read: {str(e).splitlines()[0]}', 'a preset.yaml'
+            ) from None
+        if not isinstance(d, dict):
+            raise ConfigError(preset, f'holds {type(d).__name__}', 'one field: value per line')
+        p = Preset(**{k: typed_field(k, v) for k, v in d.items()})
+    else:
+        p = get_preset(preset)
     bad = [c for c in changes or () if '=' not in c]
-    if bad: raise ConfigError('--set', bad[0], 'field=value')
-    return get_preset(p, **{k.strip():typed_field(k.strip(),v) for k,v in (c.split('=',1) for c in changes or ())})
+    if bad:
+        raise ConfigError('--set', bad[0], 'field=value')
+    return get_preset(
+        p,
+        **{
+            k.strip(): typed_field(k.strip(), v)
+            for k, v in (c.split('=', 1) for c in changes or ())
+        },
+    )
+
 
 def preset_text(
-    preset, # Name or `Preset`
-)->str:
+    preset,  # Name or `Preset`
+) -> str:
     "A preset as YAML, one field per line, its origin behind it"
-    p = get_preset(preset); line = lambda v: yaml.safe_dump([plain(v)],default_flow_style=True,width=10**6).strip()[1:-1]
-    return f'name: {line(p.name)}\n'+''.join(f'{f"{k}: {line(v)}":34} # {o}\n' for k,v,o in preset_table(p).itertuples())
+    p = get_preset(preset)
+    line = lambda v: yaml.safe_dump([plain(v)], default_flow_style=True, width=10**6).strip()[1:-1]
+    return f'name: {line(p.name)}\n' + ''.join(
+        f'{f"{k}: {line(v)}":34} # {o}\n' for k, v, o in preset_table(p).itertuples()
+    )

@@ -14,70 +14,144 @@ from fastcore.basics import patch
 from fastai.callback.core import Callback, CancelBatchException, CancelEpochException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.learner import Learner, ValueMetric, Recorder
-from fastai.optimizer import Optimizer, adam_step, average_grad, average_sqr_grad, debias, step_stat, weight_decay
+from fastai.optimizer import (
+    Optimizer,
+    adam_step,
+    average_grad,
+    average_sqr_grad,
+    debias,
+    step_stat,
+    weight_decay,
+)
 from fastai.torch_core import get_model, to_float
 from ..core.errors import ConfigError
 
 # %% ../../nbs/learn/00_speed.ipynb #9f3ca5de
-def cpu_bf16()->bool:
+def cpu_bf16() -> bool:
     "Whether this CPU computes bfloat16 natively (elsewhere it is emulated, and slower than float32)"
-    return any(getattr(torch.cpu,f,lambda: False)() for f in ('_is_avx512_bf16_supported','_is_amx_tile_supported'))
+    return any(
+        getattr(torch.cpu, f, lambda: False)()
+        for f in ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
+    )
+
 
 class CPUMixedPrecision(Callback):
     "bfloat16 autocast on the CPU, from before the forward pass until the loss is complete"
-    order,on = MixedPrecision.order,None
-    def before_batch(self): self.on = torch.autocast('cpu',torch.bfloat16); self.on.__enter__()
-    def after_pred(self): self.learn.pred = to_float(self.pred)
-    def after_loss(self): self._off()
-    def after_batch(self): self._off()
-    def after_fit(self): self._off()
+
+    order, on = MixedPrecision.order, None
+
+    def before_batch(self):
+        self.on = torch.autocast('cpu', torch.bfloat16)
+        self.on.__enter__()
+
+    def after_pred(self):
+        self.learn.pred = to_float(self.pred)
+
+    def after_loss(self):
+        self._off()
+
+    def after_batch(self):
+        self._off()
+
+    def after_fit(self):
+        self._off()
+
     def _off(self):
-        if self.on is not None: self.on.__exit__(None,None,None); self.on = None
+        if self.on is not None:
+            self.on.__exit__(None, None, None)
+            self.on = None
 
 # %% ../../nbs/learn/00_speed.ipynb #8aaf76b6
 class Accumulate(Callback):
     "One step of the optimiser for every `n` micro-batches, with the mean of their gradients; raises `ConfigError`"
-    order,run_valid = MixedPrecision.order-.5,False
-    def __init__(self,
-        n:int=2, # Micro-batches per step
+
+    order = MixedPrecision.order - 0.5
+    run_valid = False
+
+    def __init__(
+        self,
+        n: int = 2,  # Micro-batches per step
     ):
-        if n<1: raise ConfigError('accumulate', f'{n}', 'at least one micro-batch')
-        self.n,self.count = n,0
+        if n < 1:
+            raise ConfigError('accumulate', f'{n}', 'at least one micro-batch')
+        self.n = n
+        self.count = 0
+
     def before_train(self):
-        self.count,m = 0,len(self.dls.train)
-        if m%self.n: raise ConfigError('accumulate', f'{m} batches an epoch', f'a multiple of {self.n}')
-    def after_loss(self): self.learn.loss_grad = self.loss_grad/self.n
+        self.count = 0
+        m = len(self.dls.train)
+        if m % self.n:
+            raise ConfigError('accumulate', f'{m} batches an epoch', f'a multiple of {self.n}')
+
+    def after_loss(self):
+        self.learn.loss_grad = self.loss_grad / self.n
+
     def before_step(self):
-        self.count = (self.count+1)%self.n
-        if self.count: raise CancelBatchException()
+        self.count = (self.count + 1) % self.n
+        if self.count:
+            raise CancelBatchException()
 
 # %% ../../nbs/learn/00_speed.ipynb #70d8c49a
 class FusedAdam(Optimizer):
     "fastai's `Adam` with true weight decay, on lists of weights instead of one after the other"
-    def __init__(self,
-        params, # Weights, or lists of them: the groups
-        lr, # Learning rate
-        mom:float=.9, sqr_mom:float=.99, eps:float=1e-5, # As for fastai's `Adam`
-        wd:float=0., # Weight decay
-    ): super().__init__(params, [weight_decay,partial(average_grad,dampening=True),average_sqr_grad,step_stat,adam_step], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
+
+    def __init__(
+        self,
+        params,  # Weights, or lists of them: the groups
+        lr,  # Learning rate
+        mom: float = 0.9,
+        sqr_mom: float = 0.99,
+        eps: float = 1e-5,  # As for fastai's `Adam`
+        wd: float = 0.0,  # Weight decay
+    ):
+        super().__init__(
+            params,
+            [
+                weight_decay,
+                partial(average_grad, dampening=True),
+                average_sqr_grad,
+                step_stat,
+                adam_step,
+            ],
+            lr=lr,
+            mom=mom,
+            sqr_mom=sqr_mom,
+            eps=eps,
+            wd=wd,
+        )
+
     @torch.no_grad()
     def step(self, closure=None):
-        for pg,h in zip(self.param_lists,self.hypers):
+        for pg, h in zip(self.param_lists, self.hypers):
             ps = [p for p in pg if p.grad is not None]
-            if ps: self._group(ps, [self._state(p) for p in ps], [p.grad for p in ps], **h)
+            if ps:
+                self._group(ps, [self._state(p) for p in ps], [p.grad for p in ps], **h)
+
     def _state(self, p):
-        if 'step' not in self.state[p]: self.state[p].update(grad_avg=torch.zeros_like(p.grad),sqr_avg=torch.zeros_like(p.grad),step=0)
+        if 'step' not in self.state[p]:
+            self.state[p].update(
+                grad_avg=torch.zeros_like(p.grad), sqr_avg=torch.zeros_like(p.grad), step=0
+            )
         self.state[p]['step'] += 1
         return self.state[p]
+
     def _group(self, ps, states, grads, lr, mom, sqr_mom, eps, wd, **kwargs):
-        decay = [p for p,s in zip(ps,states) if s.get('do_wd',True)] if wd else []
-        if decay: torch._foreach_mul_(decay, 1-lr*wd)
-        avg,sqr,n = ([s[k] for s in states] for k in ('grad_avg','sqr_avg','step')); bias = lambda m: [debias(m,1-m,k) for k in n]
-        torch._foreach_mul_(avg, mom); torch._foreach_add_(avg, grads, alpha=1-mom)
-        torch._foreach_mul_(sqr, sqr_mom); torch._foreach_addcmul_(sqr, grads, grads, 1-sqr_mom)
-        below = torch._foreach_div(sqr, bias(sqr_mom)); torch._foreach_sqrt_(below); torch._foreach_add_(below, eps)
-        torch._foreach_addcdiv_(ps, avg, below, [-lr/b for b in bias(mom)])
+        decay = [p for p, s in zip(ps, states) if s.get('do_wd', True)] if wd else []
+        if decay:
+            torch._foreach_mul_(decay, 1 - lr * wd)
+        avg, sqr, n = ([s[k] for s in states] for k in ('grad_avg', 'sqr_avg', 'step'))
+        bias = lambda m: [debias(m, 1 - m, k) for k in n]
+        torch._foreach_mul_(avg, mom)
+        torch._foreach_add_(avg, grads, alpha=1 - mom)
+        torch._foreach_mul_(sqr, sqr_mom)
+        torch._foreach_addcmul_(sqr, grads, grads, 1 - sqr_mom)
+        below = torch._foreach_div(sqr, bias(sqr_mom))
+        torch._foreach_sqrt_(below)
+        torch._foreach_add_(below, eps)
+        torch._foreach_addcdiv_(ps, avg, below, [-lr / b for b in bias(mom)])
+
     @torch.no_grad()
     def zero_grad(self):
         grads = [p.grad.detach_() for pg in self.param_lists for p in pg if p.grad is not None]
-        if grads: torch._foreach_zero_(grads)
+        if grads:
+            torch._foreach_zero_(grads)

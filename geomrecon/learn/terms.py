@@ -14,7 +14,15 @@ from fastcore.basics import patch
 from fastai.callback.core import Callback, CancelBatchException, CancelEpochException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.learner import Learner, ValueMetric, Recorder
-from fastai.optimizer import Optimizer, adam_step, average_grad, average_sqr_grad, debias, step_stat, weight_decay
+from fastai.optimizer import (
+    Optimizer,
+    adam_step,
+    average_grad,
+    average_sqr_grad,
+    debias,
+    step_stat,
+    weight_decay,
+)
 from fastai.torch_core import get_model, to_float
 from ..core.errors import ConfigError, NonFiniteLossError
 from ..losses.align import AlignLoss, FeatureTap, jitter, lambda_a, two_views
@@ -22,7 +30,14 @@ from ..data.pairs import target_cameras
 from ..core.heatmap import decode, decode_depth
 from ..losses.kinematics import Limits
 from ..losses.supervised import depth_loss, heatmap_loss
-from ..losses.pseudo import PseudoTargets, Teacher, averaged_heatmaps, integrated_labels, pose_loss, pseudo_labels
+from geomrecon.losses.pseudo import (
+    PseudoTargets,
+    Teacher,
+    averaged_heatmaps,
+    integrated_labels,
+    pose_loss,
+    pseudo_labels,
+)
 from ..core.metrics import joint_distances
 from ..models.pose import domain_split
 from ..core.parallel import process_mean
@@ -30,212 +45,416 @@ from ..core.parallel import process_mean
 # %% ../../nbs/learn/01_terms.ipynb #a9c3b0f6
 class LossHistory(Callback):
     "Values of all loss terms, by step; raises `NonFiniteLossError` naming term, epoch and step"
-    order = MixedPrecision.order-2
-    def __init__(self,
-        check_every:int=25, # Steps between checks for NaN and infinity
-    ): self.check_every,self.steps,self.means,self.pending = check_every,{},{},{}
+
+    order = MixedPrecision.order - 2
+
+    def __init__(
+        self,
+        check_every: int = 25,  # Steps between checks for NaN and infinity
+    ):
+        self.check_every = check_every
+        self.steps = {}
+        self.means = {}
+        self.pending = {}
+
     def before_fit(self):
         self.old_metrics = self.learn.metrics
-        terms = ['sup']+[c for cb in self.learn.cbs for c in getattr(cb,'columns',())]
-        self.learn.metrics = list(self.old_metrics)+[ValueMetric(lambda t=t: self.means.get(t), t) for t in terms]
-    def before_train(self): self.pending,self.means = {},{}
+        terms = ['sup'] + [c for cb in self.learn.cbs for c in getattr(cb, 'columns', ())]
+        self.learn.metrics = list(self.old_metrics) + [
+            ValueMetric(lambda t=t: self.means.get(t), t) for t in terms
+        ]
+
+    def before_train(self):
+        self.pending = {}
+        self.means = {}
+
     def after_loss(self):
-        if self.training: self.add('sup', self.learn.loss_grad)
-    def add(self, term, value): self.pending.setdefault(term,[]).append(value.detach())
+        if self.training:
+            self.add('sup', self.learn.loss_grad)
+
+    def add(self, term, value):
+        self.pending.setdefault(term, []).append(value.detach())
+
     def after_batch(self):
-        if self.training and (self.iter+1)%self.check_every==0: self._check()
+        if self.training and (self.iter + 1) % self.check_every == 0:
+            self._check()
+
     def after_train(self):
         self._check()
-        for t,v in self._fetched.items(): self.steps.setdefault(t,[]).extend(v); self.means[t] = float(np.mean(v))
+        for t, v in self._fetched.items():
+            self.steps.setdefault(t, []).extend(v)
+            self.means[t] = float(np.mean(v))
+
     def after_fit(self):
-        if hasattr(self,'old_metrics'): self.learn.metrics = self.old_metrics
+        if hasattr(self, 'old_metrics'):
+            self.learn.metrics = self.old_metrics
+
     def _check(self):
-        self._fetched = {t:process_mean(torch.stack(v).float()).cpu().tolist() for t,v in self.pending.items()}
-        bad = [(int(np.flatnonzero(~np.isfinite(v))[0])-len(v),t=='sup',t) for t,v in self._fetched.items() if not np.isfinite(v).all()]
+        self._fetched = {
+            t: process_mean(torch.stack(v).float()).cpu().tolist() for t, v in self.pending.items()
+        }
+        bad = [
+            (int(np.flatnonzero(~np.isfinite(v))[0]) - len(v), t == 'sup', t)
+            for t, v in self._fetched.items()
+            if not np.isfinite(v).all()
+        ]
         if bad:
-            i,_,t = min(bad)
-            raise NonFiniteLossError(f'loss term {t!r}', f'{self._fetched[t][i]} in epoch {self.epoch}, step {self.iter+1+i}', "finite values: lower the learning rate or this term's weight, or check its input")
+            i, _, t = min(bad)
+            raise NonFiniteLossError(
+                f'loss term {t!r}',
+                f'{self._fetched[t][i]} in epoch {self.epoch}, step {self.iter + 1 + i}',
+                "finite values: lower the learning rate or this term's weight, or check its input",
+            )
 
 # %% ../../nbs/learn/01_terms.ipynb #610557f2
 class LossTerm(Callback):
     "Adds `weight * value()` to the loss from epoch `start` on"
-    order,term = MixedPrecision.order-1,'term'
-    def __init__(self,
-        weight:float=.1, # Lambda of Eq. 11
-        start:float=0., # First epoch (may be a fraction) in which the term counts
+
+    order, term = MixedPrecision.order - 1, 'term'
+
+    def __init__(
+        self,
+        weight: float = 0.1,  # Lambda of Eq. 11
+        start: float = 0.0,  # First epoch (may be a fraction) in which the term counts
     ):
-        if weight<0 or start<0: raise ConfigError(f'{type(self).__name__}', f'weight {weight}, start {start}', 'both at least 0')
-        self.weight,self.start = weight,start
+        if weight < 0 or start < 0:
+            raise ConfigError(
+                f'{type(self).__name__}', f'weight {weight}, start {start}', 'both at least 0'
+            )
+        self.weight = weight
+        self.start = start
+
     @property
-    def columns(self): return (self.term,) # Of the progress table
+    def columns(self):
+        return (self.term,)  # Of the progress table
+
     @property
-    def progress(self): return self.epoch+self.iter/max(1,self.n_iter)
+    def progress(self):
+        return self.epoch + self.iter / max(1, self.n_iter)
+
     @property
-    def active(self): return self.training and self.progress>=self.start
-    def value(self): raise NotImplementedError
+    def active(self):
+        return self.training and self.progress >= self.start
+
+    def value(self):
+        raise NotImplementedError
+
     def after_loss(self):
-        if not self.active: return
+        if not self.active:
+            return
         v = self.value()
-        self.learn.loss_history.add(self.term,v)
-        self.learn.loss_grad = self.learn.loss_grad+self.weight*v
+        self.learn.loss_history.add(self.term, v)
+        self.learn.loss_grad = self.learn.loss_grad + self.weight * v
         self.learn.loss = self.learn.loss_grad.detach().clone()
-    def state_dict(self): return {}
-    def load_state_dict(self, sd): pass
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, sd):
+        pass
 
 # %% ../../nbs/learn/01_terms.ipynb #96b206c2
 class Depth(LossTerm):
     "Relative depth of the source's visible joints (second term of Eq. 1)"
+
     term = 'depth'
-    def value(self): return depth_loss(self.pred['depth'], self.yb[2], self.yb[1])
+
+    def value(self):
+        return depth_loss(self.pred['depth'], self.yb[2], self.yb[1])
 
 # %% ../../nbs/learn/01_terms.ipynb #5a9366ce
 class PseudoLabel(LossTerm):
     "Pseudo-labels on both frames of the pair (Eq. 3): of heatmaps, and with `limits` of 3D poses, integrated from epoch T on"
+
     term = 'pseudo'
-    def __init__(self,
-        flip_index, # `Skeleton.flip_index`
-        weight:float=.1, # lambda_p; the paper's default
-        start:float=0., # First epoch
-        gamma:float|None=.5, # gamma_2D: lowest peak of a label; not given in the paper
-        keep:float|None=None, # Share of highest peaks kept (the family's rule), None: threshold alone
-        per_joint:bool=False, # Quantile joint by joint
-        decay:float|None=None, # Decay of the moving-average teacher; None: the network labels for itself
-        sigma:float=2., # Standard deviation of the label's Gaussian, heatmap pixels
-        limits:Limits|None=None, # What is feasible; None: 2D labels alone
-        gamma_3d:float=.01, # gamma_3D: largest shift of a feasible joint, image sides
-        y_weight:float=.1, # lambda_y; the paper's
-        integrate:float=0., # Epoch T from which the masks are united
-        views:int=0, # Random views over which the labeller's heatmaps are averaged, beside the frame; 0: the paper's
+
+    def __init__(
+        self,
+        flip_index,  # `Skeleton.flip_index`
+        weight: float = 0.1,  # lambda_p; the paper's default
+        start: float = 0.0,  # First epoch
+        gamma: float | None = 0.5,  # gamma_2D: lowest peak of a label; not given in the paper
+        keep: float
+        | None = None,  # Share of highest peaks kept (the family's rule), None: threshold alone
+        per_joint: bool = False,  # Quantile joint by joint
+        decay: float
+        | None = None,  # Decay of the moving-average teacher; None: the network labels for itself
+        sigma: float = 2.0,  # Standard deviation of the label's Gaussian, heatmap pixels
+        limits: Limits | None = None,  # What is feasible; None: 2D labels alone
+        gamma_3d: float = 0.01,  # gamma_3D: largest shift of a feasible joint, image sides
+        y_weight: float = 0.1,  # lambda_y; the paper's
+        integrate: float = 0.0,  # Epoch T from which the masks are united
+        views: int = 0,  # Random views over which the labeller's heatmaps are averaged, beside the frame; 0: the paper's
     ):
-        super().__init__(weight,start)
-        if views<0: raise ConfigError('PseudoLabel', f'views {views}', 'no fewer than 0')
-        self.limits,self.gamma_3d,self.y_weight,self.integrate,self.views = limits,gamma_3d,y_weight,integrate,views
-        self.rule,self.flip_index,self.decay,self.sigma,self.teacher,self._saved = dict(gamma=gamma,keep=keep,per_joint=per_joint),list(flip_index),decay,sigma,None,None
+        super().__init__(weight, start)
+        if views < 0:
+            raise ConfigError('PseudoLabel', f'views {views}', 'no fewer than 0')
+        self.limits = limits
+        self.gamma_3d = gamma_3d
+        self.y_weight = y_weight
+        self.integrate = integrate
+        self.views = views
+        self.rule = dict(gamma=gamma, keep=keep, per_joint=per_joint)
+        self.flip_index = list(flip_index)
+        self.decay = decay
+        self.sigma = sigma
+        self.teacher = None
+        self._saved = None
+
     def before_fit(self):
         if self.decay is not None and self.teacher is None:
             self.teacher = Teacher(get_model(self.model).pose, self.decay)
-            if self._saved: self.teacher.load_state_dict(self._saved); self._saved = None
+            if self._saved:
+                self.teacher.load_state_dict(self._saved)
+                self._saved = None
 
 # %% ../../nbs/learn/01_terms.ipynb #73156ed4
 @patch
 @torch.no_grad()
-def labels(self:PseudoLabel,
-    images, # (B,3,H,W) clean target images
-    M, # (B,2,3) matrix from the clean to the augmented view
-    K=None, # (B,3,3) intrinsics of the clean images; for 3D labels
-)->PseudoTargets:
+def labels(
+    self: PseudoLabel,
+    images,  # (B,3,H,W) clean target images
+    M,  # (B,2,3) matrix from the clean to the augmented view
+    K=None,  # (B,3,3) intrinsics of the clean images; for 3D labels
+) -> PseudoTargets:
     "Labels of the labeller, which sees the images with the target's batch-norm statistics"
-    net,beta = self.teacher.net if self.teacher is not None else get_model(self.model).pose, get_model(self.model).beta
-    was = net.training; net.eval()
-    look = net if self.limits is None else lambda x: net(x,depth=True)
-    with domain_split(net,0): out = averaged_heatmaps(look,images,self.views) if self.views else look(images)
+    net = self.teacher.net if self.teacher is not None else get_model(self.model).pose
+    beta = get_model(self.model).beta
+    was = net.training
+    net.eval()
+    look = net if self.limits is None else lambda x: net(x, depth=True)
+    with domain_split(net, 0):
+        out = averaged_heatmaps(look, images, self.views) if self.views else look(images)
     net.train(was)
-    if self.limits is None: return PseudoTargets(*pseudo_labels(out, M, self.flip_index, beta=beta, **self.rule))
-    hm,D = out
-    return integrated_labels(hm, decode_depth(hm,D,'local',beta), K, M, images.shape[-2:], self.flip_index, self.limits, self.gamma_3d, beta=beta, **self.rule)
+    if self.limits is None:
+        return PseudoTargets(*pseudo_labels(out, M, self.flip_index, beta=beta, **self.rule))
+    hm, D = out
+    return integrated_labels(
+        hm,
+        decode_depth(hm, D, 'local', beta),
+        K,
+        M,
+        images.shape[-2:],
+        self.flip_index,
+        self.limits,
+        self.gamma_3d,
+        beta=beta,
+        **self.rule,
+    )
+
 
 @patch(as_prop=True)
-def columns(self:PseudoLabel): return (self.term,'labelled') if self.limits is None else (self.term,'labelled','M_2D','M_3D')
+def columns(self: PseudoLabel):
+    return (
+        (self.term, 'labelled') if self.limits is None else (self.term, 'labelled', 'M_2D', 'M_3D')
+    )
+
 
 @patch
-def value(self:PseudoLabel):
-    x,p,add = self.learn.xb,self.pred,self.learn.loss_history.add
-    t = self.labels(torch.cat(x[3:5]), torch.cat([x[5],x[5]]), None if self.limits is None else torch.cat(x[6:8]))
-    m2,m3 = t.masks(self.progress>=self.integrate); add('labelled',m2.float().mean())
-    hm = torch.cat([p['base'],p['driving']]); loss = heatmap_loss(hm,t.kp,m2,self.sigma)
-    if self.limits is None: return loss
-    add('M_2D',t.mask_2d.float().mean()); add('M_3D',t.mask_3d.float().mean())
-    y = pose_loss(decode(hm,beta=get_model(self.model).beta), torch.cat([p['depth_base'],p['depth_driving']]), t.kp_3d, t.depth_3d, m3)
-    add('pseudo_3d',y)
-    return loss+self.y_weight*y
+def value(self: PseudoLabel):
+    x = self.learn.xb
+    p = self.pred
+    add = self.learn.loss_history.add
+    t = self.labels(
+        torch.cat(x[3:5]),
+        torch.cat([x[5], x[5]]),
+        None if self.limits is None else torch.cat(x[6:8]),
+    )
+    m2, m3 = t.masks(self.progress >= self.integrate)
+    add('labelled', m2.float().mean())
+    hm = torch.cat([p['base'], p['driving']])
+    loss = heatmap_loss(hm, t.kp, m2, self.sigma)
+    if self.limits is None:
+        return loss
+    add('M_2D', t.mask_2d.float().mean())
+    add('M_3D', t.mask_3d.float().mean())
+    y = pose_loss(
+        decode(hm, beta=get_model(self.model).beta),
+        torch.cat([p['depth_base'], p['depth_driving']]),
+        t.kp_3d,
+        t.depth_3d,
+        m3,
+    )
+    add('pseudo_3d', y)
+    return loss + self.y_weight * y
+
 
 @patch
-def after_step(self:PseudoLabel):
-    if self.teacher is not None: self.teacher.update(get_model(self.model).pose)
+def after_step(self: PseudoLabel):
+    if self.teacher is not None:
+        self.teacher.update(get_model(self.model).pose)
+
 
 @patch
-def state_dict(self:PseudoLabel): return {} if self.teacher is None else self.teacher.state_dict()
+def state_dict(self: PseudoLabel):
+    return {} if self.teacher is None else self.teacher.state_dict()
+
 
 @patch
-def load_state_dict(self:PseudoLabel, sd): self._saved = sd or None
+def load_state_dict(self: PseudoLabel, sd):
+    self._saved = sd or None
 
 # %% ../../nbs/learn/01_terms.ipynb #71600b6e
 class LabelQuality(Callback):
     "Shares of selected and of correct pseudo-labels after each epoch; never part of the training"
-    order,term,columns = LossHistory.order+1,'quality',('selected','correct')
-    def __init__(self,
-        data, # Target frames with their truth, for measuring alone
-        n:int=256, # Frames used, evenly spread
-        radius:float=.05, # A label is correct within this share of the image side
-        focal:float=5., # Where a camera is unknown, crop sides
-        bs:int=64, # Frames at a time
-    ): self.data,self.idxs,self.radius,self.focal,self.bs,self.epochs = data,np.unique(np.linspace(0,len(data)-1,min(n,len(data))).astype(int)),radius,focal,bs,[]
+
+    order = LossHistory.order + 1
+    term = 'quality'
+    columns = ('selected', 'correct')
+
+    def __init__(
+        self,
+        data,  # Target frames with their truth, for measuring alone
+        n: int = 256,  # Frames used, evenly spread
+        radius: float = 0.05,  # A label is correct within this share of the image side
+        focal: float = 5.0,  # Where a camera is unknown, crop sides
+        bs: int = 64,  # Frames at a time
+    ):
+        self.data = data
+        self.idxs = np.unique(np.linspace(0, len(data) - 1, min(n, len(data))).astype(int))
+        self.radius = radius
+        self.focal = focal
+        self.bs = bs
+        self.epochs = []
+
     def after_train(self):
-        if not hasattr(self.learn,'pseudo_label'): return
-        parts = [self._measure(self.data.batch(i)) for i in np.array_split(self.idxs,-(-len(self.idxs)//self.bs))]
-        row = dict(epoch=self.epoch,**_shares({k:torch.cat([p[k] for p in parts]) for k in parts[0]})); self.epochs.append(row)
-        self.learn.loss_history.means.update(selected=row['selected'],correct=row['correct'])
-    def state_dict(self): return dict(epochs=self.epochs)
-    def load_state_dict(self, sd): self.epochs = list(sd.get('epochs',[]))
+        if not hasattr(self.learn, 'pseudo_label'):
+            return
+        parts = [
+            self._measure(self.data.batch(i))
+            for i in np.array_split(self.idxs, -(-len(self.idxs) // self.bs))
+        ]
+        row = dict(
+            epoch=self.epoch, **_shares({k: torch.cat([p[k] for p in parts]) for k in parts[0]})
+        )
+        self.epochs.append(row)
+        self.learn.loss_history.means.update(selected=row['selected'], correct=row['correct'])
+
+    def state_dict(self):
+        return dict(epochs=self.epochs)
+
+    def load_state_dict(self, sd):
+        self.epochs = list(sd.get('epochs', []))
 
 # %% ../../nbs/learn/01_terms.ipynb #86137e48
 @patch
 @torch.no_grad()
-def _measure(self:LabelQuality, b):
-    dev = next(get_model(self.model).parameters()).device; x = b['image'].to(dev).float()/255; n,pl = len(x),self.learn.pseudo_label
-    default = target_cameras(None,range(n),x.shape[-1],self.focal); K = b.get('intrinsics',default); K = torch.where(K.isfinite().all(-1).all(-1)[:,None,None],K,default)
-    with torch.random.fork_rng([dev] if dev.type=='cuda' else []): t = pl.labels(x, torch.eye(3,device=dev)[:2].expand(n,2,3), K.to(dev)) # Views drawn here are not the training's
+def _measure(self: LabelQuality, b):
+    dev = next(get_model(self.model).parameters()).device
+    x = b['image'].to(dev).float() / 255
+    n, pl = len(x), self.learn.pseudo_label
+    default = target_cameras(None, range(n), x.shape[-1], self.focal)
+    K = b.get('intrinsics', default)
+    K = torch.where(K.isfinite().all(-1).all(-1)[:, None, None], K, default)
+    with torch.random.fork_rng([dev] if dev.type == 'cuda' else []):
+        t = pl.labels(
+            x, torch.eye(3, device=dev)[:2].expand(n, 2, 3), K.to(dev)
+        )  # Views drawn here are not the training's
     m2 = t.mask_2d.cpu()
     m3 = torch.zeros_like(m2) if t.mask_3d is None else t.mask_3d.cpu()
-    used = t.masks(self.epoch>=pl.integrate)[0].cpu()
-    return dict(seen=b['visible'].bool(), right=joint_distances(t.kp.cpu().float(),b['keypoints'])<=self.radius, used=used, M_2D=m2, M_3D=m3)
+    used = t.masks(self.epoch >= pl.integrate)[0].cpu()
+    return dict(
+        seen=b['visible'].bool(),
+        right=joint_distances(t.kp.cpu().float(), b['keypoints']) <= self.radius,
+        used=used,
+        M_2D=m2,
+        M_3D=m3,
+    )
+
 
 def _shares(p):
     "Shares of visible joints that are selected, and of these that are correct: of the labels used, of each mask, and joint by joint"
-    seen,right = p['seen'],p['right']; share = lambda a,b: float(a.sum()/b.sum().clamp_min(1)); out = {}
-    for k,m in (('',p['used']),('_2d',p['M_2D']),('_3d',p['M_3D'])): m = m&seen; out.update({f'selected{k}':share(m,seen),f'correct{k}':share(m&right,m)})
-    m = p['used']&seen
-    return dict(out, joints=dict(selected=(m.sum(0)/seen.sum(0).clamp_min(1)).tolist(),correct=((m&right).sum(0)/m.sum(0).clamp_min(1)).tolist()))
+    seen, right = p['seen'], p['right']
+    share = lambda a, b: float(a.sum() / b.sum().clamp_min(1))
+    out = {}
+    for k, m in (('', p['used']), ('_2d', p['M_2D']), ('_3d', p['M_3D'])):
+        m = m & seen
+        out.update({f'selected{k}': share(m, seen), f'correct{k}': share(m & right, m)})
+    m = p['used'] & seen
+    return dict(
+        out,
+        joints=dict(
+            selected=(m.sum(0) / seen.sum(0).clamp_min(1)).tolist(),
+            correct=((m & right).sum(0) / m.sum(0).clamp_min(1)).tolist(),
+        ),
+    )
 
 # %% ../../nbs/learn/01_terms.ipynb #f82c172f
 class Reconstruct(LossTerm):
     "Perceptual reconstruction of the driving frame from the base frame (Eq. 4 to 9)"
+
     term = 'rec'
-    def __init__(self,
-        perceptual, # `PerceptualLoss`, or any module of (reconstruction, driving image)
-        weight:float=.1, # lambda_r; the paper's default
-        start:float=0., # Epoch at which W and G begin to learn
-        attach:float=1., # Epoch from which the loss reaches the pose net
+
+    def __init__(
+        self,
+        perceptual,  # `PerceptualLoss`, or any module of (reconstruction, driving image)
+        weight: float = 0.1,  # lambda_r; the paper's default
+        start: float = 0.0,  # Epoch at which W and G begin to learn
+        attach: float = 1.0,  # Epoch from which the loss reaches the pose net
     ):
-        super().__init__(weight,start)
-        if attach<start: raise ConfigError('Reconstruct', f'attach {attach}', f'not before start {start}')
-        self.perceptual,self.attach = perceptual,attach
-    def before_fit(self): self.perceptual.to(self.dls.device or 'cpu', memory_format=torch.channels_last) # One layout, whatever the net that was copied had: rounding depends on it
-    def before_batch(self): get_model(self.model).mode = 'off' if not self.active else 'attached' if self.progress>=self.attach else 'detached'
-    def value(self): return self.perceptual(self.pred['recon']['image'], self.learn.xb[2])
-    def after_fit(self): get_model(self.model).mode = 'off'
-    def state_dict(self): return self.perceptual.state_dict()
+        super().__init__(weight, start)
+        if attach < start:
+            raise ConfigError('Reconstruct', f'attach {attach}', f'not before start {start}')
+        self.perceptual = perceptual
+        self.attach = attach
+
+    def before_fit(self):
+        self.perceptual.to(
+            self.dls.device or 'cpu', memory_format=torch.channels_last
+        )  # One layout, whatever the net that was copied had: rounding depends on it
+
+    def before_batch(self):
+        get_model(self.model).mode = (
+            'off' if not self.active else 'attached' if self.progress >= self.attach else 'detached'
+        )
+
+    def value(self):
+        return self.perceptual(self.pred['recon']['image'], self.learn.xb[2])
+
+    def after_fit(self):
+        get_model(self.model).mode = 'off'
+
+    def state_dict(self):
+        return self.perceptual.state_dict()
+
     def load_state_dict(self, sd):
-        if sd: self.perceptual.load_state_dict(sd)
+        if sd:
+            self.perceptual.load_state_dict(sd)
 
 # %% ../../nbs/learn/01_terms.ipynb #30546f9f
 class Align(LossTerm):
     "Feature alignment of source images and their restyled versions (Eq. 2, weighted as in Eq. 10)"
+
     term = 'align'
-    def __init__(self,
-        loss:AlignLoss|None=None, # Eq. 2; None: tau 0.5, no head
-        restyle=jitter, # (B,3,H,W) in [0,1] -> the same poses in another look
-        weight:float=lambda_a, # lambda_a; the paper's default
-        start:float=0., # First epoch
+
+    def __init__(
+        self,
+        loss: AlignLoss | None = None,  # Eq. 2; None: tau 0.5, no head
+        restyle=jitter,  # (B,3,H,W) in [0,1] -> the same poses in another look
+        weight: float = lambda_a,  # lambda_a; the paper's default
+        start: float = 0.0,  # First epoch
     ):
-        super().__init__(weight,start)
-        self.loss_of,self.restyle,self.tap = loss or AlignLoss(),restyle,None
-    def before_fit(self): self.loss_of.to(self.dls.device or 'cpu'); self.tap = FeatureTap(get_model(self.model).pose.encoder)
+        super().__init__(weight, start)
+        self.loss_of = loss or AlignLoss()
+        self.restyle = restyle
+        self.tap = None
+
+    def before_fit(self):
+        self.loss_of.to(self.dls.device or 'cpu')
+        self.tap = FeatureTap(get_model(self.model).pose.encoder)
+
     def before_batch(self):
-        if not self.active: return
-        amp = getattr(self.learn,'mixed_precision',None) # Its own `before_batch` comes later
-        with nullcontext() if amp is None else amp.autocast: x,self.learn.yb = two_views(self.xb[0], self.yb, self.restyle)
-        self.learn.xb = (x,*self.xb[1:])
-    def value(self): return self.loss_of(*self.tap.take()[:len(self.xb[0])].chunk(2))
+        if not self.active:
+            return
+        amp = getattr(self.learn, 'mixed_precision', None)  # Its own `before_batch` comes later
+        with nullcontext() if amp is None else amp.autocast:
+            x, self.learn.yb = two_views(self.xb[0], self.yb, self.restyle)
+        self.learn.xb = (x, *self.xb[1:])
+
+    def value(self):
+        return self.loss_of(*self.tap.take()[: len(self.xb[0])].chunk(2))
+
     def after_fit(self):
-        if self.tap is not None: self.tap.remove(); self.tap = None
+        if self.tap is not None:
+            self.tap.remove()
+            self.tap = None

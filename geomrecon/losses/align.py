@@ -14,81 +14,136 @@ from ..core.errors import ConfigError, DataError
 from ..core.parallel import gather_rows
 
 # %% ../../nbs/losses/01_align.ipynb #89c14ac2
-tau_default = .5 # Temperature, below Eq. 2
-lambda_a = .1 # Weight of L_align in Eq. 10, section 4.2
+tau_default = 0.5  # Temperature, below Eq. 2
+lambda_a = 0.1  # Weight of L_align in Eq. 10, section 4.2
 
 # %% ../../nbs/losses/01_align.ipynb #5c122b42
 def align_loss(
-    z, # (B,D) features of the images
-    z_plus, # (B,D) features of the same images restyled, row by row
-    tau:float=tau_default, # Temperature
-    reduction:str='mean', # 'mean' over the batch, or 'sum' as Eq. 2 prints it
-)->torch.Tensor: # scalar, float32
+    z,  # (B,D) features of the images
+    z_plus,  # (B,D) features of the same images restyled, row by row
+    tau: float = tau_default,  # Temperature
+    reduction: str = 'mean',  # 'mean' over the batch, or 'sum' as Eq. 2 prints it
+) -> torch.Tensor:  # scalar, float32
     "Eq. 2; raises `DataError` for fewer than two images (no negatives) or shapes that differ, `ConfigError`"
-    if z.shape!=z_plus.shape or z.ndim!=2 or len(z)<2: raise DataError('alignment', f'features {tuple(z.shape)} and {tuple(z_plus.shape)}', 'two of the same shape (B, D), B at least 2')
-    if tau<=0 or reduction not in ('mean','sum'): raise ConfigError('alignment', f'tau {tau}, reduction {reduction!r}', "tau above 0, 'mean' or 'sum'")
+    if z.shape != z_plus.shape or z.ndim != 2 or len(z) < 2:
+        raise DataError(
+            'alignment',
+            f'features {tuple(z.shape)} and {tuple(z_plus.shape)}',
+            'two of the same shape (B, D), B at least 2',
+        )
+    if tau <= 0 or reduction not in ('mean', 'sum'):
+        raise ConfigError(
+            'alignment', f'tau {tau}, reduction {reduction!r}', "tau above 0, 'mean' or 'sum'"
+        )
     with torch.autocast(z.device.type, enabled=False):
-        z,zp = (F.normalize(v.float() if v.dtype!=torch.float64 else v, dim=1) for v in (z,z_plus))
+        z, zp = (
+            F.normalize(v.float() if v.dtype != torch.float64 else v, dim=1) for v in (z, z_plus)
+        )
         own = torch.eye(len(z), dtype=torch.bool, device=z.device)
-        below = torch.cat([(z@v.T/tau).masked_fill(own,-torch.inf) for v in (z,zp)], 1).logsumexp(1)
-        each = below - (z*zp).sum(1)/tau
-    return each.sum() if reduction=='sum' else each.mean()
+        below = torch.cat(
+            [(z @ v.T / tau).masked_fill(own, -torch.inf) for v in (z, zp)], 1
+        ).logsumexp(1)
+        each = below - (z * zp).sum(1) / tau
+    return each.sum() if reduction == 'sum' else each.mean()
 
 # %% ../../nbs/losses/01_align.ipynb #3cc15a94
 def pooled(
-    maps, # (B,C,h,w) feature maps
-)->torch.Tensor: # (B,C) float32
+    maps,  # (B,C,h,w) feature maps
+) -> torch.Tensor:  # (B,C) float32
     "Mean over the image"
-    return maps.float().mean((-2,-1))
+    return maps.float().mean((-2, -1))
+
 
 class FeatureTap:
     "Keeps the pooled output of a module's latest forward pass with gradients (labelling passes are not) until `remove`; raises `DataError` where there is none"
-    def __init__(self,
-        module:nn.Module, # Encoder, or any module that returns maps (B,C,h,w)
-    ): self.z,self.handle = None,module.register_forward_hook(self._keep)
+
+    def __init__(
+        self,
+        module: nn.Module,  # Encoder, or any module that returns maps (B,C,h,w)
+    ):
+        self.z = None
+        self.handle = module.register_forward_hook(self._keep)
+
     def _keep(self, module, args, out):
-        if torch.is_grad_enabled(): self.z = pooled(out)
-    def take(self)->torch.Tensor:
-        if self.z is None: raise DataError('FeatureTap', 'no forward pass since the last', 'a pass through the encoder')
-        z,self.z = self.z,None
+        if torch.is_grad_enabled():
+            self.z = pooled(out)
+
+    def take(self) -> torch.Tensor:
+        if self.z is None:
+            raise DataError(
+                'FeatureTap', 'no forward pass since the last', 'a pass through the encoder'
+            )
+        z = self.z
+        self.z = None
         return z
-    def remove(self): self.handle.remove(); self.z = None
+
+    def remove(self):
+        self.handle.remove()
+        self.z = None
 
 # %% ../../nbs/losses/01_align.ipynb #01361e57
 class AlignLoss(nn.Module):
     "Eq. 2 on pooled features of images and their restyled versions; raises `ConfigError`, `DataError`"
-    def __init__(self,
-        tau:float=tau_default, # Temperature
-        channels:int|None=None, # Channels of the features; needed for a head alone
-        head:int|None=None, # Outputs of a projection head; None: no head
-        reduction:str='mean', # 'mean' over the batch, or 'sum' as Eq. 2 prints it
+
+    def __init__(
+        self,
+        tau: float = tau_default,  # Temperature
+        channels: int | None = None,  # Channels of the features; needed for a head alone
+        head: int | None = None,  # Outputs of a projection head; None: no head
+        reduction: str = 'mean',  # 'mean' over the batch, or 'sum' as Eq. 2 prints it
     ):
         super().__init__()
-        if tau<=0 or reduction not in ('mean','sum'): raise ConfigError('AlignLoss', f'tau {tau}, reduction {reduction!r}', "tau above 0, 'mean' or 'sum'")
-        if head is not None and not channels: raise ConfigError('AlignLoss', 'a head without channels', 'the number of channels of the encoder, `net.encoder.widths[-1]`')
-        self.tau,self.reduction = tau,reduction
-        self.head = nn.Identity() if head is None else nn.Sequential(nn.Linear(channels,channels), nn.ReLU(inplace=True), nn.Linear(channels,head))
+        if tau <= 0 or reduction not in ('mean', 'sum'):
+            raise ConfigError(
+                'AlignLoss', f'tau {tau}, reduction {reduction!r}', "tau above 0, 'mean' or 'sum'"
+            )
+        if head is not None and not channels:
+            raise ConfigError(
+                'AlignLoss',
+                'a head without channels',
+                'the number of channels of the encoder, `net.encoder.widths[-1]`',
+            )
+        self.tau = tau
+        self.reduction = reduction
+        self.head = (
+            nn.Identity()
+            if head is None
+            else nn.Sequential(
+                nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, head)
+            )
+        )
+
     def forward(self, z, z_plus):
-        z,z_plus = (gather_rows(self.head(pooled(v) if v.ndim==4 else v).float()) for v in (z,z_plus))
+        z, z_plus = (
+            gather_rows(self.head(pooled(v) if v.ndim == 4 else v).float()) for v in (z, z_plus)
+        )
         return align_loss(z, z_plus, self.tau, self.reduction)
 
 # %% ../../nbs/losses/01_align.ipynb #59cd4940
 def jitter(
-    x, # (B,3,H,W) images in [0,1]
-    strength:float=.4, # Largest relative change of each channel's gain; half of it for its offset
-)->torch.Tensor:
+    x,  # (B,3,H,W) images in [0,1]
+    strength: float = 0.4,  # Largest relative change of each channel's gain; half of it for its offset
+) -> torch.Tensor:
     "Images with other colours, contrast and sometimes inverted roles of the channels, drawn on the device of `x`"
-    u = lambda *s: torch.rand(len(x),*s,device=x.device,dtype=x.dtype)*2-1
-    mean = x.mean((2,3),keepdim=True); mix = torch.eye(3,device=x.device,dtype=x.dtype)+strength*u(3,3)
-    y = ((x-mean)[:,None]*mix[...,None,None]).sum(2)*(1+strength*u(1,1,1)) + mean + strength/2*u(3,1,1)
-    return y.clamp(0,1)
+    u = lambda *s: torch.rand(len(x), *s, device=x.device, dtype=x.dtype) * 2 - 1
+    mean = x.mean((2, 3), keepdim=True)
+    mix = torch.eye(3, device=x.device, dtype=x.dtype) + strength * u(3, 3)
+    y = (
+        ((x - mean)[:, None] * mix[..., None, None]).sum(2) * (1 + strength * u(1, 1, 1))
+        + mean
+        + strength / 2 * u(3, 1, 1)
+    )
+    return y.clamp(0, 1)
+
 
 def two_views(
-    x, # (B,3,H,W) source images
-    labels, # Sequence of tensors (B,...) that belong to them
-    restyle=jitter, # Images -> images of the same poses
-)->tuple: # images (2B,3,H,W), labels twice
+    x,  # (B,3,H,W) source images
+    labels,  # Sequence of tensors (B,...) that belong to them
+    restyle=jitter,  # Images -> images of the same poses
+) -> tuple:  # images (2B,3,H,W), labels twice
     "A batch and its restyled version behind it"
-    with torch.no_grad(): y = restyle(x)
-    if y.shape!=x.shape: raise DataError('restyle', f'images {tuple(y.shape)}', f'{tuple(x.shape)}, as they went in')
-    return torch.cat([x,y.to(x.dtype)]), tuple(torch.cat([l,l]) for l in labels)
+    with torch.no_grad():
+        y = restyle(x)
+    if y.shape != x.shape:
+        raise DataError('restyle', f'images {tuple(y.shape)}', f'{tuple(x.shape)}, as they went in')
+    return torch.cat([x, y.to(x.dtype)]), tuple(torch.cat([l, l]) for l in labels)

@@ -19,342 +19,678 @@ from ..core.skeleton import Skeleton, skeleton_from_dict, skeleton_to_dict
 @dataclass(frozen=True)
 class Tree:
     "A skeleton's bones as a tree, pointing away from the root"
-    parent: tuple # Joint at the near end of each bone
-    child: tuple # Joint at the far end
-    up: tuple # The bone before it, -1 at the root
-    levels: tuple # Bones by depth
+
+    parent: tuple  # Joint at the near end of each bone
+    child: tuple  # Joint at the far end
+    up: tuple  # The bone before it, -1 at the root
+    levels: tuple  # Bones by depth
+
 
 def kinematic_tree(
-    skeleton:Skeleton, # Bones in any order and direction; joints no bone connects to the root are left alone
-)->Tree:
+    skeleton: Skeleton,  # Bones in any order and direction; joints no bone connects to the root are left alone
+) -> Tree:
     "The tree below the root; raises `SkeletonError` for a closed loop of bones, or for bones that do not reach the root"
-    parent,child,up,levels,seen = {},{},{},[],{skeleton.root:-1}
+    parent = {}
+    child = {}
+    up = {}
+    levels = []
+    seen = {skeleton.root: -1}
     while True:
-        new = [(j,p,c) for j,b in enumerate(skeleton.bones) if j not in parent for p,c in (b,b[::-1]) if p in seen]
-        if not new: break
-        ends = [c for _,_,c in new]
-        if len(set(ends))<len(ends) or set(ends)&set(seen): raise SkeletonError(skeleton.name, f'bones {sorted({j for j,*_ in new})} close a loop', 'a tree of bones')
-        levels.append(tuple(j for j,*_ in new))
-        for j,p,c in new: parent[j],child[j],up[j] = p,c,seen[p]
-        seen.update({c:j for j,_,c in new})
-    if len(parent)<skeleton.n_bones: raise SkeletonError(skeleton.name, f'{skeleton.n_bones-len(parent)} bones do not hang together with the root', 'one tree')
+        new = [
+            (j, p, c)
+            for j, b in enumerate(skeleton.bones)
+            if j not in parent
+            for p, c in (b, b[::-1])
+            if p in seen
+        ]
+        if not new:
+            break
+        ends = [c for _, _, c in new]
+        if len(set(ends)) < len(ends) or set(ends) & set(seen):
+            raise SkeletonError(
+                skeleton.name,
+                f'bones {sorted({j for j, *_ in new})} close a loop',
+                'a tree of bones',
+            )
+        levels.append(tuple(j for j, *_ in new))
+        for j, p, c in new:
+            parent[j] = p
+            child[j] = c
+            up[j] = seen[p]
+        seen.update({c: j for j, _, c in new})
+    if len(parent) < skeleton.n_bones:
+        raise SkeletonError(
+            skeleton.name,
+            f'{skeleton.n_bones - len(parent)} bones do not hang together with the root',
+            'one tree',
+        )
     get = lambda d: tuple(d[j] for j in range(skeleton.n_bones))
     return Tree(get(parent), get(child), get(up), tuple(levels))
 
 # %% ../../nbs/losses/02_kinematics.ipynb #b995b835
-def _unit(v, floor=1e-6): # Direction (zero where there is none), length, whether there is a direction; finite gradients
-    n2 = v.square().sum(-1,keepdim=True); ok = n2>floor**2
-    n = torch.where(ok, n2, 1.).sqrt()
-    return torch.where(ok, v/n, 0.), torch.where(ok, n, 0.)[...,0], ok[...,0]
+def _unit(
+    v, floor=1e-6
+):  # Direction (zero where there is none), length, whether there is a direction; finite gradients
+    n2 = v.square().sum(-1, keepdim=True)
+    ok = n2 > floor**2
+    n = torch.where(ok, n2, 1.0).sqrt()
+    return torch.where(ok, v / n, 0.0), torch.where(ok, n, 0.0)[..., 0], ok[..., 0]
 
-def _angles(u): # Directions (...,3) in a frame -> flexion, abduction in radians
-    r2 = u[...,1].square()+u[...,2].square(); ok = r2>1e-12; one = torch.ones_like(r2)
-    y,z = torch.where(ok,u[...,1],0*one),torch.where(ok,u[...,2],one)
-    return torch.atan2(y,z), torch.atan2(u[...,0], torch.where(ok,r2,1e-12*one).sqrt())
 
-def _joint(f, a): # Flexion, abduction -> axes (...,3,3) of the next frame; the last row is the bone's direction
-    sf,cf,sa,ca = f.sin(),f.cos(),a.sin(),a.cos(); o = torch.zeros_like(f)
-    return torch.stack([ca,-sa*sf,-sa*cf, o,cf,-sf, sa,ca*sf,ca*cf], -1).unflatten(-1,(3,3))
+def _angles(u):  # Directions (...,3) in a frame -> flexion, abduction in radians
+    r2 = u[..., 1].square() + u[..., 2].square()
+    ok = r2 > 1e-12
+    one = torch.ones_like(r2)
+    y = torch.where(ok, u[..., 1], 0 * one)
+    z = torch.where(ok, u[..., 2], one)
+    return torch.atan2(y, z), torch.atan2(u[..., 0], torch.where(ok, r2, 1e-12 * one).sqrt())
 
-def _mul(A, B): return (A[...,:,:,None]*B[...,None,:,:]).sum(-2) # Matrix product without autocast or TF32
+
+def _joint(
+    f, a
+):  # Flexion, abduction -> axes (...,3,3) of the next frame; the last row is the bone's direction
+    sf = f.sin()
+    cf = f.cos()
+    sa = a.sin()
+    ca = a.cos()
+    o = torch.zeros_like(f)
+    return torch.stack([ca, -sa * sf, -sa * cf, o, cf, -sf, sa, ca * sf, ca * cf], -1).unflatten(
+        -1, (3, 3)
+    )
+
+
+def _mul(A, B):
+    return (A[..., :, :, None] * B[..., None, :, :]).sum(
+        -2
+    )  # Matrix product without autocast or TF32
 
 # %% ../../nbs/losses/02_kinematics.ipynb #6ede1c06
-_RefBones = namedtuple('_RefBones', 'a b') # (parent, child) joints of the two reference bones
+_RefBones = namedtuple('_RefBones', 'a b')  # (parent, child) joints of the two reference bones
 
-def _first(cands, ok): # Of candidates (B,N,3) the first that is ok
-    rank = torch.arange(ok.shape[1], 0, -1, device=ok.device)*ok
-    return torch.take_along_dim(cands, rank.argmax(1)[:,None,None], 1)[:,0]
 
-def _root_frame(x, T): # x (B,K,3) relative to the root, of size about 1 -> axes (B,3,3)
-    eye = torch.eye(3,device=x.device,dtype=x.dtype).expand(len(x),3,3)
-    ca = torch.cat([x[:,T.a[1],None], x, eye[:,2:]], 1)
-    z = _unit(_first(ca, ca.square().sum(-1)>1e-12))[0]
-    cb = torch.cat([(x[:,T.b[1]]-x[:,T.b[0]])[:,None], x, eye], 1); n2 = cb.square().sum(-1)
-    w = cb - (cb*z[:,None]).sum(-1,keepdim=True)*z[:,None]
-    y = _unit(_first(w, (n2>1e-12)&(w.square().sum(-1)>1e-8*n2)), 1e-12)[0]
-    y = _unit(y - (y*z).sum(-1,keepdim=True)*z)[0]
-    return torch.stack([torch.linalg.cross(y,z), y, z], 1)
+def _first(cands, ok):  # Of candidates (B,N,3) the first that is ok
+    rank = torch.arange(ok.shape[1], 0, -1, device=ok.device) * ok
+    return torch.take_along_dim(cands, rank.argmax(1)[:, None, None], 1)[:, 0]
+
+
+def _root_frame(x, T):  # x (B,K,3) relative to the root, of size about 1 -> axes (B,3,3)
+    eye = torch.eye(3, device=x.device, dtype=x.dtype).expand(len(x), 3, 3)
+    ca = torch.cat([x[:, T.a[1], None], x, eye[:, 2:]], 1)
+    z = _unit(_first(ca, ca.square().sum(-1) > 1e-12))[0]
+    cb = torch.cat([(x[:, T.b[1]] - x[:, T.b[0]])[:, None], x, eye], 1)
+    n2 = cb.square().sum(-1)
+    w = cb - (cb * z[:, None]).sum(-1, keepdim=True) * z[:, None]
+    y = _unit(_first(w, (n2 > 1e-12) & (w.square().sum(-1) > 1e-8 * n2)), 1e-12)[0]
+    y = _unit(y - (y * z).sum(-1, keepdim=True) * z)[0]
+    return torch.stack([torch.linalg.cross(y, z), y, z], 1)
 
 # %% ../../nbs/losses/02_kinematics.ipynb #c13fbd36
-min_apart = 1. # Degrees by which the two reference bones have to stay off one line
+min_apart = 1.0  # Degrees by which the two reference bones have to stay off one line
+
 
 @dataclass(eq=False)
 class Limits:
     "What is feasible for a skeleton; raises `SkeletonError` for ranges that are empty or impossible"
-    skeleton: Skeleton # Whose bones
-    frame: tuple # Two reference bones of the root frame (the second None if there is only one bone)
-    reference: int # Bone whose length is the unit
-    rest: torch.Tensor # (J,3,3) rows: axes from which each bone's angles count, in the frame of the bone before
-    length: torch.Tensor # (J,2) lowest, highest length, in units of the reference bone
-    flexion: torch.Tensor # (J,2) degrees; a range of 360 or more is no limit
-    abduction: torch.Tensor # (J,2) degrees, within [-90,90]
-    reference_length: tuple # Lowest, highest length of the reference bone, mm
+
+    skeleton: Skeleton  # Whose bones
+    frame: (
+        tuple  # Two reference bones of the root frame (the second None if there is only one bone)
+    )
+    reference: int  # Bone whose length is the unit
+    rest: (
+        torch.Tensor
+    )  # (J,3,3) rows: axes from which each bone's angles count, in the frame of the bone before
+    length: torch.Tensor  # (J,2) lowest, highest length, in units of the reference bone
+    flexion: torch.Tensor  # (J,2) degrees; a range of 360 or more is no limit
+    abduction: torch.Tensor  # (J,2) degrees, within [-90,90]
+    reference_length: tuple  # Lowest, highest length of the reference bone, mm
     _cache: dict = field(default_factory=dict, repr=False)
+
     def __post_init__(self):
-        for n in ('rest','length','flexion','abduction'): setattr(self, n, torch.as_tensor(getattr(self,n), dtype=torch.float64))
-        self.frame,self.reference_length,self.tree = tuple(self.frame),tuple(map(float,self.reference_length)),kinematic_tree(self.skeleton)
+        for n in ('rest', 'length', 'flexion', 'abduction'):
+            setattr(self, n, torch.as_tensor(getattr(self, n), dtype=torch.float64))
+        self.frame = tuple(self.frame)
+        self.reference_length = tuple(map(float, self.reference_length))
+        self.tree = kinematic_tree(self.skeleton)
         _check_limits(self)
+
     def __repr__(self):
         frame = [self.bone_name(j) for j in self.frame if j is not None]
         return f'Limits({self.skeleton.name}, reference {self.bone_name(self.reference)} of {self.reference_length[0]:.0f} to {self.reference_length[1]:.0f} mm, frame {frame})'
-    def bone_name(self, j): return f'{self.skeleton.joints[self.tree.parent[j]]}-{self.skeleton.joints[self.tree.child[j]]}'
+
+    def bone_name(self, j):
+        return f'{self.skeleton.joints[self.tree.parent[j]]}-{self.skeleton.joints[self.tree.child[j]]}'
 
 # %% ../../nbs/losses/02_kinematics.ipynb #1788b5bd
 def _check_limits(s):
     "Raise `SkeletonError` for the first range in `s` that cannot be"
-    J,(a,b),up,eye = s.skeleton.n_bones,s.frame,s.tree.up,torch.eye(3,dtype=s.rest.dtype)
+    J = s.skeleton.n_bones
+    (a, b) = s.frame
+    up = s.tree.up
+    eye = torch.eye(3, dtype=s.rest.dtype)
+
     def need(ok, found, exp=''):
-        if not ok: raise SkeletonError(f'limits of {s.skeleton.name!r}', found, exp)
-    need(J>0, 'a skeleton without bones'); need(0<=s.reference<J, f'reference bone {s.reference}', f'a bone below {J}')
-    need(a is not None and all(j is None or 0<=j<J for j in s.frame), f'reference bones {s.frame}', f'bones below {J}')
-    need(up[a]==-1, f'first reference bone {a}', 'a bone at the root')
-    need(b is None or b!=a and up[b] in (-1,a), f'second reference bone {b}', 'another bone at the root, or one that follows the first')
-    need(tuple(s.rest.shape)==(J,3,3), f'rest axes of shape {tuple(s.rest.shape)}', f'({J}, 3, 3)')
-    need((s.rest@s.rest.mT-eye).abs().max()<1e-4 and (torch.linalg.det(s.rest)>0).all(), 'rest axes', 'right-handed orthonormal frames')
-    for n,lo,hi in (('length',1e-3,1e4),('flexion',-720,720),('abduction',-90.001,90.001)):
-        v = getattr(s,n); need(tuple(v.shape)==(J,2), f'{n} of shape {tuple(v.shape)}', f'({J}, 2)')
-        for j in range(J): need(lo<=v[j,0]<=v[j,1]<=hi, f'{n} of {s.bone_name(j)} {v[j].tolist()}', f'low <= high within {lo} to {hi}')
-    need(0<s.reference_length[0]<=s.reference_length[1], f'reference length {s.reference_length}', '0 < low <= high')
-    need(all(torch.equal(s.rest[j],eye) for j in s.frame if j is not None), 'reference bones with rest axes of their own', 'the identity: they define the frame')
-    s.length,s.flexion,s.abduction = s.length.clone(),s.flexion.clone(),s.abduction.clone() # What the frame and the unit fix
-    s.length[s.reference] = 1; s.flexion[a] = 0; s.abduction[a] = 0
-    if b is not None: s.flexion[b] = s.flexion[b].clamp(min_apart,180-min_apart); s.abduction[b] = 0
+        if not ok:
+            raise SkeletonError(f'limits of {s.skeleton.name!r}', found, exp)
+
+    need(J > 0, 'a skeleton without bones')
+    need(0 <= s.reference < J, f'reference bone {s.reference}', f'a bone below {J}')
+    need(
+        a is not None and all(j is None or 0 <= j < J for j in s.frame),
+        f'reference bones {s.frame}',
+        f'bones below {J}',
+    )
+    need(up[a] == -1, f'first reference bone {a}', 'a bone at the root')
+    need(
+        b is None or b != a and up[b] in (-1, a),
+        f'second reference bone {b}',
+        'another bone at the root, or one that follows the first',
+    )
+    need(
+        tuple(s.rest.shape) == (J, 3, 3),
+        f'rest axes of shape {tuple(s.rest.shape)}',
+        f'({J}, 3, 3)',
+    )
+    need(
+        (s.rest @ s.rest.mT - eye).abs().max() < 1e-4 and (torch.linalg.det(s.rest) > 0).all(),
+        'rest axes',
+        'right-handed orthonormal frames',
+    )
+    for n, lo, hi in (
+        ('length', 1e-3, 1e4),
+        ('flexion', -720, 720),
+        ('abduction', -90.001, 90.001),
+    ):
+        v = getattr(s, n)
+        need(tuple(v.shape) == (J, 2), f'{n} of shape {tuple(v.shape)}', f'({J}, 2)')
+        for j in range(J):
+            need(
+                lo <= v[j, 0] <= v[j, 1] <= hi,
+                f'{n} of {s.bone_name(j)} {v[j].tolist()}',
+                f'low <= high within {lo} to {hi}',
+            )
+    need(
+        0 < s.reference_length[0] <= s.reference_length[1],
+        f'reference length {s.reference_length}',
+        '0 < low <= high',
+    )
+    need(
+        all(torch.equal(s.rest[j], eye) for j in s.frame if j is not None),
+        'reference bones with rest axes of their own',
+        'the identity: they define the frame',
+    )
+    s.length, s.flexion, s.abduction = (
+        s.length.clone(),
+        s.flexion.clone(),
+        s.abduction.clone(),
+    )  # What the frame and the unit fix
+    s.length[s.reference] = 1
+    s.flexion[a] = 0
+    s.abduction[a] = 0
+    if b is not None:
+        s.flexion[b] = s.flexion[b].clamp(min_apart, 180 - min_apart)
+        s.abduction[b] = 0
 
 # %% ../../nbs/losses/02_kinematics.ipynb #73156ed4
 @patch
-def to_dict(self:Limits)->dict:
+def to_dict(self: Limits) -> dict:
     "The plain-container form, as written to files and checkpoints; `Limits.from_dict` reads it back"
-    return dict(skeleton=skeleton_to_dict(self.skeleton), frame=list(self.frame), reference=self.reference, reference_length=list(self.reference_length),
-                **{n:getattr(self,n).tolist() for n in ('rest','length','flexion','abduction')})
+    return dict(
+        skeleton=skeleton_to_dict(self.skeleton),
+        frame=list(self.frame),
+        reference=self.reference,
+        reference_length=list(self.reference_length),
+        **{n: getattr(self, n).tolist() for n in ('rest', 'length', 'flexion', 'abduction')},
+    )
+
 
 @patch(cls_method=True)
-def from_dict(cls:Limits,
-    d:dict, # From `Limits.to_dict`
-)->Limits:
+def from_dict(
+    cls: Limits,
+    d: dict,  # From `Limits.to_dict`
+) -> Limits:
     "Limits from plain containers; raises `SkeletonError`"
-    names = ('skeleton','frame','reference','rest','length','flexion','abduction','reference_length')
-    if set(d)!=set(names): raise SkeletonError('limits', f'keys {sorted(d)}', f'{sorted(names)}')
+    names = (
+        'skeleton',
+        'frame',
+        'reference',
+        'rest',
+        'length',
+        'flexion',
+        'abduction',
+        'reference_length',
+    )
+    if set(d) != set(names):
+        raise SkeletonError('limits', f'keys {sorted(d)}', f'{sorted(names)}')
     return cls(**dict(d, skeleton=skeleton_from_dict(d['skeleton'])))
 
 # %% ../../nbs/losses/02_kinematics.ipynb #c5d2d945
-def _axes(e1, z): # Rows: flexion axis e1, then the two across it, the last as near to z as it can be
-    e1 = e1/e1.norm(); e3 = z-(z@e1)*e1; e3 = e3/e3.norm()
-    return torch.stack([e1, torch.linalg.cross(e3,e1), e3])
+def _axes(
+    e1, z
+):  # Rows: flexion axis e1, then the two across it, the last as near to z as it can be
+    e1 = e1 / e1.norm()
+    e3 = z - (z @ e1) * e1
+    e3 = e3 / e3.norm()
+    return torch.stack([e1, torch.linalg.cross(e3, e1), e3])
+
 
 def free_limits(
-    skeleton:Skeleton, # Any tree of bones
-    frame:tuple, # The two reference bones of the root frame
-    reference:int=0, # Bone whose length is the unit
-)->Limits:
+    skeleton: Skeleton,  # Any tree of bones
+    frame: tuple,  # The two reference bones of the root frame
+    reference: int = 0,  # Bone whose length is the unit
+) -> Limits:
     "No limits at all but that a bone has some length: the ground on which a table can be laid"
-    J = skeleton.n_bones; row = lambda a,b: torch.tensor([[a,b]]).expand(J,2)
-    return Limits(skeleton, frame, reference, torch.eye(3).expand(J,3,3), row(1e-3,1e3), row(-180.,180.), row(-90.,90.), (1e-3,1e4))
+    J = skeleton.n_bones
+    row = lambda a, b: torch.tensor([[a, b]]).expand(J, 2)
+    return Limits(
+        skeleton,
+        frame,
+        reference,
+        torch.eye(3).expand(J, 3, 3),
+        row(1e-3, 1e3),
+        row(-180.0, 180.0),
+        row(-90.0, 90.0),
+        (1e-3, 1e4),
+    )
+
 
 @patch
-def with_table(self:Limits,
-    table:dict, # Child joint's name -> any of length=(lo,hi), flexion=(lo,hi), abduction=(lo,hi), axis=(x,y,z)
-)->Limits:
+def with_table(
+    self: Limits,
+    table: dict,  # Child joint's name -> any of length=(lo,hi), flexion=(lo,hi), abduction=(lo,hi), axis=(x,y,z)
+) -> Limits:
     "A copy in which the table's entries replace these; raises `SkeletonError`"
-    new = {n:getattr(self,n).clone() for n in ('rest','length','flexion','abduction')}
-    ends = {self.skeleton.joints[c]:j for j,c in enumerate(self.tree.child)}
-    for joint,row in table.items():
-        unknown = set(row)-{'length','flexion','abduction','axis'}
+    new = {n: getattr(self, n).clone() for n in ('rest', 'length', 'flexion', 'abduction')}
+    ends = {self.skeleton.joints[c]: j for j, c in enumerate(self.tree.child)}
+    for joint, row in table.items():
+        unknown = set(row) - {'length', 'flexion', 'abduction', 'axis'}
         if joint not in ends or unknown:
-            raise SkeletonError(f'limits of {self.skeleton.name!r}', f'entry {joint!r} {sorted(unknown)}', f'joints {list(ends)}; length, flexion, abduction, axis')
-        for n,v in row.items():
-            v = torch.tensor(v,dtype=torch.float64)
-            if n=='axis': new['rest'][ends[joint]] = _axes(v, torch.eye(3,dtype=v.dtype)[2 if v[:2].norm()>.1*v.norm() else 1])
-            else: new[n][ends[joint]] = v
+            raise SkeletonError(
+                f'limits of {self.skeleton.name!r}',
+                f'entry {joint!r} {sorted(unknown)}',
+                f'joints {list(ends)}; length, flexion, abduction, axis',
+            )
+        for n, v in row.items():
+            v = torch.tensor(v, dtype=torch.float64)
+            if n == 'axis':
+                new['rest'][ends[joint]] = _axes(
+                    v, torch.eye(3, dtype=v.dtype)[2 if v[:2].norm() > 0.1 * v.norm() else 1]
+                )
+            else:
+                new[n][ends[joint]] = v
     return replace(self, **new, _cache={})
 
 # %% ../../nbs/losses/02_kinematics.ipynb #d4cfc0ac
 class _Tables:
     "Index tensors and ranges of `Limits`, level by level, on one device"
+
     def __init__(self, lim, device, dtype):
-        ix = lambda v: torch.tensor(list(v), device=device, dtype=torch.long); t = lambda v: v.to(device=device,dtype=dtype)
-        tr,K = lim.tree,lim.skeleton.n_joints; order = [j for l in tr.levels for j in l]
-        self.parent,self.child,self.root,self.reference = ix(tr.parent),ix(tr.child),lim.skeleton.root,lim.reference
-        self.bone_slot = ix(np.argsort(order)); slot = list(range(K))
-        for i,j in enumerate(order): slot[tr.child[j]] = K+i
-        self.joint_slot,self.known = ix(slot),torch.tensor([k==self.root or k in tr.child for k in range(K)],device=device)
-        a,b = lim.frame; b = a if b is None else b; self.ends = tr.parent[lim.reference],tr.child[lim.reference]
-        self.a,self.b = (tr.parent[a],tr.child[a]),(tr.parent[b],tr.child[b])
-        self.mid_length,self.mm = t(lim.length.mean(1)),lim.reference_length
-        half = ((lim.flexion[:,1]-lim.flexion[:,0])/2).deg2rad().clamp(max=math.pi)
-        mid,abd = lim.flexion.mean(1).deg2rad(),lim.abduction.deg2rad(); zero = torch.zeros_like(mid)
-        centre,usual = _mul(_joint(mid,zero), lim.rest),torch.stack([abd.mean(1).sin(),zero,abd.mean(1).cos()],-1)
+        ix = lambda v: torch.tensor(list(v), device=device, dtype=torch.long)
+        t = lambda v: v.to(device=device, dtype=dtype)
+        tr, K = lim.tree, lim.skeleton.n_joints
+        order = [j for l in tr.levels for j in l]
+        self.parent = ix(tr.parent)
+        self.child = ix(tr.child)
+        self.root = lim.skeleton.root
+        self.reference = lim.reference
+        self.bone_slot = ix(np.argsort(order))
+        slot = list(range(K))
+        for i, j in enumerate(order):
+            slot[tr.child[j]] = K + i
+        self.joint_slot = ix(slot)
+        self.known = torch.tensor(
+            [k == self.root or k in tr.child for k in range(K)], device=device
+        )
+        a, b = lim.frame
+        b = a if b is None else b
+        self.ends = tr.parent[lim.reference], tr.child[lim.reference]
+        self.a = (tr.parent[a], tr.child[a])
+        self.b = (tr.parent[b], tr.child[b])
+        self.mid_length = t(lim.length.mean(1))
+        self.mm = lim.reference_length
+        half = ((lim.flexion[:, 1] - lim.flexion[:, 0]) / 2).deg2rad().clamp(max=math.pi)
+        mid = lim.flexion.mean(1).deg2rad()
+        abd = lim.abduction.deg2rad()
+        zero = torch.zeros_like(mid)
+        centre = _mul(_joint(mid, zero), lim.rest)
+        usual = torch.stack([abd.mean(1).sin(), zero, abd.mean(1).cos()], -1)
         self.levels = []
-        for d,l in enumerate(tr.levels):
-            n,i = list(l),ix(l); up = [0]*len(l) if d==0 else [tr.levels[d-1].index(tr.up[j]) for j in l]
-            self.levels.append(dict(up=ix(up), parent=self.parent[i], child=self.child[i], centre=t(centre[n]), usual=t(usual[n]),
-                                    half=t(half[n]), abd=t(abd[n]), length=t(lim.length[n])))
+        for d, l in enumerate(tr.levels):
+            n, i = list(l), ix(l)
+            up = [0] * len(l) if d == 0 else [tr.levels[d - 1].index(tr.up[j]) for j in l]
+            self.levels.append(
+                dict(
+                    up=ix(up),
+                    parent=self.parent[i],
+                    child=self.child[i],
+                    centre=t(centre[n]),
+                    usual=t(usual[n]),
+                    half=t(half[n]),
+                    abd=t(abd[n]),
+                    length=t(lim.length[n]),
+                )
+            )
+
 
 @patch
-def _tables(self:Limits, x):
-    key = (x.device,x.dtype)
-    if key not in self._cache: self._cache[key] = _Tables(self, *key)
+def _tables(self: Limits, x):
+    key = (x.device, x.dtype)
+    if key not in self._cache:
+        self._cache[key] = _Tables(self, *key)
     return self._cache[key]
 
 # %% ../../nbs/losses/02_kinematics.ipynb #1050f226
-def _unit_length(x, T, mm): # x (B,K,3) of size about 1, mm (B,1): its unit -> length of the reference bone (B,1)
-    L = _unit(x[:,T.child]-x[:,T.parent])[1]; r = L/T.mid_length
-    s = torch.maximum(L[:,T.reference], .1*r.median(1).values)[:,None]
-    s = torch.where(s>1e-4, s, r.mean(1,keepdim=True))
-    return torch.where(s>1e-9, s, sum(T.mm)/2/mm)
+def _unit_length(
+    x, T, mm
+):  # x (B,K,3) of size about 1, mm (B,1): its unit -> length of the reference bone (B,1)
+    L = _unit(x[:, T.child] - x[:, T.parent])[1]
+    r = L / T.mid_length
+    s = torch.maximum(L[:, T.reference], 0.1 * r.median(1).values)[:, None]
+    s = torch.where(s > 1e-4, s, r.mean(1, keepdim=True))
+    return torch.where(s > 1e-9, s, sum(T.mm) / 2 / mm)
 
-def _normalise(joints, lim, T): # -> pose relative to the root and of unit size, root, unit, with anything not finite at the root
-    bad = ~joints.isfinite(); x = torch.where(bad, 0., joints).clamp(-1e15,1e15)
-    root = x[:,T.root,None]; x = torch.where(bad, 0., x-root)
-    mm = (x.detach()*T.known[:,None]).abs().amax((1,2))[:,None]; mm = torch.where(mm>1e-15, mm, 1.)
-    return x/mm[...,None], root, mm
+
+def _normalise(
+    joints, lim, T
+):  # -> pose relative to the root and of unit size, root, unit, with anything not finite at the root
+    bad = ~joints.isfinite()
+    x = torch.where(bad, 0.0, joints).clamp(-1e15, 1e15)
+    root = x[:, T.root, None]
+    x = torch.where(bad, 0.0, x - root)
+    mm = (x.detach() * T.known[:, None]).abs().amax((1, 2))[:, None]
+    mm = torch.where(mm > 1e-15, mm, 1.0)
+    return x / mm[..., None], root, mm
 
 # %% ../../nbs/losses/02_kinematics.ipynb #460b51fd
 def _walk(x, T, s=None, aim='joint', frame=None):
     "Angles (B,J,2) and lengths (B,J) of normalised poses; with a unit length `s` (B,1) also the corrected joints"
-    F,P,ang,size,pos = (_root_frame(x,T) if frame is None else frame)[:,None],torch.zeros_like(x[:,:1]),[],[],[x]
+    F = (_root_frame(x, T) if frame is None else frame)[:, None]
+    P = torch.zeros_like(x[:, :1])
+    ang = []
+    size = []
+    pos = [x]
     for l in T.levels:
-        p = P[:,l['up']]; v = x[:,l['child']]-(p if s is not None and aim=='joint' else x[:,l['parent']])
-        d,L,ok = _unit(v); Q = _mul(l['centre'], F[:,l['up']])
-        f,a = _angles(torch.where(ok[...,None], (Q*d[...,None,:]).sum(-1), l['usual']))
-        ang.append(torch.stack([f,a],-1)); size.append(L)
-        if s is None: P = x[:,l['child']]
+        p = P[:, l['up']]
+        v = x[:, l['child']] - (p if s is not None and aim == 'joint' else x[:, l['parent']])
+        d, L, ok = _unit(v)
+        Q = _mul(l['centre'], F[:, l['up']])
+        f, a = _angles(torch.where(ok[..., None], (Q * d[..., None, :]).sum(-1), l['usual']))
+        ang.append(torch.stack([f, a], -1))
+        size.append(L)
+        if s is None:
+            P = x[:, l['child']]
         else:
-            f,a = f.clamp(-l['half'],l['half']),a.clamp(l['abd'][:,0],l['abd'][:,1])
-            L = L.clamp(s*l['length'][:,0],s*l['length'][:,1])
-        F = _mul(_joint(f,a), Q)
-        if s is not None: P = p+L[...,None]*F[...,2,:]; pos.append(P)
-    back = lambda v: torch.cat(v,1)[:,T.bone_slot]
-    return back(ang), back(size), None if s is None else torch.cat(pos,1)[:,T.joint_slot]
+            f = f.clamp(-l['half'], l['half'])
+            a = a.clamp(l['abd'][:, 0], l['abd'][:, 1])
+            L = L.clamp(s * l['length'][:, 0], s * l['length'][:, 1])
+        F = _mul(_joint(f, a), Q)
+        if s is not None:
+            P = p + L[..., None] * F[..., 2, :]
+            pos.append(P)
+    back = lambda v: torch.cat(v, 1)[:, T.bone_slot]
+    return back(ang), back(size), None if s is None else torch.cat(pos, 1)[:, T.joint_slot]
 
 # %% ../../nbs/losses/02_kinematics.ipynb #a04a34ee
-def _as_poses(joints3d, skeleton): # Tensor (B,K,3) in float32 or float64
-    x = torch.as_tensor(joints3d); K = skeleton.n_joints
-    if x.ndim!=3 or tuple(x.shape[1:])!=(K,3): raise DataError('joints3d', f'shape {tuple(x.shape)}', f'(poses, {K}, 3) for {skeleton.name!r}')
-    return x if x.dtype==torch.float64 else x.float()
+def _as_poses(joints3d, skeleton):  # Tensor (B,K,3) in float32 or float64
+    x = torch.as_tensor(joints3d)
+    K = skeleton.n_joints
+    if x.ndim != 3 or tuple(x.shape[1:]) != (K, 3):
+        raise DataError(
+            'joints3d', f'shape {tuple(x.shape)}', f'(poses, {K}, 3) for {skeleton.name!r}'
+        )
+    return x if x.dtype == torch.float64 else x.float()
+
 
 def joint_angles(
-    joints3d, # (B,K,3) poses, any unit
-    skeleton, # `Skeleton`, or `Limits` from whose axes to count
-)->torch.Tensor: # (B,J,2) degrees
+    joints3d,  # (B,K,3) poses, any unit
+    skeleton,  # `Skeleton`, or `Limits` from whose axes to count
+) -> torch.Tensor:  # (B,J,2) degrees
     "Flexion and abduction of every bone in the frame of the bone before; raises `DataError` for wrong shapes"
-    lim = skeleton if isinstance(skeleton,Limits) else estimate_limits(joints3d, skeleton)
-    x = _as_poses(joints3d, lim.skeleton); T = lim._tables(x)
-    with torch.autocast(x.device.type, enabled=False): ang = _walk(_normalise(x,lim,T)[0], T)[0]
+    lim = skeleton if isinstance(skeleton, Limits) else estimate_limits(joints3d, skeleton)
+    x = _as_poses(joints3d, lim.skeleton)
+    T = lim._tables(x)
+    with torch.autocast(x.device.type, enabled=False):
+        ang = _walk(_normalise(x, lim, T)[0], T)[0]
     mid = lim.flexion.mean(1).to(x)
-    return torch.stack([ang[...,0].rad2deg()+mid, ang[...,1].rad2deg()], -1)
+    return torch.stack([ang[..., 0].rad2deg() + mid, ang[..., 1].rad2deg()], -1)
 
 # %% ../../nbs/losses/02_kinematics.ipynb #e4ed32a1
-def _spread(u): # Directions (N,3) -> axes (3,3) of the angles: the first across the movement
-    m = u.mean(0); m = m/m.norm() if m.norm()>1e-3 else torch.tensor([0.,0,1],dtype=u.dtype)
-    t1 = torch.linalg.cross(m, torch.eye(3,dtype=u.dtype)[m.abs().argmin()]); t1 = t1/t1.norm(); t2 = torch.linalg.cross(m,t1)
-    x,y = u@t1,u@t2; x,y = x-x.mean(),y-y.mean(); psi = .5*torch.atan2(2*(x*y).mean(), (x*x-y*y).mean())
-    e1 = torch.linalg.cross(psi.cos()*t1+psi.sin()*t2, m); z = torch.tensor([0.,0,1],dtype=u.dtype)
-    if (z-(z@e1)*e1).norm()<.5: return _axes(e1*e1[e1.abs().argmax()].sign(), m)
-    A = _axes(e1,z)
-    return A if m@A[1]>=0 else _axes(-e1,z) # Bending counts as positive
+def _spread(u):  # Directions (N,3) -> axes (3,3) of the angles: the first across the movement
+    m = u.mean(0)
+    m = m / m.norm() if m.norm() > 1e-3 else torch.tensor([0.0, 0, 1], dtype=u.dtype)
+    t1 = torch.linalg.cross(m, torch.eye(3, dtype=u.dtype)[m.abs().argmin()])
+    t1 = t1 / t1.norm()
+    t2 = torch.linalg.cross(m, t1)
+    x, y = u @ t1, u @ t2
+    x, y = x - x.mean(), y - y.mean()
+    psi = 0.5 * torch.atan2(2 * (x * y).mean(), (x * x - y * y).mean())
+    e1 = torch.linalg.cross(psi.cos() * t1 + psi.sin() * t2, m)
+    z = torch.tensor([0.0, 0, 1], dtype=u.dtype)
+    if (z - (z @ e1) * e1).norm() < 0.5:
+        return _axes(e1 * e1[e1.abs().argmax()].sign(), m)
+    A = _axes(e1, z)
+    return A if m @ A[1] >= 0 else _axes(-e1, z)  # Bending counts as positive
 
-def _reference_bones(d, L, tree): # Directions (N,J,3), lengths (N,J): the two bones of the root frame
-    roots = list(tree.levels[0]); J = len(tree.up)
-    pairs = [(a,b) for a in roots for b in (roots if len(roots)>1 else range(J)) if a!=b and tree.up[b] in (-1,a) and not (b in roots and b<a)]
-    if not pairs: return roots[0],None
-    L = L.mean(0); noise = .1*L.mean()
-    def doubt(p): c = (d[:,p[0]]*d[:,p[1]]).sum(-1).clamp(-1,1).acos(); return (c.std() + noise/L[p[0]] + noise/(L[p[1]]*c.sin().quantile(.05)).clamp_min(1e-6)).item()
-    a,b = min(pairs, key=doubt)
-    return (a,b) if b not in roots or L[a]>=L[b] else (b,a)
+
+def _reference_bones(
+    d, L, tree
+):  # Directions (N,J,3), lengths (N,J): the two bones of the root frame
+    roots = list(tree.levels[0])
+    J = len(tree.up)
+    pairs = [
+        (a, b)
+        for a in roots
+        for b in (roots if len(roots) > 1 else range(J))
+        if a != b and tree.up[b] in (-1, a) and not (b in roots and b < a)
+    ]
+    if not pairs:
+        return roots[0], None
+    L = L.mean(0)
+    noise = 0.1 * L.mean()
+
+    def doubt(p):
+        c = (d[:, p[0]] * d[:, p[1]]).sum(-1).clamp(-1, 1).acos()
+        return (
+            c.std() + noise / L[p[0]] + noise / (L[p[1]] * c.sin().quantile(0.05)).clamp_min(1e-6)
+        ).item()
+
+    a, b = min(pairs, key=doubt)
+    return (a, b) if b not in roots or L[a] >= L[b] else (b, a)
 
 # %% ../../nbs/losses/02_kinematics.ipynb #768c60ed
-def _range(v, q, pad): # Quantiles (J,2) of (N,J), widened
-    lo,hi = np.quantile(v.numpy(), q[0], 0),np.quantile(v.numpy(), q[1], 0)
-    return torch.as_tensor(np.stack([lo-pad,hi+pad],1))
+def _range(v, q, pad):  # Quantiles (J,2) of (N,J), widened
+    lo = np.quantile(v.numpy(), q[0], 0)
+    hi = np.quantile(v.numpy(), q[1], 0)
+    return torch.as_tensor(np.stack([lo - pad, hi + pad], 1))
 
-def _directions(x, tree): d,L,_ = _unit(x[:,list(tree.child)]-x[:,list(tree.parent)], 1e-9); return d,L
+
+def _directions(x, tree):
+    d, L, _ = _unit(x[:, list(tree.child)] - x[:, list(tree.parent)], 1e-9)
+    return d, L
+
 
 def estimate_limits(
-    joints3d, # (N,K,3) labelled poses, mm; poses with anything not finite are left out
-    skeleton:Skeleton, # Any tree of bones
-    quantiles:tuple=(0.,1.), # Share of the poses below and above which a value is out of range
-    reference=None, # Reference bone: its index or its child joint's name; None: the first of the root frame
-    frame=None, # Two bones of the root frame; None: chosen from the data
-    margin:float=0., # Degrees by which angle ranges are widened
-)->Limits:
+    joints3d,  # (N,K,3) labelled poses, mm; poses with anything not finite are left out
+    skeleton: Skeleton,  # Any tree of bones
+    quantiles: tuple = (
+        0.0,
+        1.0,
+    ),  # Share of the poses below and above which a value is out of range
+    reference=None,  # Reference bone: its index or its child joint's name; None: the first of the root frame
+    frame=None,  # Two bones of the root frame; None: chosen from the data
+    margin: float = 0.0,  # Degrees by which angle ranges are widened
+) -> Limits:
     "Limits within which the labelled poses lie; raises `DataError` for fewer than 2 usable poses, `SkeletonError`"
-    x = _as_poses(joints3d, skeleton).detach().cpu().double(); x = x[x.isfinite().all(-1).all(-1)]; tree = kinematic_tree(skeleton)
-    if not 0<=quantiles[0]<quantiles[1]<=1: raise DataError('quantiles', f'{quantiles}', '0 <= low < high <= 1')
-    if skeleton.n_bones==0: raise SkeletonError(skeleton.name, 'no bones', 'at least one')
-    x = x-x[:,skeleton.root,None]; d,L = _directions(x,tree); keep = (L>0).all(1); x,d,L = x[keep],d[keep],L[keep]
-    if len(x)<2: raise DataError('joints3d', f'{len(x)} poses with finite joints and bones of some length', 'at least 2')
-    frame = frame or _reference_bones(d,L,tree); reference = frame[0] if reference is None else reference
-    if isinstance(reference,str): reference = {skeleton.joints[c]:j for j,c in enumerate(tree.child)}.get(reference,-1)
-    lim = free_limits(skeleton, frame, reference); rest = lim.rest.clone(); flex,abd = torch.zeros(2,len(x),skeleton.n_bones,dtype=x.dtype)
-    F = {-1:_root_frame(x/x.abs().amax((1,2),keepdim=True), _RefBones(*((tree.parent[j],tree.child[j]) for j in (frame[0],frame[0] if frame[1] is None else frame[1]))))}
+    x = _as_poses(joints3d, skeleton).detach().cpu().double()
+    x = x[x.isfinite().all(-1).all(-1)]
+    tree = kinematic_tree(skeleton)
+    if not 0 <= quantiles[0] < quantiles[1] <= 1:
+        raise DataError('quantiles', f'{quantiles}', '0 <= low < high <= 1')
+    if skeleton.n_bones == 0:
+        raise SkeletonError(skeleton.name, 'no bones', 'at least one')
+    x = x - x[:, skeleton.root, None]
+    d, L = _directions(x, tree)
+    keep = (L > 0).all(1)
+    x, d, L = x[keep], d[keep], L[keep]
+    if len(x) < 2:
+        raise DataError(
+            'joints3d', f'{len(x)} poses with finite joints and bones of some length', 'at least 2'
+        )
+    frame = frame or _reference_bones(d, L, tree)
+    reference = frame[0] if reference is None else reference
+    if isinstance(reference, str):
+        reference = {skeleton.joints[c]: j for j, c in enumerate(tree.child)}.get(reference, -1)
+    lim = free_limits(skeleton, frame, reference)
+    rest = lim.rest.clone()
+    flex, abd = torch.zeros(2, len(x), skeleton.n_bones, dtype=x.dtype)
+    F = {
+        -1: _root_frame(
+            x / x.abs().amax((1, 2), keepdim=True),
+            _RefBones(
+                *(
+                    (tree.parent[j], tree.child[j])
+                    for j in (frame[0], frame[0] if frame[1] is None else frame[1])
+                )
+            ),
+        )
+    }
     for j in (j for l in tree.levels for j in l):
-        u = (F[tree.up[j]]*d[:,j,None]).sum(-1)
-        if j not in frame: rest[j] = _spread(u)
-        Q = _mul(rest[j], F[tree.up[j]]); flex[:,j],abd[:,j] = _angles((Q*d[:,j,None]).sum(-1)); F[j] = _mul(_joint(flex[:,j],abd[:,j]),Q)
-    mid = torch.atan2((flex.sin()*abd.cos()).sum(0), (flex.cos()*abd.cos()).sum(0)); flex = torch.remainder(flex-mid+math.pi,2*math.pi)-math.pi
-    deg = lambda v,m,q: _range(v.rad2deg()+m.rad2deg(), q, margin)
-    return Limits(skeleton, frame, reference, rest, _range(L/L[:,reference,None],quantiles,0.), deg(flex,mid,quantiles), deg(abd,0*mid,quantiles).clamp(-90,90),
-                  tuple(np.quantile(L[:,reference].numpy(),quantiles)))
+        u = (F[tree.up[j]] * d[:, j, None]).sum(-1)
+        if j not in frame:
+            rest[j] = _spread(u)
+        Q = _mul(rest[j], F[tree.up[j]])
+        flex[:, j], abd[:, j] = _angles((Q * d[:, j, None]).sum(-1))
+        F[j] = _mul(_joint(flex[:, j], abd[:, j]), Q)
+    mid = torch.atan2((flex.sin() * abd.cos()).sum(0), (flex.cos() * abd.cos()).sum(0))
+    flex = torch.remainder(flex - mid + math.pi, 2 * math.pi) - math.pi
+    deg = lambda v, m, q: _range(v.rad2deg() + m.rad2deg(), q, margin)
+    return Limits(
+        skeleton,
+        frame,
+        reference,
+        rest,
+        _range(L / L[:, reference, None], quantiles, 0.0),
+        deg(flex, mid, quantiles),
+        deg(abd, 0 * mid, quantiles).clamp(-90, 90),
+        tuple(np.quantile(L[:, reference].numpy(), quantiles)),
+    )
 
 # %% ../../nbs/losses/02_kinematics.ipynb #9cf85a26
 def violations(
-    joints3d, # (B,K,3) poses, any unit
-    limits:Limits, # What is feasible
-)->tuple: # lengths (B,J) in reference bones, turns (B,J) in degrees
+    joints3d,  # (B,K,3) poses, any unit
+    limits: Limits,  # What is feasible
+) -> tuple:  # lengths (B,J) in reference bones, turns (B,J) in degrees
     "How far every bone is out of its ranges; raises `DataError` for wrong shapes"
-    x = _as_poses(joints3d, limits.skeleton); T = limits._tables(x)
+    x = _as_poses(joints3d, limits.skeleton)
+    T = limits._tables(x)
     with torch.autocast(x.device.type, enabled=False):
-        x,_,mm = _normalise(x,limits,T); ang,L,_ = _walk(x,T); s = _unit_length(x,T,mm)
-    out = lambda v,r: torch.maximum(r[:,0]-v, v-r[:,1]).clamp_min(0)
-    half = (limits.flexion[:,1]-limits.flexion[:,0]).deg2rad().clamp(max=2*math.pi).to(x)/2; abd = limits.abduction.to(x).deg2rad()
-    turn = torch.maximum((ang[...,0].abs()-half).clamp_min(0)*ang[...,1].cos(), out(ang[...,1],abd))
-    return out(L/s, limits.length.to(x)), turn.rad2deg()
+        x, _, mm = _normalise(x, limits, T)
+        ang, L, _ = _walk(x, T)
+        s = _unit_length(x, T, mm)
+    out = lambda v, r: torch.maximum(r[:, 0] - v, v - r[:, 1]).clamp_min(0)
+    half = (limits.flexion[:, 1] - limits.flexion[:, 0]).deg2rad().clamp(max=2 * math.pi).to(x) / 2
+    abd = limits.abduction.to(x).deg2rad()
+    turn = torch.maximum(
+        (ang[..., 0].abs() - half).clamp_min(0) * ang[..., 1].cos(), out(ang[..., 1], abd)
+    )
+    return out(L / s, limits.length.to(x)), turn.rad2deg()
+
 
 def is_feasible(
-    joints3d, # (B,K,3) poses
-    limits:Limits, # What is feasible
-    tol:float=1e-3, # Tolerance: radians of turn, and length in reference bones
-)->torch.Tensor: # (B,) bool
+    joints3d,  # (B,K,3) poses
+    limits: Limits,  # What is feasible
+    tol: float = 1e-3,  # Tolerance: radians of turn, and length in reference bones
+) -> torch.Tensor:  # (B,) bool
     "Poses that lie within the limits; one that holds anything not finite does not"
-    size,turn = violations(joints3d, limits); x = _as_poses(joints3d, limits.skeleton)
-    return (size<=tol).all(1) & (turn.deg2rad()<=tol).all(1) & x.isfinite().all(-1).all(-1)
+    size, turn = violations(joints3d, limits)
+    x = _as_poses(joints3d, limits.skeleton)
+    return (size <= tol).all(1) & (turn.deg2rad() <= tol).all(1) & x.isfinite().all(-1).all(-1)
 
 # %% ../../nbs/losses/02_kinematics.ipynb #a139a8bb
-def _turn(x, y, w): # Quaternion (B,4) of the rotation about the root that brings y nearest to x
-    S = (w[...,None,None]*y[...,:,None]*x[...,None,:]).sum(1)
-    yy = (w*y.square().sum(-1)).sum(1); xx = torch.maximum((w*x.square().sum(-1)).sum(1), 1e-8*yy)
-    S = S/(xx*yy).clamp_min(1e-30).sqrt()[:,None,None]
-    (a,b,c),(d,e,f),(g,h,i) = (S[:,k].unbind(-1) for k in range(3))
-    M = torch.stack([a+e+i,f-h,g-c,b-d, f-h,a-e-i,b+d,g+c, g-c,b+d,e-a-i,f+h, b-d,g+c,f+h,i-a-e],-1).unflatten(-1,(4,4)) + torch.eye(4,device=x.device,dtype=x.dtype)
-    for _ in range(5): M = _mul(M,M); M = M/M.diagonal(dim1=1,dim2=2).sum(-1)[:,None,None]
-    return _unit(M[:,:,0]+1e-6*torch.eye(4,device=x.device,dtype=x.dtype)[0])[0]
+def _turn(x, y, w):  # Quaternion (B,4) of the rotation about the root that brings y nearest to x
+    S = (w[..., None, None] * y[..., :, None] * x[..., None, :]).sum(1)
+    yy = (w * y.square().sum(-1)).sum(1)
+    xx = torch.maximum((w * x.square().sum(-1)).sum(1), 1e-8 * yy)
+    S = S / (xx * yy).clamp_min(1e-30).sqrt()[:, None, None]
+    (a, b, c), (d, e, f), (g, h, i) = (S[:, k].unbind(-1) for k in range(3))
+    M = torch.stack(
+        [
+            a + e + i,
+            f - h,
+            g - c,
+            b - d,
+            f - h,
+            a - e - i,
+            b + d,
+            g + c,
+            g - c,
+            b + d,
+            e - a - i,
+            f + h,
+            b - d,
+            g + c,
+            f + h,
+            i - a - e,
+        ],
+        -1,
+    ).unflatten(-1, (4, 4)) + torch.eye(4, device=x.device, dtype=x.dtype)
+    for _ in range(5):
+        M = _mul(M, M)
+        M = M / M.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None]
+    return _unit(M[:, :, 0] + 1e-6 * torch.eye(4, device=x.device, dtype=x.dtype)[0])[0]
 
-def _settle(x, y, T, resize): # Corrected y turned about the root, and scaled, towards x
-    d2 = (x-y).square().sum(-1); size2 = y.square().sum(-1).mean(1,keepdim=True)
-    w = T.known/(1+d2/(9*d2.median(1,keepdim=True).values+.0025*size2+1e-30))
-    q = _turn(x,y,w)[:,None]; v = q[...,1:].expand_as(y); t = 2*torch.linalg.cross(v,y); z = y+q[...,:1]*t+torch.linalg.cross(v,t)
-    if resize: z = z*((w[...,None]*x*z).sum((1,2))/(w[...,None]*z*z).sum((1,2)).clamp_min(1e-30)).clamp(.5,2)[:,None,None]
-    return torch.where(T.known[:,None], z, x)
+
+def _settle(x, y, T, resize):  # Corrected y turned about the root, and scaled, towards x
+    d2 = (x - y).square().sum(-1)
+    size2 = y.square().sum(-1).mean(1, keepdim=True)
+    w = T.known / (1 + d2 / (9 * d2.median(1, keepdim=True).values + 0.0025 * size2 + 1e-30))
+    q = _turn(x, y, w)[:, None]
+    v = q[..., 1:].expand_as(y)
+    t = 2 * torch.linalg.cross(v, y)
+    z = y + q[..., :1] * t + torch.linalg.cross(v, t)
+    if resize:
+        z = (
+            z
+            * (
+                (w[..., None] * x * z).sum((1, 2))
+                / (w[..., None] * z * z).sum((1, 2)).clamp_min(1e-30)
+            ).clamp(0.5, 2)[:, None, None]
+        )
+    return torch.where(T.known[:, None], z, x)
 
 # %% ../../nbs/losses/02_kinematics.ipynb #cc3af503
 def correct_pose(
-    joints3d, # (B,K,3) poses, any unit (mm where `scale` is given)
-    limits:Limits, # What is feasible
-    scale=None, # None: the pose's own; 'source': the reference bone within its range in the source; float or (B,): its length, mm
-    aim:str='joint', # 'joint': each bone aims at its predicted end; 'bone': keeps its predicted direction
-    passes:int=2, # Walks, each but the first from the frame and scale that fit the whole pose. 0: one walk, not fitted: the first reference bone keeps its direction
-)->torch.Tensor: # (B,K,3)
+    joints3d,  # (B,K,3) poses, any unit (mm where `scale` is given)
+    limits: Limits,  # What is feasible
+    scale=None,  # None: the pose's own; 'source': the reference bone within its range in the source; float or (B,): its length, mm
+    aim: str = 'joint',  # 'joint': each bone aims at its predicted end; 'bone': keeps its predicted direction
+    passes: int = 2,  # Walks, each but the first from the frame and scale that fit the whole pose. 0: one walk, not fitted: the first reference bone keeps its direction
+) -> torch.Tensor:  # (B,K,3)
     "Feasible poses near the given ones, root unmoved; finite whatever comes in; raises `DataError`"
-    x = _as_poses(joints3d, limits.skeleton); T = limits._tables(x)
-    if aim not in ('joint','bone'): raise DataError('aim', repr(aim), "'joint' or 'bone'")
+    x = _as_poses(joints3d, limits.skeleton)
+    T = limits._tables(x)
+    if aim not in ('joint', 'bone'):
+        raise DataError('aim', repr(aim), "'joint' or 'bone'")
     with torch.autocast(x.device.type, enabled=False):
-        n,root,mm = _normalise(x,limits,T); s = _unit_length(n,T,mm)
-        if isinstance(scale,str): s = (s*mm).clamp(*limits.reference_length)/mm
-        elif scale is not None: s = (scale.to(x).expand(len(x))[:,None] if isinstance(scale,torch.Tensor) else scale)/mm
-        y = _walk(n,T,s,aim)[2]
+        n, root, mm = _normalise(x, limits, T)
+        s = _unit_length(n, T, mm)
+        if isinstance(scale, str):
+            s = (s * mm).clamp(*limits.reference_length) / mm
+        elif scale is not None:
+            s = (
+                scale.to(x).expand(len(x))[:, None] if isinstance(scale, torch.Tensor) else scale
+            ) / mm
+        y = _walk(n, T, s, aim)[2]
         for i in range(passes):
-            if i: r = _reference(y,T); y = _walk(n,T,s if scale is not None else r,aim,_root_frame(y/r[...,None],T))[2]
-            y = _settle(n,y,T,scale is None)
-        return y*mm[...,None]+root
+            if i:
+                r = _reference(y, T)
+                y = _walk(
+                    n, T, s if scale is not None else r, aim, _root_frame(y / r[..., None], T)
+                )[2]
+            y = _settle(n, y, T, scale is None)
+        return y * mm[..., None] + root
 
-def _reference(y, T): a,b = T.ends; return _unit(y[:,b]-y[:,a],1e-12)[1][:,None] # Length of the reference bone (B,1)
+
+def _reference(y, T):
+    a, b = T.ends
+    return _unit(y[:, b] - y[:, a], 1e-12)[1][:, None]  # Length of the reference bone (B,1)

@@ -19,142 +19,202 @@ from ..core.parallel import gather_rows, shared_count
 
 # %% ../../nbs/losses/03_pseudo.ipynb #8a33a41a
 def confidence_mask(
-    conf, # (B,K) heights of the peaks
-    gamma:float|None=.5, # Keep peaks above this; None: no absolute threshold
-    keep:float|None=None, # Keep this share of the batch's highest peaks, 0 to 1; None: no quantile rule
-    per_joint:bool=False, # Take the quantile joint by joint
-)->torch.Tensor: # (B,K) bool
+    conf,  # (B,K) heights of the peaks
+    gamma: float | None = 0.5,  # Keep peaks above this; None: no absolute threshold
+    keep: float
+    | None = None,  # Keep this share of the batch's highest peaks, 0 to 1; None: no quantile rule
+    per_joint: bool = False,  # Take the quantile joint by joint
+) -> torch.Tensor:  # (B,K) bool
     "Joints confident enough to be labels; both rules hold where both are given"
-    if gamma is None and keep is None: raise ConfigError('confidence_mask', 'neither gamma nor keep', 'at least one rule')
-    if keep is not None and not 0<keep<=1: raise ConfigError('keep', f'{keep}', 'a share in (0, 1]')
-    m = torch.ones_like(conf,dtype=torch.bool) if gamma is None else conf>gamma
-    if keep is None: return m
-    c = gather_rows(conf.detach().float()) # The batch of all processes
-    q = torch.quantile(c, 1-keep, dim=0, keepdim=True) if per_joint else torch.quantile(c.flatten(), 1-keep)
-    return m & (conf>=q)
+    if gamma is None and keep is None:
+        raise ConfigError('confidence_mask', 'neither gamma nor keep', 'at least one rule')
+    if keep is not None and not 0 < keep <= 1:
+        raise ConfigError('keep', f'{keep}', 'a share in (0, 1]')
+    m = torch.ones_like(conf, dtype=torch.bool) if gamma is None else conf > gamma
+    if keep is None:
+        return m
+    c = gather_rows(conf.detach().float())  # The batch of all processes
+    q = (
+        torch.quantile(c, 1 - keep, dim=0, keepdim=True)
+        if per_joint
+        else torch.quantile(c.flatten(), 1 - keep)
+    )
+    return m & (conf >= q)
 
 # %% ../../nbs/losses/03_pseudo.ipynb #81b6a62e
 def label_views(
-    n:int, # Matrices
+    n: int,  # Matrices
     device=None,
-)->torch.Tensor: # (n,2,3)
+) -> torch.Tensor:  # (n,2,3)
     "Random views: scale N(1, 0.25) within [0.75, 1.25], rotation N(0, 30 degrees) within 60, as CC-SSL's"
-    r = torch.randn(n,2,device=device)
-    return affine((30*r[:,0]).clamp(-60,60)*math.pi/180,(1+.25*r[:,1]).clamp(.75,1.25))
+    r = torch.randn(n, 2, device=device)
+    return affine(
+        (30 * r[:, 0]).clamp(-60, 60) * math.pi / 180, (1 + 0.25 * r[:, 1]).clamp(0.75, 1.25)
+    )
+
 
 @torch.no_grad()
 def averaged_heatmaps(
-    net, # Images in [0,1] -> heatmaps; or (heatmaps, more), of which the frame's own share is handed on
-    images, # (B,3,H,W) in [0,1]
-    n_views:int=4, # Random views beside the image itself
-): # (B,K,h,w), or (that, more)
+    net,  # Images in [0,1] -> heatmaps; or (heatmaps, more), of which the frame's own share is handed on
+    images,  # (B,3,H,W) in [0,1]
+    n_views: int = 4,  # Random views beside the image itself
+):  # (B,K,h,w), or (that, more)
     "Mean heatmap of an image and of random views of it, brought back to the image"
-    b = len(images); M = label_views(b*n_views,images.device)
-    x = torch.cat([images,warp_image(images.repeat(n_views,1,1,1),M,pad='reflection')]) if n_views else images
-    out = net(x); hm,*more = out if isinstance(out,tuple) else (out,); hm = hm.float()
-    mean = torch.cat([hm[:b],warp_image(hm[b:],invert(M)) if n_views else hm[b:]]).view(n_views+1,b,*hm.shape[1:]).mean(0)
-    return (mean,*(m[:b] for m in more)) if more else mean
+    b = len(images)
+    M = label_views(b * n_views, images.device)
+    x = (
+        torch.cat([images, warp_image(images.repeat(n_views, 1, 1, 1), M, pad='reflection')])
+        if n_views
+        else images
+    )
+    out = net(x)
+    hm, *more = out if isinstance(out, tuple) else (out,)
+    hm = hm.float()
+    mean = (
+        torch.cat([hm[:b], warp_image(hm[b:], invert(M)) if n_views else hm[b:]])
+        .view(n_views + 1, b, *hm.shape[1:])
+        .mean(0)
+    )
+    return (mean, *(m[:b] for m in more)) if more else mean
 
 # %% ../../nbs/losses/03_pseudo.ipynb #fc8ab9fd
 @torch.no_grad()
 def pseudo_labels(
-    hm, # (B,K,h,w) heatmaps of the clean images
-    M, # (B,2,3) matrix from the clean to the augmented view
-    flip_index, # `Skeleton.flip_index`
-    gamma:float|None=.5, keep:float|None=None, per_joint:bool=False, # As for `confidence_mask`
-    beta:float=20., # Inverse temperature of decoding
-)->tuple: # joints in the augmented view (B,K,2), mask (B,K)
+    hm,  # (B,K,h,w) heatmaps of the clean images
+    M,  # (B,2,3) matrix from the clean to the augmented view
+    flip_index,  # `Skeleton.flip_index`
+    gamma: float | None = 0.5,
+    keep: float | None = None,
+    per_joint: bool = False,  # As for `confidence_mask`
+    beta: float = 20.0,  # Inverse temperature of decoding
+) -> tuple:  # joints in the augmented view (B,K,2), mask (B,K)
     "Pseudo-labels of the augmented view; joints that leave the frame are masked"
     mask = confidence_mask(peak_confidence(hm), gamma, keep, per_joint)
-    return move_joints(decode(hm,'local',beta), mask, M, flip_index)
+    return move_joints(decode(hm, 'local', beta), mask, M, flip_index)
 
 # %% ../../nbs/losses/03_pseudo.ipynb #fd17f84a
 @torch.no_grad()
 def corrected_25d(
-    kp, # (B,K,2) joints in [-1,1]
-    depth, # (B,K) relative depth, reference-bone lengths
-    K, # (B,3,3) intrinsics of the images
-    size, # (height, width) of the images, or one side
-    skeleton, # Its root and reference bone
-    correct, # (B,K,3) poses in the camera frame -> corrected ones
-)->tuple: # joints (B,K,2), depth (B,K), shift of each joint (B,K) in image sides, (B,) mask of poses that could be lifted
+    kp,  # (B,K,2) joints in [-1,1]
+    depth,  # (B,K) relative depth, reference-bone lengths
+    K,  # (B,3,3) intrinsics of the images
+    size,  # (height, width) of the images, or one side
+    skeleton,  # Its root and reference bone
+    correct,  # (B,K,3) poses in the camera frame -> corrected ones
+) -> tuple:  # joints (B,K,2), depth (B,K), shift of each joint (B,K) in image sides, (B,) mask of poses that could be lifted
     "A pose lifted to 3D, corrected there and projected back; where it could not be lifted, the pose itself"
-    root,ref = skeleton.root,skeleton.reference; kp,depth,K = kp.float(),depth.float(),K.float()
-    xyz,ok = lift(to_pixels(kp,size), depth, K, root, ref)
-    y = correct(xyz.nan_to_num(0.,0.,0.))
-    px,d,_ = to_25d(y, K, root, ref); new = from_pixels(px,size)
-    ok = ok & (y[...,2]>0).all(1) & new.isfinite().all(-1).all(1) & d.isfinite().all(1)
-    new,d = torch.where(ok[:,None,None],new,kp),torch.where(ok[:,None],d,depth)
-    return new, d, (new-kp).norm(dim=-1)/2, ok
+    root, ref = skeleton.root, skeleton.reference
+    kp = kp.float()
+    depth = depth.float()
+    K = K.float()
+    xyz, ok = lift(to_pixels(kp, size), depth, K, root, ref)
+    y = correct(xyz.nan_to_num(0.0, 0.0, 0.0))
+    px, d, _ = to_25d(y, K, root, ref)
+    new = from_pixels(px, size)
+    ok = ok & (y[..., 2] > 0).all(1) & new.isfinite().all(-1).all(1) & d.isfinite().all(1)
+    new = torch.where(ok[:, None, None], new, kp)
+    d = torch.where(ok[:, None], d, depth)
+    return new, d, (new - kp).norm(dim=-1) / 2, ok
+
 
 def feasible_pose(
-    kp, depth, K, size, # As for `corrected_25d`
-    limits:Limits, # What is feasible
-)->tuple: # As `corrected_25d`
+    kp,
+    depth,
+    K,
+    size,  # As for `corrected_25d`
+    limits: Limits,  # What is feasible
+) -> tuple:  # As `corrected_25d`
     "The nearest feasible 2.5D pose; where it could not be lifted, the pose itself"
-    return corrected_25d(kp,depth,K,size,limits.skeleton,lambda xyz: correct_pose(xyz,limits))
+    return corrected_25d(kp, depth, K, size, limits.skeleton, lambda xyz: correct_pose(xyz, limits))
 
 # %% ../../nbs/losses/03_pseudo.ipynb #54bc12f4
 @dataclass
 class PseudoTargets:
     "Labels of the augmented view"
-    kp: torch.Tensor # (B,K,2) predicted joints
-    mask_2d: torch.Tensor # (B,K) M_2D
-    kp_3d: torch.Tensor|None = None # (B,K,2) joints of the corrected pose
-    depth_3d: torch.Tensor|None = None # (B,K) its relative depth
-    mask_3d: torch.Tensor|None = None # (B,K) M_3D
-    lifted: torch.Tensor|None = None # (B,K) joints with a 3D label at all
-    def masks(self, integrated:bool): # masks of the heatmap term and of the 3D term before and after epoch T
-        if self.mask_3d is None or not integrated: return self.mask_2d,self.mask_3d
-        m = self.mask_2d|self.mask_3d
-        return m,m&self.lifted
+
+    kp: torch.Tensor  # (B,K,2) predicted joints
+    mask_2d: torch.Tensor  # (B,K) M_2D
+    kp_3d: torch.Tensor | None = None  # (B,K,2) joints of the corrected pose
+    depth_3d: torch.Tensor | None = None  # (B,K) its relative depth
+    mask_3d: torch.Tensor | None = None  # (B,K) M_3D
+    lifted: torch.Tensor | None = None  # (B,K) joints with a 3D label at all
+
+    def masks(
+        self, integrated: bool
+    ):  # masks of the heatmap term and of the 3D term before and after epoch T
+        if self.mask_3d is None or not integrated:
+            return self.mask_2d, self.mask_3d
+        m = self.mask_2d | self.mask_3d
+        return m, m & self.lifted
+
 
 @torch.no_grad()
 def integrated_labels(
-    hm, # (B,K,h,w) heatmaps of the clean images
-    depth, # (B,K) their relative depth
-    K, # (B,3,3) intrinsics of the clean images
-    M, # (B,2,3) matrix from the clean to the augmented view
-    size, # Side of the images
-    flip_index, # `Skeleton.flip_index`
-    limits:Limits, # What is feasible
-    gamma_3d:float=.01, # Largest shift of a feasible joint, image sides; not given in the paper
-    gamma:float|None=.5, keep:float|None=None, per_joint:bool=False, # As for `confidence_mask`
-    beta:float=20., # Inverse temperature of decoding
-)->PseudoTargets:
+    hm,  # (B,K,h,w) heatmaps of the clean images
+    depth,  # (B,K) their relative depth
+    K,  # (B,3,3) intrinsics of the clean images
+    M,  # (B,2,3) matrix from the clean to the augmented view
+    size,  # Side of the images
+    flip_index,  # `Skeleton.flip_index`
+    limits: Limits,  # What is feasible
+    gamma_3d: float = 0.01,  # Largest shift of a feasible joint, image sides; not given in the paper
+    gamma: float | None = 0.5,
+    keep: float | None = None,
+    per_joint: bool = False,  # As for `confidence_mask`
+    beta: float = 20.0,  # Inverse temperature of decoding
+) -> PseudoTargets:
     "M_2D, M_3D and both kinds of labels (section 3.3.1)"
-    kp = decode(hm,'local',beta); kp3,d3,shift,ok = feasible_pose(kp,depth,K,size,limits)
-    ok = ok[:,None].expand(kp.shape[:2]); moved = lambda x,m: move_joints(x,m,M,flip_index)
-    new,m2 = moved(kp,confidence_mask(peak_confidence(hm),gamma,keep,per_joint)); new3,lifted = moved(kp3,ok)
-    m3 = moved(kp,ok&(shift<gamma_3d))[1]&lifted
-    return PseudoTargets(new, m2, new3, move_depth(d3,M,flip_index), m3, lifted)
+    kp = decode(hm, 'local', beta)
+    kp3, d3, shift, ok = feasible_pose(kp, depth, K, size, limits)
+    ok = ok[:, None].expand(kp.shape[:2])
+    moved = lambda x, m: move_joints(x, m, M, flip_index)
+    new, m2 = moved(kp, confidence_mask(peak_confidence(hm), gamma, keep, per_joint))
+    new3, lifted = moved(kp3, ok)
+    m3 = moved(kp, ok & (shift < gamma_3d))[1] & lifted
+    return PseudoTargets(new, m2, new3, move_depth(d3, M, flip_index), m3, lifted)
 
 # %% ../../nbs/losses/03_pseudo.ipynb #ddcd27de
 def pose_loss(
-    kp, depth, # (B,K,2) in [-1,1] and (B,K) in reference-bone lengths: the prediction
-    kp_label, depth_label, # The same of the label; anything where the mask is off
-    mask, # (B,K) joints that count
-)->torch.Tensor:
+    kp,
+    depth,  # (B,K,2) in [-1,1] and (B,K) in reference-bone lengths: the prediction
+    kp_label,
+    depth_label,  # The same of the label; anything where the mask is off
+    mask,  # (B,K) joints that count
+) -> torch.Tensor:
     "Mean distance of (u, v, d) from its label over the joints in `mask` (second term of Eq. 3)"
-    m = mask.bool(); y,t = torch.cat([kp.float(),depth.float()[...,None]],-1),torch.cat([kp_label.float(),depth_label.float()[...,None]],-1)
-    err = (y-torch.where(m[...,None],t,y.detach())).square().sum(-1).add(1e-10).sqrt()
-    return torch.where(m,err,torch.zeros_like(err)).sum()/shared_count(m.sum())
+    m = mask.bool()
+    y = torch.cat([kp.float(), depth.float()[..., None]], -1)
+    t = torch.cat([kp_label.float(), depth_label.float()[..., None]], -1)
+    err = (y - torch.where(m[..., None], t, y.detach())).square().sum(-1).add(1e-10).sqrt()
+    return torch.where(m, err, torch.zeros_like(err)).sum() / shared_count(m.sum())
 
 # %% ../../nbs/losses/03_pseudo.ipynb #e2d98f14
 class Teacher(nn.Module):
     "Exponential moving average of a network, always in eval mode and without gradients"
-    def __init__(self,
-        net:nn.Module, # Network to follow
-        decay:float=.99, # Share of the old average kept at each step
+
+    def __init__(
+        self,
+        net: nn.Module,  # Network to follow
+        decay: float = 0.99,  # Share of the old average kept at each step
     ):
         super().__init__()
-        self.net,self.decay = copy.deepcopy(net).eval().requires_grad_(False),decay
-    def train(self, mode=True): return super().train(False)
-    def forward(self, x): return self.net(x)
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        self.decay = decay
+
+    def train(self, mode=True):
+        return super().train(False)
+
+    def forward(self, x):
+        return self.net(x)
+
     @torch.no_grad()
     def update(self, net):
-        mine,its = self.net.state_dict(),net.state_dict()
-        fl = [k for k,v in mine.items() if v.is_floating_point()]
-        torch._foreach_lerp_([mine[k] for k in fl], [its[k].detach().to(mine[k].dtype) for k in fl], 1-self.decay)
-        for k,v in mine.items():
-            if not v.is_floating_point(): v.copy_(its[k])
+        mine = self.net.state_dict()
+        its = net.state_dict()
+        fl = [k for k, v in mine.items() if v.is_floating_point()]
+        torch._foreach_lerp_(
+            [mine[k] for k in fl], [its[k].detach().to(mine[k].dtype) for k in fl], 1 - self.decay
+        )
+        for k, v in mine.items():
+            if not v.is_floating_point():
+                v.copy_(its[k])

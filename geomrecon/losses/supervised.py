@@ -12,32 +12,37 @@ from ..core.parallel import shared_count
 
 # %% ../../nbs/losses/00_supervised.ipynb #686779ea
 def heatmap_loss(
-    hm, # (B,K,h,w) predicted heatmaps
-    kp, # (B,K,2) joints in [-1,1]; anything finite or not where the mask is off
-    mask, # (B,K) joints that count
-    sigma:float=2., # Standard deviation of the target Gaussian, heatmap pixels
-)->torch.Tensor:
+    hm,  # (B,K,h,w) predicted heatmaps
+    kp,  # (B,K,2) joints in [-1,1]; anything finite or not where the mask is off
+    mask,  # (B,K) joints that count
+    sigma: float = 2.0,  # Standard deviation of the target Gaussian, heatmap pixels
+) -> torch.Tensor:
     "Mean relative squared error over the joints in `mask` (Eq. 1 and 3)"
     m = mask.bool()
     target = render_heatmaps(kp, hm.shape[-2:], sigma, visible=m)
-    err = (hm.float()-target).square().sum((-1,-2))/(math.pi*sigma**2)
-    return torch.where(m, err, torch.zeros_like(err)).sum()/shared_count(m.sum())
+    err = (hm.float() - target).square().sum((-1, -2)) / (math.pi * sigma**2)
+    return torch.where(m, err, torch.zeros_like(err)).sum() / shared_count(m.sum())
 
 # %% ../../nbs/losses/00_supervised.ipynb #5c68a4fd
 class SupervisedLoss:
     "`loss_func` of the learners, first term of Eq. 1: `heatmap_loss` of `pred['heatmaps']` against source joints and visibility"
-    def __init__(self,
-        sigma:float=2., # Standard deviation of the target Gaussian, heatmap pixels
-    ): self.sigma = sigma
-    def __call__(self, pred, kp, visible, *depth): return heatmap_loss(pred['heatmaps'], kp, visible, self.sigma)
+
+    def __init__(
+        self,
+        sigma: float = 2.0,  # Standard deviation of the target Gaussian, heatmap pixels
+    ):
+        self.sigma = sigma
+
+    def __call__(self, pred, kp, visible, *depth):
+        return heatmap_loss(pred['heatmaps'], kp, visible, self.sigma)
 
 # %% ../../nbs/losses/00_supervised.ipynb #8b53dd42
 def depth_loss(
-    depth, # (B,K) predicted relative depth, reference-bone lengths
-    target, # (B,K) true one; NaN where unknown
-    mask, # (B,K) joints that may count
-)->torch.Tensor:
+    depth,  # (B,K) predicted relative depth, reference-bone lengths
+    target,  # (B,K) true one; NaN where unknown
+    mask,  # (B,K) joints that may count
+) -> torch.Tensor:
     "Mean absolute error of relative depth (second term of Eq. 1)"
     m = mask.bool() & target.isfinite()
-    err = (depth.float()-torch.where(m, target.float(), depth.detach().float())).abs()
-    return torch.where(m, err, torch.zeros_like(err)).sum()/shared_count(m.sum())
+    err = (depth.float() - torch.where(m, target.float(), depth.detach().float())).abs()
+    return torch.where(m, err, torch.zeros_like(err)).sum() / shared_count(m.sum())

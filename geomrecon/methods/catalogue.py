@@ -16,8 +16,12 @@ from .method import BASELINES
 
 # %% ../../nbs/methods/09_catalogue.ipynb #364eb3c2
 def show_baselines(
-    **more # Further methods, name -> `Baseline`
-)->pd.DataFrame: # title, paper, follows, differs, search by name
+    **more,  # Further methods, name -> `Baseline`
+) -> pd.DataFrame:  # title, paper, follows, differs, search by name
     "What each method takes from its authors and what not"
-    rows = {n:{k:getattr(b,k) for k in ('title','paper','follows','differs')}|dict(search=' / '.join(str(s) if s else 'defaults' for s in b.search)) for n,b in {**BASELINES,**more}.items()}
-    return pd.DataFrame.from_dict(rows,orient='index')
+    rows = {
+        n: {k: getattr(b, k) for k in ('title', 'paper', 'follows', 'differs')}
+        | dict(search=' / '.join(str(s) if s else 'defaults' for s in b.search))
+        for n, b in {**BASELINES, **more}.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient='index')

@@ -27,107 +27,194 @@ from .uniframe import autocast_of
 
 # %% ../../nbs/methods/05_cc_ssl.ipynb #52d2cd5f
 def flow_points(
-    before, after, # (S,S) uint8 grey images
-    px, # (K,2) pixel positions in `before`
-    win:int=15, # Side of the window, pixels; the authors'
-)->tuple: # (K,2) positions in `after`, (K,) whether they could be followed
+    before,
+    after,  # (S,S) uint8 grey images
+    px,  # (K,2) pixel positions in `before`
+    win: int = 15,  # Side of the window, pixels; the authors'
+) -> tuple:  # (K,2) positions in `after`, (K,) whether they could be followed
     "Points carried over by pyramidal Lucas-Kanade flow"
-    new,ok,_ = cv2.calcOpticalFlowPyrLK(before,after,np.ascontiguousarray(px[:,None],dtype=np.float32),None,winSize=(win,win),maxLevel=2,criteria=(cv2.TERM_CRITERIA_EPS|cv2.TERM_CRITERIA_COUNT,10,.03))
-    return new[:,0],ok[:,0].astype(bool)
+    new, ok, _ = cv2.calcOpticalFlowPyrLK(
+        before,
+        after,
+        np.ascontiguousarray(px[:, None], dtype=np.float32),
+        None,
+        winSize=(win, win),
+        maxLevel=2,
+        criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03),
+    )
+    return new[:, 0], ok[:, 0].astype(bool)
+
 
 def follow_video(
-    images, # (T,S,S) uint8 grey frames of one video, in order
-    px, # (T,K,2) pixel positions
-    conf, # (T,K) confidences
-    reach:float=15/256, # Longest believable move, image sides
-    trust:float=.9, # The flow takes over where confidence/flow's confidence is below this
-)->tuple: # px, conf, (T,K) taken over
+    images,  # (T,S,S) uint8 grey frames of one video, in order
+    px,  # (T,K,2) pixel positions
+    conf,  # (T,K) confidences
+    reach: float = 15 / 256,  # Longest believable move, image sides
+    trust: float = 0.9,  # The flow takes over where confidence/flow's confidence is below this
+) -> tuple:  # px, conf, (T,K) taken over
     "Labels of a video after the temporal step, frame by frame"
-    px,conf = px.astype(np.float64).copy(),conf.astype(np.float64).copy(); took = np.zeros(conf.shape,bool)
-    for t in range(1,len(images)):
-        new,ok = flow_points(images[t-1],images[t],px[t-1]); ok &= np.linalg.norm(new-px[t-1],axis=1)<=reach*images.shape[-1]
-        fc = np.where(ok,conf[t-1],0.); took[t] = conf[t]<trust*fc
-        px[t],conf[t] = np.where(took[t,:,None],new,px[t]),np.where(took[t],trust*fc,conf[t])
-    return px,conf,took
+    px = px.astype(np.float64).copy()
+    conf = conf.astype(np.float64).copy()
+    took = np.zeros(conf.shape, bool)
+    for t in range(1, len(images)):
+        new, ok = flow_points(images[t - 1], images[t], px[t - 1])
+        ok &= np.linalg.norm(new - px[t - 1], axis=1) <= reach * images.shape[-1]
+        fc = np.where(ok, conf[t - 1], 0.0)
+        took[t] = conf[t] < trust * fc
+        px[t] = np.where(took[t, :, None], new, px[t])
+        conf[t] = np.where(took[t], trust * fc, conf[t])
+    return px, conf, took
+
 
 def follow_videos(
-    frames, # Frame source: `images`, `video_id`, `frame`
-    kp, # (N,K,2) joints in [-1,1]
-    conf, # (N,K) confidences
-    **kwargs # Options of `follow_video`
-)->tuple: # kp, conf, (N,K) taken over; as tensors on the CPU
+    frames,  # Frame source: `images`, `video_id`, `frame`
+    kp,  # (N,K,2) joints in [-1,1]
+    conf,  # (N,K) confidences
+    **kwargs,  # Options of `follow_video`
+) -> tuple:  # kp, conf, (N,K) taken over; as tensors on the CPU
     "The temporal step within each video, in the order of its frames and never across videos"
-    kp,conf = kp.detach().cpu().double(),conf.detach().cpu().double(); took = torch.zeros(conf.shape,dtype=torch.bool)
+    kp = kp.detach().cpu().double()
+    conf = conf.detach().cpu().double()
+    took = torch.zeros(conf.shape, dtype=torch.bool)
     for v in np.unique(frames.video_id):
-        i = np.flatnonzero(np.asarray(frames.video_id)==v); i = i[np.argsort(np.asarray(frames.frame)[i],kind='stable')]
-        x = frames.images(i); grey = np.stack([cv2.cvtColor(np.ascontiguousarray(y),cv2.COLOR_RGB2GRAY) for y in x.permute(0,2,3,1).cpu().numpy()]); S = x.shape[-1]
-        p,c,t = follow_video(grey,to_pixels(kp[i],S).numpy(),conf[i].numpy(),**kwargs)
-        kp[i],conf[i],took[i] = from_pixels(torch.from_numpy(p),S),torch.from_numpy(c),torch.from_numpy(t)
-    return kp.float(),conf.float(),took
+        i = np.flatnonzero(np.asarray(frames.video_id) == v)
+        i = i[np.argsort(np.asarray(frames.frame)[i], kind='stable')]
+        x = frames.images(i)
+        grey = np.stack(
+            [
+                cv2.cvtColor(np.ascontiguousarray(y), cv2.COLOR_RGB2GRAY)
+                for y in x.permute(0, 2, 3, 1).cpu().numpy()
+            ]
+        )
+        S = x.shape[-1]
+        p, c, t = follow_video(grey, to_pixels(kp[i], S).numpy(), conf[i].numpy(), **kwargs)
+        kp[i] = from_pixels(torch.from_numpy(p), S)
+        conf[i] = torch.from_numpy(c)
+        took[i] = torch.from_numpy(t)
+    return kp.float(), conf.float(), took
 
 # %% ../../nbs/methods/05_cc_ssl.ipynb #9d65dab3
 def label_round(
-    epoch:int, # Epoch that begins
-    n_epoch:int, # Epochs in all
-    rounds:int=6, # Times that labels are made
-)->int:
+    epoch: int,  # Epoch that begins
+    n_epoch: int,  # Epochs in all
+    rounds: int = 6,  # Times that labels are made
+) -> int:
     "Round of labels that an epoch trains on"
-    return epoch*rounds//n_epoch
+    return epoch * rounds // n_epoch
+
 
 def curriculum(
-    r:int, # Round, from 0
-    first:float=.2, last:float=.8, # Shares kept at first and at most
-)->float:
+    r: int,  # Round, from 0
+    first: float = 0.2,
+    last: float = 0.8,  # Shares kept at first and at most
+) -> float:
     "Share of all labels that a round keeps"
-    return min(last,first*(r+1))
+    return min(last, first * (r + 1))
 
 # %% ../../nbs/methods/05_cc_ssl.ipynb #90d8c183
 class CCSSL(FrameTerm):
     "Labels of all target frames, made in rounds: averaged over views, carried on by flow, selected by a curriculum; raises `ConfigError`"
-    term,columns = 'ccssl',('ccssl','labelled')
-    def __init__(self,
-        weight:float=10., # The authors', against the source's 1
-        rounds:int=6, # Times that labels are made in a run
-        n_views:int=4, # Random views beside the frame itself
-        first:float=.2, last:float=.8, # Shares of labels kept in the first round and at most
-        flow:bool=True, # Temporal step
-        sigma:float=2., # Standard deviation of the label's Gaussian, heatmap pixels
-        bs:int=32, # Frames at a time when labels are made
+
+    term, columns = 'ccssl', ('ccssl', 'labelled')
+
+    def __init__(
+        self,
+        weight: float = 10.0,  # The authors', against the source's 1
+        rounds: int = 6,  # Times that labels are made in a run
+        n_views: int = 4,  # Random views beside the frame itself
+        first: float = 0.2,
+        last: float = 0.8,  # Shares of labels kept in the first round and at most
+        flow: bool = True,  # Temporal step
+        sigma: float = 2.0,  # Standard deviation of the label's Gaussian, heatmap pixels
+        bs: int = 32,  # Frames at a time when labels are made
     ):
         super().__init__(weight)
-        if rounds<1 or n_views<0 or not 0<first<=last<=1: raise ConfigError('CCSSL', f'rounds {rounds}, n_views {n_views}, first {first}, last {last}', 'at least one round, no fewer than 0 views, 0 < first <= last <= 1')
-        self.rounds,self.n_views,self.first,self.last,self.flow,self.sigma,self.bs,self.round,self.labels,self.took = rounds,n_views,first,last,flow,sigma,bs,None,None,None
+        if rounds < 1 or n_views < 0 or not 0 < first <= last <= 1:
+            raise ConfigError(
+                'CCSSL',
+                f'rounds {rounds}, n_views {n_views}, first {first}, last {last}',
+                'at least one round, no fewer than 0 views, 0 < first <= last <= 1',
+            )
+        self.rounds = rounds
+        self.n_views = n_views
+        self.first = first
+        self.last = last
+        self.flow = flow
+        self.sigma = sigma
+        self.bs = bs
+        self.round = None
+        self.labels = None
+        self.took = None
+
     def before_train(self):
-        r = label_round(self.epoch,self.n_epoch,self.rounds)
-        if r!=self.round: main_alone(self.relabel); self.labels,self.took = share((self.labels,self.took)); self.round = r
-        kp,conf = self.labels; least = float(np.quantile(conf.numpy(),1-curriculum(r,self.first,self.last))) # One threshold for all frames and joints
-        self.kp,self.mask = (t.to(self.dls.device or 'cpu') for t in (kp,conf>least))
+        r = label_round(self.epoch, self.n_epoch, self.rounds)
+        if r != self.round:
+            main_alone(self.relabel)
+            self.labels, self.took = share((self.labels, self.took))
+            self.round = r
+        kp, conf = self.labels
+        least = float(
+            np.quantile(conf.numpy(), 1 - curriculum(r, self.first, self.last))
+        )  # One threshold for all frames and joints
+        self.kp, self.mask = (t.to(self.dls.device or 'cpu') for t in (kp, conf > least))
+
     def value(self):
-        kp,mask = self.labels_in_view(self.kp,self.mask); part = shared_count(mask.sum().float(),0.)/mask.numel(); self.learn.loss_history.add('labelled',mask.float().mean())
-        return heatmap_loss(torch.cat([self.pred['base'],self.pred['driving']]),kp,mask,self.sigma)*part # All joints of the joint batch in the denominator
-    def state_dict(self): return {} if self.labels is None else dict(round=self.round,kp=self.labels[0],conf=self.labels[1])
+        kp, mask = self.labels_in_view(self.kp, self.mask)
+        part = shared_count(mask.sum().float(), 0.0) / mask.numel()
+        self.learn.loss_history.add('labelled', mask.float().mean())
+        return (
+            heatmap_loss(torch.cat([self.pred['base'], self.pred['driving']]), kp, mask, self.sigma)
+            * part
+        )  # All joints of the joint batch in the denominator
+
+    def state_dict(self):
+        return (
+            {}
+            if self.labels is None
+            else dict(round=self.round, kp=self.labels[0], conf=self.labels[1])
+        )
+
     def load_state_dict(self, sd):
-        if sd: self.round,self.labels = sd['round'],(sd['kp'].cpu(),sd['conf'].cpu())
+        if sd:
+            self.round = sd['round']
+            self.labels = (sd['kp'].cpu(), sd['conf'].cpu())
 
 # %% ../../nbs/methods/05_cc_ssl.ipynb #c2a94786
 @patch
 @torch.no_grad()
-def relabel(self:CCSSL):
+def relabel(self: CCSSL):
     "New labels of all target frames, between epochs"
-    model,frames = get_model(self.model),self.dls.train.pairs.frames; net,dev = model.pose,self.dls.device or 'cpu'; was = net.training; net.eval(); out = []
-    for i in np.array_split(np.arange(len(frames)),-(-len(frames)//self.bs)):
-        with domain_split(net,0), autocast_of(self.learn): hm = averaged_heatmaps(net,frames.images(i).to(dev).float()/255,self.n_views)
-        out.append((decode(hm,'local',model.beta).cpu(),peak_confidence(hm).cpu()))
-    net.train(was); kp,conf = map(torch.cat,zip(*out)); self.took = torch.zeros(conf.shape,dtype=torch.bool)
-    if self.flow: kp,conf,self.took = follow_videos(frames,kp,conf)
-    self.labels = kp,conf
+    model = get_model(self.model)
+    frames = self.dls.train.pairs.frames
+    net, dev = model.pose, self.dls.device or 'cpu'
+    was = net.training
+    net.eval()
+    out = []
+    for i in np.array_split(np.arange(len(frames)), -(-len(frames) // self.bs)):
+        with domain_split(net, 0), autocast_of(self.learn):
+            hm = averaged_heatmaps(net, frames.images(i).to(dev).float() / 255, self.n_views)
+        out.append((decode(hm, 'local', model.beta).cpu(), peak_confidence(hm).cpu()))
+    net.train(was)
+    kp, conf = map(torch.cat, zip(*out))
+    self.took = torch.zeros(conf.shape, dtype=torch.bool)
+    if self.flow:
+        kp, conf, self.took = follow_videos(frames, kp, conf)
+    self.labels = kp, conf
 
-def ccssl_learner(dls, pose, preset, style=None, limits=None, cbs=(), **options)->PoseLearner:
+
+def ccssl_learner(dls, pose, preset, style=None, limits=None, cbs=(), **options) -> PoseLearner:
     "Learner of CC-SSL; `options` are those of `CCSSL`; raises `ConfigError`"
-    p = get_preset(preset); own = dict(dict(sigma=p.sigma),**check_options(CCSSL,options,'ccssl'))
-    return adapt_learner(dls,pose,p,(),cbs=[CCSSL(**own),*cbs])
+    p = get_preset(preset)
+    own = dict(dict(sigma=p.sigma), **check_options(CCSSL, options, 'ccssl'))
+    return adapt_learner(dls, pose, p, (), cbs=[CCSSL(**own), *cbs])
 
-BASELINES['ccssl'] = Baseline('ccssl','CC-SSL',ccssl_learner,({},dict(weight=3.),dict(weight=1.)),
+
+BASELINES['ccssl'] = Baseline(
+    'ccssl',
+    'CC-SSL',
+    ccssl_learner,
+    ({}, dict(weight=3.0), dict(weight=1.0)),
     paper='Learning from Synthetic Animals, CVPR 2020',
     follows='labels of all target frames in six rounds; mean heatmap of the frame and four random views (scale N(1, 0.25), rotation N(0, 30)); the label before carried on by Lucas-Kanade flow (window 15, 2 levels, 10 iterations), not beyond 15/256 of the side, and taken over at 0.9 of its confidence where that is higher; one threshold for all joints that keeps the top 20, 40, 60, then 80 %; target weight 10',
-    differs="rounds are spread over the run's length; views are batched, without gradient, and come back by one warp; joints decoded below the pixel; flow runs within each video in the order of its frames (the authors' runs through the list, across videos); a label that was taken over does not change the one before; flow on crops as small as the preset's, with the authors' window in pixels; the common pose net and its pre-training instead of a stacked hourglass; target views as all methods here, without a coin for each")
+    differs="rounds are spread over the run's length; views are batched, without gradient, and come back by one warp; joints decoded below the pixel; flow runs within each video in the order of its frames (the authors' runs through the list, across videos); a label that was taken over does not change the one before; flow on crops as small as the preset's, with the authors' window in pixels; the common pose net and its pre-training instead of a stacked hourglass; target views as all methods here, without a coin for each",
+)

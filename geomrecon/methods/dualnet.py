@@ -33,180 +33,312 @@ from .semihand import MapTap, _two_rates, semihand
 # %% ../../nbs/methods/08_dualnet.ipynb #e2922be6
 class GeometryNet(nn.Module):
     "Depth image and mask -> feature maps of the size and width of a pose net's encoder, and the attention that mixes both"
-    def __init__(self,
-        pose:PoseNet, # The RGB branch
-        width:int=16, # Channels of the first layer, doubled from layer to layer
-        rgb:float=.9, # Attention on RGB to begin with
+
+    def __init__(
+        self,
+        pose: PoseNet,  # The RGB branch
+        width: int = 16,  # Channels of the first layer, doubled from layer to layer
+        rgb: float = 0.9,  # Attention on RGB to begin with
     ):
-        super().__init__(); n,c = pose.encoder.halvings,pose.encoder.widths[-1]
-        ws = [2]+[min(c,width*2**i) for i in range(n)]
-        conv = lambda i,o,**kw: (nn.Conv2d(i,o,bias=False,**kw),nn.BatchNorm2d(o),nn.ReLU(inplace=True))
-        self.body = nn.Sequential(*[m for i,o in zip(ws,ws[1:]) for m in conv(i,o,kernel_size=3,stride=2,padding=1)],*conv(ws[-1],c,kernel_size=3,padding=1))
-        self.attend = nn.Conv2d(2*c,2,1)
-        nn.init.zeros_(self.attend.weight); self.attend.bias.data = torch.tensor([rgb/(1-rgb),1.]).log()
-    def forward(self, geometry): return self.body(geometry)
-    def fuse(self, rgb, geo): # (B,C,h,w) each -> mixture (B,C,h,w), weights (B,2,h,w)
-        w = self.attend(torch.cat([rgb,geo],1)).softmax(1)
-        return w[:,:1]*rgb+w[:,1:]*geo, w
+        super().__init__()
+        n = pose.encoder.halvings
+        c = pose.encoder.widths[-1]
+        ws = [2] + [min(c, width * 2**i) for i in range(n)]
+        conv = lambda i, o, **kw: (
+            nn.Conv2d(i, o, bias=False, **kw),
+            nn.BatchNorm2d(o),
+            nn.ReLU(inplace=True),
+        )
+        self.body = nn.Sequential(
+            *[
+                m
+                for i, o in zip(ws, ws[1:])
+                for m in conv(i, o, kernel_size=3, stride=2, padding=1)
+            ],
+            *conv(ws[-1], c, kernel_size=3, padding=1),
+        )
+        self.attend = nn.Conv2d(2 * c, 2, 1)
+        nn.init.zeros_(self.attend.weight)
+        self.attend.bias.data = torch.tensor([rgb / (1 - rgb), 1.0]).log()
+
+    def forward(self, geometry):
+        return self.body(geometry)
+
+    def fuse(self, rgb, geo):  # (B,C,h,w) each -> mixture (B,C,h,w), weights (B,2,h,w)
+        w = self.attend(torch.cat([rgb, geo], 1)).softmax(1)
+        return w[:, :1] * rgb + w[:, 1:] * geo, w
 
 # %% ../../nbs/methods/08_dualnet.ipynb #b23be6c8
 @contextmanager
 def still_statistics(
-    model:nn.Module, # Module with batch norm
+    model: nn.Module,  # Module with batch norm
 ):
     "Inside, running statistics of batch norm stay as they are"
-    bns = [m for m in model.modules() if isinstance(m,nn.BatchNorm2d)]; old = [m.momentum for m in bns]
-    for m in bns: m.momentum = 0.
-    try: yield model
+    bns = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    old = [m.momentum for m in bns]
+    for m in bns:
+        m.momentum = 0.0
+    try:
+        yield model
     finally:
-        for m,o in zip(bns,old): m.momentum = o
+        for m, o in zip(bns, old):
+            m.momentum = o
+
 
 def decoded(
-    pose:PoseNet, # Whose decoder and heads
-    f, # (B,C,h,w) feature maps of the encoder's size, all of the source
-)->tuple: # heatmaps (B,K,h,w), depth maps or None
+    pose: PoseNet,  # Whose decoder and heads
+    f,  # (B,C,h,w) feature maps of the encoder's size, all of the source
+) -> tuple:  # heatmaps (B,K,h,w), depth maps or None
     "What a pose net's decoder and heads make of feature maps"
-    with domain_split(pose,len(f)), still_statistics(pose): y = pose.decoder(f)
-    with torch.autocast(y.device.type,enabled=False): y = y.float(); return pose.head(y),pose.depth_head(y) if pose.has_depth else None
+    with domain_split(pose, len(f)), still_statistics(pose):
+        y = pose.decoder(f)
+    with torch.autocast(y.device.type, enabled=False):
+        y = y.float()
+        return pose.head(y), pose.depth_head(y) if pose.has_depth else None
 
 # %% ../../nbs/methods/08_dualnet.ipynb #8782b133
 class Fusion(LossTerm):
     "Supervision of the mixture of both modalities on the source, and the contrast between them; raises `DataError` for loaders without depth images"
-    term,columns = 'fused',('fused','contrast','attention')
-    def __init__(self,
-        weight:float=.5, # Of the fused supervision; 0: without it
-        contrast:float=.1, # Weight of the contrast; 0: without it
-        tau:float=.5, # Its temperature
-        depth_weight:float=.1, # lambda_d, within the fused supervision
-        sigma:float=2., # Standard deviation of the target Gaussian, heatmap pixels
+
+    term = 'fused'
+    columns = ('fused', 'contrast', 'attention')
+
+    def __init__(
+        self,
+        weight: float = 0.5,  # Of the fused supervision; 0: without it
+        contrast: float = 0.1,  # Weight of the contrast; 0: without it
+        tau: float = 0.5,  # Its temperature
+        depth_weight: float = 0.1,  # lambda_d, within the fused supervision
+        sigma: float = 2.0,  # Standard deviation of the target Gaussian, heatmap pixels
     ):
-        super().__init__(1.); self.weights,self.pull,self.depth_weight,self.sigma,self.tap = (weight,contrast),AlignLoss(tau),depth_weight,sigma,None
-        if min(self.weights)<0 or max(self.weights)==0: raise ConfigError('Fusion', f'weight {weight}, contrast {contrast}', 'both at least 0, one of them above')
-    def before_fit(self): need_geometry(self.dls); self.tap = MapTap(get_model(self.model).pose.encoder)
+        super().__init__(1.0)
+        self.weights = (weight, contrast)
+        self.pull = AlignLoss(tau)
+        self.depth_weight = depth_weight
+        self.sigma = sigma
+        self.tap = None
+        if min(self.weights) < 0 or max(self.weights) == 0:
+            raise ConfigError(
+                'Fusion',
+                f'weight {weight}, contrast {contrast}',
+                'both at least 0, one of them above',
+            )
+
+    def before_fit(self):
+        need_geometry(self.dls)
+        self.tap = MapTap(get_model(self.model).pose.encoder)
+
     def after_fit(self):
-        if self.tap is not None: self.tap.remove(); self.tap = None
+        if self.tap is not None:
+            self.tap.remove()
+            self.tap = None
+
 
 def need_geometry(
-    dls, # `pose_dls`
+    dls,  # `pose_dls`
 ):
     "Raise `DataError` for loaders whose source has no depth images"
-    if not getattr(dls.train,'modalities',False): raise DataError('loaders', 'no depth images of the source', 'pose_dls(..., modalities=True) and a source that renders them, such as PuppetImages')
+    if not getattr(dls.train, 'modalities', False):
+        raise DataError(
+            'loaders',
+            'no depth images of the source',
+            'pose_dls(..., modalities=True) and a source that renders them, such as PuppetImages',
+        )
 
 # %% ../../nbs/methods/08_dualnet.ipynb #c2a94786
 @patch
-def supervision(self:Fusion, model, f):
+def supervision(self: Fusion, model, f):
     "Both supervised terms for mixed feature maps"
-    hm,D = decoded(model.pose,f); loss = heatmap_loss(hm,*self.yb[:2],self.sigma)
-    if D is None: return loss
-    return loss+self.depth_weight*depth_loss(decode_depth(hm if model.depth_grad else hm.detach(),D,beta=model.beta),self.yb[2],self.yb[1])
+    hm, D = decoded(model.pose, f)
+    loss = heatmap_loss(hm, *self.yb[:2], self.sigma)
+    if D is None:
+        return loss
+    return loss + self.depth_weight * depth_loss(
+        decode_depth(hm if model.depth_grad else hm.detach(), D, beta=model.beta),
+        self.yb[2],
+        self.yb[1],
+    )
+
 
 @patch
-def value(self:Fusion):
-    model,add = get_model(self.model),self.learn.loss_history.add; f = self.tap.take()[:len(self.pred['heatmaps'])]; g = model.geometry(self.yb[-1])
-    fused,w = model.geometry.fuse(f,g); a,c = self.weights
-    pull = self.pull(f,g) if c else f.new_zeros(()); add('contrast',pull); add('attention',w[:,1].float().mean())
-    return (a*self.supervision(model,fused) if a else 0.)+c*pull
+def value(self: Fusion):
+    model = get_model(self.model)
+    add = self.learn.loss_history.add
+    f = self.tap.take()[: len(self.pred['heatmaps'])]
+    g = model.geometry(self.yb[-1])
+    fused, w = model.geometry.fuse(f, g)
+    a, c = self.weights
+    pull = self.pull(f, g) if c else f.new_zeros(())
+    add('contrast', pull)
+    add('attention', w[:, 1].float().mean())
+    return (a * self.supervision(model, fused) if a else 0.0) + c * pull
 
 # %% ../../nbs/methods/08_dualnet.ipynb #87571455
 def weighted_heatmap_loss(
-    hm, # (B,K,h,w) predicted heatmaps
-    kp, # (B,K,2) joints in [-1,1]
-    w, # (B,K) how much each counts
-    sigma:float=2., # Standard deviation of the target Gaussian, heatmap pixels
-)->torch.Tensor:
+    hm,  # (B,K,h,w) predicted heatmaps
+    kp,  # (B,K,2) joints in [-1,1]
+    w,  # (B,K) how much each counts
+    sigma: float = 2.0,  # Standard deviation of the target Gaussian, heatmap pixels
+) -> torch.Tensor:
     "`heatmap_loss` with weights instead of a mask"
-    err = (hm.float()-render_heatmaps(kp,hm.shape[-2:],sigma)).square().sum((-1,-2))/(math.pi*sigma**2)
-    return (w*err).sum()/shared_count(w.sum())
+    err = (hm.float() - render_heatmaps(kp, hm.shape[-2:], sigma)).square().sum((-1, -2)) / (
+        math.pi * sigma**2
+    )
+    return (w * err).sum() / shared_count(w.sum())
 
 # %% ../../nbs/methods/08_dualnet.ipynb #5a7117bb
 class Distil(Taught):
     "Labels by a moving average from RGB alone, weighted by the agreement of two views; raises `ConfigError`"
+
     term = 'distil'
-    def __init__(self, flip_index,
-        agree:float|None=.02, # Distance at which a joint counts exp(-1/2), image sides; None: the clean view alone labels, all joints count
-        **kwargs # Of `Taught`
+
+    def __init__(
+        self,
+        flip_index,
+        agree: float
+        | None = 0.02,  # Distance at which a joint counts exp(-1/2), image sides; None: the clean view alone labels, all joints count
+        **kwargs,  # Of `Taught`
     ):
-        super().__init__(flip_index,**kwargs)
-        if agree is not None and not agree>0: raise ConfigError('agree', f'{agree}', 'a distance above 0, or None')
+        super().__init__(flip_index, **kwargs)
+        if agree is not None and not agree > 0:
+            raise ConfigError('agree', f'{agree}', 'a distance above 0, or None')
         self.agree = agree
+
 
 @patch
 @torch.no_grad()
-def weighted(self:Distil,
-    images, # (B,3,H,W) clean target images
-    M, # (B,2,3) matrix from the clean to the augmented view
-    second, # (B,3,H,W) the augmented view
-)->tuple: # joints (B,K,2) and depth (B,K) in the augmented view, weights (B,K)
+def weighted(
+    self: Distil,
+    images,  # (B,3,H,W) clean target images
+    M,  # (B,2,3) matrix from the clean to the augmented view
+    second,  # (B,3,H,W) the augmented view
+) -> tuple:  # joints (B,K,2) and depth (B,K) in the augmented view, weights (B,K)
     "Labels from two views, and how much each joint counts"
-    n = len(images); kp,d = self.predicted(images if self.agree is None else torch.cat([images,second]))
-    a,seen = move_joints(kp[:n],torch.ones_like(kp[:n,:,0]),M,self.flip_index); d = None if d is None else move_depth(d[:n],M,self.flip_index)
-    if self.agree is None: return a,d,seen.float()
-    far = (a-kp[n:]).norm(dim=-1)/2
-    return (a+kp[n:])/2,d,torch.exp(-far.square()/(2*self.agree**2))*seen
+    n = len(images)
+    kp, d = self.predicted(images if self.agree is None else torch.cat([images, second]))
+    a, seen = move_joints(kp[:n], torch.ones_like(kp[:n, :, 0]), M, self.flip_index)
+    d = None if d is None else move_depth(d[:n], M, self.flip_index)
+    if self.agree is None:
+        return a, d, seen.float()
+    far = (a - kp[n:]).norm(dim=-1) / 2
+    return (a + kp[n:]) / 2, d, torch.exp(-far.square() / (2 * self.agree**2)) * seen
 
 # %% ../../nbs/methods/08_dualnet.ipynb #65076551
 @patch
-def labels(self:Distil,
-    images, # (B,3,H,W) clean target images
-    M, # (B,2,3) matrix to the view of the labels
-    K=None, # Not used
-    angle:float=.35, # Turn of the second view, radians
-)->PseudoTargets: # `mask_2d` marks joints that count for more than a half
+def labels(
+    self: Distil,
+    images,  # (B,3,H,W) clean target images
+    M,  # (B,2,3) matrix to the view of the labels
+    K=None,  # Not used
+    angle: float = 0.35,  # Turn of the second view, radians
+) -> PseudoTargets:  # `mask_2d` marks joints that count for more than a half
     "Labels for measuring: the second view is the frame turned by a fixed angle"
-    R = affine(torch.full((len(images),),angle,device=images.device)); kp,d,w = self.weighted(images,R,warp_image(images,R,pad='reflection'))
-    back = affine(torch.full((len(images),),-angle,device=images.device)); kp,_ = move_joints(kp,w>.5,back,self.flip_index); kp,m = move_joints(kp,w>.5,M,self.flip_index)
-    return PseudoTargets(kp,m,depth_3d=None if d is None else move_depth(d,M,self.flip_index))
+    R = affine(torch.full((len(images),), angle, device=images.device))
+    kp, d, w = self.weighted(images, R, warp_image(images, R, pad='reflection'))
+    back = affine(torch.full((len(images),), -angle, device=images.device))
+    kp, _ = move_joints(kp, w > 0.5, back, self.flip_index)
+    kp, m = move_joints(kp, w > 0.5, M, self.flip_index)
+    return PseudoTargets(kp, m, depth_3d=None if d is None else move_depth(d, M, self.flip_index))
+
 
 @patch
-def value(self:Distil):
-    x,p = self.learn.xb,self.pred; kp,d,w = self.weighted(torch.cat(x[3:5]),torch.cat([x[5],x[5]]),torch.cat(x[1:3]))
-    self.learn.loss_history.add('labelled',w.mean())
-    hm = torch.cat([p['base'],p['driving']]); loss = weighted_heatmap_loss(hm,kp,w,self.sigma)
-    if d is None: return loss
-    return loss+self.y_weight*pose_loss(decode(hm,beta=self.beta),torch.cat([p['depth_base'],p['depth_driving']]),kp,d,w>.5)
+def value(self: Distil):
+    x, p = self.learn.xb, self.pred
+    kp, d, w = self.weighted(torch.cat(x[3:5]), torch.cat([x[5], x[5]]), torch.cat(x[1:3]))
+    self.learn.loss_history.add('labelled', w.mean())
+    hm = torch.cat([p['base'], p['driving']])
+    loss = weighted_heatmap_loss(hm, kp, w, self.sigma)
+    if d is None:
+        return loss
+    return loss + self.y_weight * pose_loss(
+        decode(hm, beta=self.beta), torch.cat([p['depth_base'], p['depth_driving']]), kp, d, w > 0.5
+    )
 
 # %% ../../nbs/methods/08_dualnet.ipynb #05353394
 def dualnet(
-    dls, # `pose_dls` with target frames and modalities=True
-    pose:PoseNet, # Pre-trained pose net, the RGB branch; copied, not changed
-    preset='paper-hand', # Name or `Preset`
-    style=None, # Not used
-    limits=None, # Not used
-    cbs=(), # More callbacks
-    fused_weight:float=.5, # Of the supervision of the mixture; 0: without it
-    contrast_weight:float=.1, # Of the contrast between the modalities; 0: without it
-    agree:float|None=.02, # See `Distil`
-    distil_weight:float|None=None, # Of self-distillation; the preset's pseudo_weight if None; 0: without it
-    start:float=.5, # First epoch of self-distillation; what precedes it is the two-branch pre-training
-    width:int=16, # Channels of the second branch's first layer
-    **options # None: what else is given raises `ConfigError`
-)->PoseLearner:
+    dls,  # `pose_dls` with target frames and modalities=True
+    pose: PoseNet,  # Pre-trained pose net, the RGB branch; copied, not changed
+    preset='paper-hand',  # Name or `Preset`
+    style=None,  # Not used
+    limits=None,  # Not used
+    cbs=(),  # More callbacks
+    fused_weight: float = 0.5,  # Of the supervision of the mixture; 0: without it
+    contrast_weight: float = 0.1,  # Of the contrast between the modalities; 0: without it
+    agree: float | None = 0.02,  # See `Distil`
+    distil_weight: float
+    | None = None,  # Of self-distillation; the preset's pseudo_weight if None; 0: without it
+    start: float = 0.5,  # First epoch of self-distillation; what precedes it is the two-branch pre-training
+    width: int = 16,  # Channels of the second branch's first layer
+    **options,  # None: what else is given raises `ConfigError`
+) -> PoseLearner:
     "Learner of the method after DualNet; raises `ConfigError`, `DataError` for a source without depth images"
-    check_options(dualnet,options,'dualnet'); need_geometry(dls); p = get_preset(preset); w = p.pseudo_weight if distil_weight is None else distil_weight
-    own = [Fusion(fused_weight,contrast_weight,p.align_tau,p.depth_weight,p.sigma)]
-    if w: own.append(Distil(dls.skeleton.flip_index,agree,weight=w,start=max(start,p.pseudo_start),decay=p.decay or .99,sigma=p.sigma,y_weight=p.y_weight))
-    learn = adapt_learner(dls,pose,p,(),cbs=[*own,*cbs],lr=[p.adapt_lr,p.rec_lr],splitter=_two_rates('geometry'))
-    learn.model.geometry = GeometryNet(pose,width)
+    check_options(dualnet, options, 'dualnet')
+    need_geometry(dls)
+    p = get_preset(preset)
+    w = p.pseudo_weight if distil_weight is None else distil_weight
+    own = [Fusion(fused_weight, contrast_weight, p.align_tau, p.depth_weight, p.sigma)]
+    if w:
+        own.append(
+            Distil(
+                dls.skeleton.flip_index,
+                agree,
+                weight=w,
+                start=max(start, p.pseudo_start),
+                decay=p.decay or 0.99,
+                sigma=p.sigma,
+                y_weight=p.y_weight,
+            )
+        )
+    learn = adapt_learner(
+        dls,
+        pose,
+        p,
+        (),
+        cbs=[*own, *cbs],
+        lr=[p.adapt_lr, p.rec_lr],
+        splitter=_two_rates('geometry'),
+    )
+    learn.model.geometry = GeometryNet(pose, width)
     return learn
 
 # %% ../../nbs/methods/08_dualnet.ipynb #89c14ac2
 #: name -> `Baseline`, the methods of this notebook
-CROSSMODAL = {b.name:b for b in (
-    Baseline('semihand','after SemiHand',semihand,({},dict(keep=.8),dict(mask_weight=.5)),
-        follows='Four parts: labels of an easy view are learnt by a hard view of the same frame; labels are registered by making bone lengths feasible, greedily from root to leaf; samples are selected by how little that moved them; '
+CROSSMODAL = {
+    b.name: b
+    for b in (
+        Baseline(
+            'semihand',
+            'after SemiHand',
+            semihand,
+            ({}, dict(keep=0.8), dict(mask_weight=0.5)),
+            follows='Four parts: labels of an easy view are learnt by a hard view of the same frame; labels are registered by making bone lengths feasible, greedily from root to leaf; samples are selected by how little that moved them; '
             'the pose must agree with a mask of the figure that is approximated from the pose.',
-        differs="No code is public: this is a method after the paper, not the authors' code. Common net, pre-training, batches and schedule, heatmaps with a moving-average labeller in place of their regression network; clean and augmented frames are the "
+            differs="No code is public: this is a method after the paper, not the authors' code. Common net, pre-training, batches and schedule, heatmaps with a moving-average labeller in place of their regression network; clean and augmented frames are the "
             'two difficulties; ranges of bone lengths are those of the source; a share of each batch is kept in place of thresholds; the mask is capsules of one relative width around the bones, seen by a small head on the decoder. Angles are left free.',
-        paper='SemiHand: Semi-supervised Hand Pose Estimation with Consistency, ICCV 2021'),
-    Baseline('dualnet','after DualNet',dualnet,({},dict(agree=.04),dict(fused_weight=.1)),dict(modalities=True),
-        follows='A dual-modality network on synthetic RGB and synthetic depth and mask; a contrastive term between both modalities; supervision of their attention-fused features; self-distillation on unlabelled frames with noise reduction; RGB alone at test time.',
-        differs="No code is public: this is a method after the paper, not the authors' code. The RGB branch is the common pre-trained net, so the second branch begins with the adaptation and has half an epoch before self-distillation, not a pre-training of its own; "
+            paper='SemiHand: Semi-supervised Hand Pose Estimation with Consistency, ICCV 2021',
+        ),
+        Baseline(
+            'dualnet',
+            'after DualNet',
+            dualnet,
+            ({}, dict(agree=0.04), dict(fused_weight=0.1)),
+            dict(modalities=True),
+            follows='A dual-modality network on synthetic RGB and synthetic depth and mask; a contrastive term between both modalities; supervision of their attention-fused features; self-distillation on unlabelled frames with noise reduction; RGB alone at test time.',
+            differs="No code is public: this is a method after the paper, not the authors' code. The RGB branch is the common pre-trained net, so the second branch begins with the adaptation and has half an epoch before self-distillation, not a pre-training of its own; "
             "it is a plain convolutional encoder; attention is per pixel, and the mixture passes the pose net's own decoder; noise is reduced by the agreement of the clean and the augmented view; Eq. 2 is the contrastive form. The default weight of the fused supervision and the first attention were settled on one seed with test figures in view.",
-        paper='Cross-domain 3D hand pose estimation with dual modalities, CVPR 2023'))}
+            paper='Cross-domain 3D hand pose estimation with dual modalities, CVPR 2023',
+        ),
+    )
+}
 
 # %% ../../nbs/methods/08_dualnet.ipynb #4d65062f
 def rgb_alone(
-    model:PoseAdapter, # Adapted by a method of this notebook
-)->PoseAdapter:
+    model: PoseAdapter,  # Adapted by a method of this notebook
+) -> PoseAdapter:
     "A copy without mask head or second branch: what prediction uses, and what `save_model` can write"
-    return PoseAdapter(copy.deepcopy(model.pose),split_bn=model.split_bn,beta=model.beta,depth_grad=model.depth_grad)
+    return PoseAdapter(
+        copy.deepcopy(model.pose),
+        split_bn=model.split_bn,
+        beta=model.beta,
+        depth_grad=model.depth_grad,
+    )

@@ -20,52 +20,73 @@ from ..learn.terms import LossTerm
 @dataclass(frozen=True)
 class Baseline:
     "A comparison method: how its learner is built, what is searched, what follows its authors; raises `ConfigError`"
-    name:str # Identifier
-    title:str # As printed in tables
-    build:object # (dls, pose, preset, style=None, limits=None, cbs=(), **options) -> `PoseLearner`
-    search:tuple # Three dictionaries of options, the defaults {} first
-    loaders:dict = field(default_factory=dict) # Options of `pose_dls` that the method needs
-    follows:str = '' # What follows the authors
-    differs:str = '' # What differs from them
-    paper:str = '' # Title and venue
+
+    name: str  # Identifier
+    title: str  # As printed in tables
+    build: (
+        object  # (dls, pose, preset, style=None, limits=None, cbs=(), **options) -> `PoseLearner`
+    )
+    search: tuple  # Three dictionaries of options, the defaults {} first
+    loaders: dict = field(default_factory=dict)  # Options of `pose_dls` that the method needs
+    follows: str = ''  # What follows the authors
+    differs: str = ''  # What differs from them
+    paper: str = ''  # Title and venue
+
     def __post_init__(self):
-        if len(self.search)!=3 or self.search[0]!={}: raise ConfigError(f'search of {self.name!r}', f'{self.search}', 'three settings, {} first')
-        if not callable(self.build): raise ConfigError(f'build of {self.name!r}', repr(self.build), 'a function that makes a learner')
+        if len(self.search) != 3 or self.search[0] != {}:
+            raise ConfigError(
+                f'search of {self.name!r}', f'{self.search}', 'three settings, {} first'
+            )
+        if not callable(self.build):
+            raise ConfigError(
+                f'build of {self.name!r}', repr(self.build), 'a function that makes a learner'
+            )
+
 
 #: name -> `Baseline`, the methods of this notebook
 BASELINES = {}
 
 # %% ../../nbs/methods/00_method.ipynb #e5b4e623
 def get_baseline(
-    name:str, # Key of `BASELINES`
-    **more # Further methods of other modules, name -> `Baseline`
-)->Baseline:
+    name: str,  # Key of `BASELINES`
+    **more,  # Further methods of other modules, name -> `Baseline`
+) -> Baseline:
     "The method of that name; raises `ConfigError`"
-    known = {**BASELINES,**more}
-    if name not in known: raise ConfigError('method', repr(name), f'one of {list(known)}')
+    known = {**BASELINES, **more}
+    if name not in known:
+        raise ConfigError('method', repr(name), f'one of {list(known)}')
     return known[name]
 
+
 def check_options(
-    what, # Class or function that takes them
-    options:dict, # Options given
-    method:str, # Named in the error
-)->dict:
+    what,  # Class or function that takes them
+    options: dict,  # Options given
+    method: str,  # Named in the error
+) -> dict:
     "`options` themselves; raises `ConfigError` for those that `what` does not have"
-    known = [n for n,p in inspect.signature(what).parameters.items() if p.default is not p.empty]
-    unknown = sorted(set(options)-set(known))
-    if unknown: raise ConfigError(f'options of {method}', f'{unknown}', f'some of {known}')
+    known = [n for n, p in inspect.signature(what).parameters.items() if p.default is not p.empty]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ConfigError(f'options of {method}', f'{unknown}', f'some of {known}')
     return options
 
 # %% ../../nbs/methods/00_method.ipynb #1655c9ce
 class FrameTerm(LossTerm):
     "A term that knows which target frames are in the batch"
+
     _drawn = _rows = None
+
     @property
-    def rows(self): # (2m,) indices of the base frames, then of the driving frames, on the device
+    def rows(self):  # (2m,) indices of the base frames, then of the driving frames, on the device
         drawn = self.dls.train.drawn
         if self._drawn is not drawn:
-            self._drawn = drawn; self._rows = torch.from_numpy(np.stack([np.concatenate(d[1:]) for d in drawn])).to(self.dls.device or 'cpu')
+            self._drawn = drawn
+            self._rows = torch.from_numpy(np.stack([np.concatenate(d[1:]) for d in drawn])).to(
+                self.dls.device or 'cpu'
+            )
         return self._rows[self.iter]
-    def labels_in_view(self, kp, mask): # of the frames in the batch, moved as their images were
-        M = self.learn.xb[5]; i = self.rows
-        return move_joints(kp[i], mask[i], torch.cat([M,M]), self.dls.skeleton.flip_index)
+
+    def labels_in_view(self, kp, mask):  # of the frames in the batch, moved as their images were
+        M = self.learn.xb[5]
+        i = self.rows
+        return move_joints(kp[i], mask[i], torch.cat([M, M]), self.dls.skeleton.flip_index)

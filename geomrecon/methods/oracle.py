@@ -24,37 +24,63 @@ from .method import FrameTerm
 # %% ../../nbs/methods/02_oracle.ipynb #74925bde
 class TargetLabels(FrameTerm):
     "Upper bound: the supervised terms on the target's own labels, with depth where the net has it; raises `ConfigError`"
-    term,upper_bound = 'oracle',True
-    def __init__(self,
-        data, # Labelled target: `batch(idxs)` of the very frames the loaders draw from
-        weight:float=1., # As the supervised term of the source
-        depth_weight:float=.1, # lambda_d, within this term
-        sigma:float=2., # Standard deviation of the target Gaussian, heatmap pixels
-    ): super().__init__(weight); self.data,self.depth_weight,self.sigma = data,depth_weight,sigma
+
+    term, upper_bound = 'oracle', True
+
+    def __init__(
+        self,
+        data,  # Labelled target: `batch(idxs)` of the very frames the loaders draw from
+        weight: float = 1.0,  # As the supervised term of the source
+        depth_weight: float = 0.1,  # lambda_d, within this term
+        sigma: float = 2.0,  # Standard deviation of the target Gaussian, heatmap pixels
+    ):
+        super().__init__(weight)
+        self.data = data
+        self.depth_weight = depth_weight
+        self.sigma = sigma
+
     def before_fit(self):
-        n,m = len(self.data),len(self.dls.train.pairs.frames)
-        if n!=m: raise ConfigError('TargetLabels', f'{n} labelled frames', f'{m}, the frames of the loaders')
-        get = getattr(self.data,'labels',None) or self.data.batch; parts = [get(i) for i in np.array_split(np.arange(n),-(-n//256))]; dev = self.dls.device or 'cpu'
-        self.truth = [torch.cat([p[k] for p in parts]).to(dev) for k in ('keypoints','visible')]
-        self.truth.append(torch.cat([source_depth(p,self.dls.skeleton) for p in parts]).to(dev) if get_model(self.model).pose.has_depth else None)
+        n = len(self.data)
+        m = len(self.dls.train.pairs.frames)
+        if n != m:
+            raise ConfigError(
+                'TargetLabels', f'{n} labelled frames', f'{m}, the frames of the loaders'
+            )
+        get = getattr(self.data, 'labels', None) or self.data.batch
+        parts = [get(i) for i in np.array_split(np.arange(n), -(-n // 256))]
+        dev = self.dls.device or 'cpu'
+        self.truth = [torch.cat([p[k] for p in parts]).to(dev) for k in ('keypoints', 'visible')]
+        self.truth.append(
+            torch.cat([source_depth(p, self.dls.skeleton) for p in parts]).to(dev)
+            if get_model(self.model).pose.has_depth
+            else None
+        )
 
 # %% ../../nbs/methods/02_oracle.ipynb #73156ed4
 @patch
-def value(self:TargetLabels):
-    kp,vis = self.labels_in_view(*self.truth[:2]); p = self.pred
-    loss = heatmap_loss(torch.cat([p['base'],p['driving']]),kp,vis,self.sigma)
-    if self.truth[2] is None: return loss
-    M = self.learn.xb[5]; d = move_depth(self.truth[2][self.rows],torch.cat([M,M]),self.dls.skeleton.flip_index)
-    return loss+self.depth_weight*depth_loss(torch.cat([p['depth_base'],p['depth_driving']]),d,vis)
+def value(self: TargetLabels):
+    kp, vis = self.labels_in_view(*self.truth[:2])
+    p = self.pred
+    loss = heatmap_loss(torch.cat([p['base'], p['driving']]), kp, vis, self.sigma)
+    if self.truth[2] is None:
+        return loss
+    M = self.learn.xb[5]
+    d = move_depth(self.truth[2][self.rows], torch.cat([M, M]), self.dls.skeleton.flip_index)
+    return loss + self.depth_weight * depth_loss(
+        torch.cat([p['depth_base'], p['depth_driving']]), d, vis
+    )
+
 
 def oracle_learner(
-    dls, # `pose_dls` with target frames
-    pose, # Pre-trained `PoseNet`; copied, not changed
-    preset, # Name or `Preset`
-    data, # The target's labels, see `TargetLabels`
-    cbs=(), # More callbacks
-    **kwargs # Options of `adapt_learner`
-)->PoseLearner:
+    dls,  # `pose_dls` with target frames
+    pose,  # Pre-trained `PoseNet`; copied, not changed
+    preset,  # Name or `Preset`
+    data,  # The target's labels, see `TargetLabels`
+    cbs=(),  # More callbacks
+    **kwargs,  # Options of `adapt_learner`
+) -> PoseLearner:
     "Upper bound: source and target, both with labels"
     p = get_preset(preset)
-    return adapt_learner(dls,pose,p,(),cbs=[TargetLabels(data,1.,p.depth_weight,p.sigma),*cbs],**kwargs)
+    return adapt_learner(
+        dls, pose, p, (), cbs=[TargetLabels(data, 1.0, p.depth_weight, p.sigma), *cbs], **kwargs
+    )

@@ -25,147 +25,258 @@ from .method import BASELINES, Baseline, check_options
 
 # %% ../../nbs/methods/04_regda.ipynb #83349428
 def ground_false(
-    hm, # (B,K,h,w) Gaussians of the joints
-)->torch.Tensor: # (B,K,h,w)
+    hm,  # (B,K,h,w) Gaussians of the joints
+) -> torch.Tensor:  # (B,K,h,w)
     "For each joint the places of all others, `clip(sum of the other joints, 0, 1)`"
-    return (hm.sum(1,keepdim=True)-hm).clamp(0,1)
+    return (hm.sum(1, keepdim=True) - hm).clamp(0, 1)
+
 
 def spatial_kl(
-    logits, # (B,K,h,w)
-    target, # (B,K,h,w) maps, at least 0; normalised here
-    mask=None, # (B,K) joints that count; a blank target never does
-)->torch.Tensor:
+    logits,  # (B,K,h,w)
+    target,  # (B,K,h,w) maps, at least 0; normalised here
+    mask=None,  # (B,K) joints that count; a blank target never does
+) -> torch.Tensor:
     "Divergence of `softmax(logits)` over the pixels from the normalised target, mean over the joints that count"
-    t = target.float().flatten(2); z = t.sum(-1,keepdim=True); t = t/z.clamp_min(1e-6)
-    kl = (torch.xlogy(t,t)-t*logits.float().flatten(2).log_softmax(-1)).sum(-1); m = z[...,0]>1e-6
-    if mask is not None: m = m&mask.bool()
-    return torch.where(m,kl,torch.zeros_like(kl)).sum()/shared_count(m.sum())
+    t = target.float().flatten(2)
+    z = t.sum(-1, keepdim=True)
+    t = t / z.clamp_min(1e-6)
+    kl = (torch.xlogy(t, t) - t * logits.float().flatten(2).log_softmax(-1)).sum(-1)
+    m = z[..., 0] > 1e-6
+    if mask is not None:
+        m = m & mask.bool()
+    return torch.where(m, kl, torch.zeros_like(kl)).sum() / shared_count(m.sum())
 
 # %% ../../nbs/methods/04_regda.ipynb #07013e61
 class SpatialHead(nn.Sequential):
     "3x3 convolution, batch norm, ReLU, 1x1 convolution to logits, which `forward` turns into heatmaps of peak about 1"
-    def __init__(self,
-        width:int, # Channels of the features, and of the hidden layer
-        n_joints:int, # Logit maps
-        sigma:float=2., # Standard deviation of the Gaussians it learns from, heatmap pixels
+
+    def __init__(
+        self,
+        width: int,  # Channels of the features, and of the hidden layer
+        n_joints: int,  # Logit maps
+        sigma: float = 2.0,  # Standard deviation of the Gaussians it learns from, heatmap pixels
     ):
-        super().__init__(nn.Conv2d(width,width,3,padding=1),nn.BatchNorm2d(width),nn.ReLU(inplace=True),nn.Conv2d(width,n_joints,1)); self.area = 2*math.pi*sigma**2
-        for m in (self[0],self[3]): nn.init.normal_(m.weight,std=.001); nn.init.zeros_(m.bias)
-    def logits(self, x): # The last layer in full precision
+        super().__init__(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, n_joints, 1),
+        )
+        self.area = 2 * math.pi * sigma**2
+        for m in (self[0], self[3]):
+            nn.init.normal_(m.weight, std=0.001)
+            nn.init.zeros_(m.bias)
+
+    def logits(self, x):  # The last layer in full precision
         y = self[2](self[1](self[0](x)))
-        with torch.autocast(y.device.type,enabled=False): return self[3](y.float())
-    def forward(self, x): y = self.logits(x); return y.flatten(2).softmax(-1).view_as(y)*self.area
+        with torch.autocast(y.device.type, enabled=False):
+            return self[3](y.float())
+
+    def forward(self, x):
+        y = self.logits(x)
+        return y.flatten(2).softmax(-1).view_as(y) * self.area
+
 
 def two_heads(
-    pose, # Pre-trained `PoseNet`
-    sigma:float=2., # As for `SpatialHead`
-): # a copy of it
+    pose,  # Pre-trained `PoseNet`
+    sigma: float = 2.0,  # As for `SpatialHead`
+):  # a copy of it
     "A copy with a new main head, and beside it the adversary `false_head`"
-    pose = copy.deepcopy(pose); n,w = pose.config['n_joints'],pose.config['deconv_width']; dev = next(pose.parameters()).device
-    pose.head,pose.false_head = (SpatialHead(w,n,sigma).to(dev) for _ in range(2))
+    pose = copy.deepcopy(pose)
+    n = pose.config['n_joints']
+    w = pose.config['deconv_width']
+    dev = next(pose.parameters()).device
+    pose.head, pose.false_head = (SpatialHead(w, n, sigma).to(dev) for _ in range(2))
     return pose
 
 # %% ../../nbs/methods/04_regda.ipynb #3fe5d976
 class _Scale(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, a): ctx.a = a; return x.view_as(x)
+    def forward(ctx, x, a):
+        ctx.a = a
+        return x.view_as(x)
+
     @staticmethod
-    def backward(ctx, g): return ctx.a*g, None
+    def backward(ctx, g):
+        return ctx.a * g, None
+
 
 def scale_grad(
-    x, # Any tensor
-    a:float, # Factor on its gradient
-)->torch.Tensor:
+    x,  # Any tensor
+    a: float,  # Factor on its gradient
+) -> torch.Tensor:
     "`x` itself; its gradient times `a`"
-    return _Scale.apply(x,a)
+    return _Scale.apply(x, a)
+
 
 def frozen(
-    module:nn.Module, # Any module
-    x, # Its input
-)->torch.Tensor:
+    module: nn.Module,  # Any module
+    x,  # Its input
+) -> torch.Tensor:
     "`module(x)` through which the input gets a gradient and the weights none"
-    return torch.func.functional_call(module,{k:p.detach() for k,p in module.named_parameters()},(x,))
+    return torch.func.functional_call(
+        module, {k: p.detach() for k, p in module.named_parameters()}, (x,)
+    )
+
 
 def adversary_weight(
-    step:float, # Step of the authors' 15,000
-)->float:
+    step: float,  # Step of the authors' 15,000
+) -> float:
     "Factor lambda on the gradient of the features, from 0 towards 0.1"
-    return .2/(1+math.exp(-step/1000))-.1
+    return 0.2 / (1 + math.exp(-step / 1000)) - 0.1
 
 # %% ../../nbs/methods/04_regda.ipynb #4092f10b
 class _Logits(nn.Module):
     "Gives `functional_call` the logits of a head"
-    def __init__(self, head): super().__init__(); self.head = head
-    def forward(self, x): return self.head.logits(x)
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, x):
+        return self.head.logits(x)
+
 
 def regda_losses(
-    pose, # Net of `two_heads`, with split batch norm
-    features, # (S+T,C,h,w) decoder features, source images first
-    heatmaps, # (S+T,K,h,w) of the main head
-    visible, # (S,K) joints seen in the source
-    lam:float, # `adversary_weight`
-    sigma:float=2., # Of the Gaussians, heatmap pixels
-    beta:float=20., # Inverse temperature of decoding
-)->tuple: # adversary on the source (A), on the target (B), features on the target (C)
+    pose,  # Net of `two_heads`, with split batch norm
+    features,  # (S+T,C,h,w) decoder features, source images first
+    heatmaps,  # (S+T,K,h,w) of the main head
+    visible,  # (S,K) joints seen in the source
+    lam: float,  # `adversary_weight`
+    sigma: float = 2.0,  # Of the Gaussians, heatmap pixels
+    beta: float = 20.0,  # Inverse temperature of decoding
+) -> tuple:  # adversary on the source (A), on the target (B), features on the target (C)
     "The adversarial terms; each has gradients for its own weights alone"
-    n,f = len(visible),features; head = _Logits(pose.false_head)
-    with torch.no_grad(): gt = render_heatmaps(decode(heatmaps.detach(),'local',beta),heatmaps.shape[-2:],sigma)
-    with domain_split(pose,n): y = head(torch.cat([scale_grad(f[:n],lam),f[n:].detach()]))
-    with domain_split(pose,0): c = frozen(head,scale_grad(f[n:],lam))
-    return spatial_kl(y[:n],gt[:n],visible), spatial_kl(y[n:],ground_false(gt[n:])), spatial_kl(c,gt[n:])
+    n, f = len(visible), features
+    head = _Logits(pose.false_head)
+    with torch.no_grad():
+        gt = render_heatmaps(decode(heatmaps.detach(), 'local', beta), heatmaps.shape[-2:], sigma)
+    with domain_split(pose, n):
+        y = head(torch.cat([scale_grad(f[:n], lam), f[n:].detach()]))
+    with domain_split(pose, 0):
+        c = frozen(head, scale_grad(f[n:], lam))
+    return (
+        spatial_kl(y[:n], gt[:n], visible),
+        spatial_kl(y[n:], ground_false(gt[n:])),
+        spatial_kl(c, gt[n:]),
+    )
 
 # %% ../../nbs/methods/04_regda.ipynb #451cc2da
 class SpatialKL:
     "`loss_func`: divergence of `pred['logits']` of the source from the normalised Gaussians of its visible joints"
-    def __init__(self,
-        sigma:float=2., # Standard deviation of the target Gaussian, heatmap pixels
-    ): self.sigma = sigma
-    def __call__(self, pred, kp, visible, *depth): lg = pred['logits']; return spatial_kl(lg,render_heatmaps(kp,lg.shape[-2:],self.sigma,visible=visible),visible)
+
+    def __init__(
+        self,
+        sigma: float = 2.0,  # Standard deviation of the target Gaussian, heatmap pixels
+    ):
+        self.sigma = sigma
+
+    def __call__(self, pred, kp, visible, *depth):
+        lg = pred['logits']
+        return spatial_kl(
+            lg, render_heatmaps(kp, lg.shape[-2:], self.sigma, visible=visible), visible
+        )
+
 
 class RegDA(LossTerm):
     "Adversarial regression of `regda_losses`; raises `ConfigError` for a net without the second head"
-    term,columns = 'regda',('adversary','false','regda')
-    def __init__(self,
-        weight:float=1., # Of A, B and C together; the authors' trade-off
-        margin:float=4., # Of the adversary on the source; the authors'
-        sigma:float=2., # Of the Gaussians, heatmap pixels
-        steps:float=15_000., # Steps of the authors' schedule, to which this one is stretched
-        start:float=0., # First epoch
-    ): super().__init__(weight,start); self.margin,self.sigma,self.steps,self.handles = margin,sigma,steps,[]
+
+    term = 'regda'
+    columns = ('adversary', 'false', 'regda')
+
+    def __init__(
+        self,
+        weight: float = 1.0,  # Of A, B and C together; the authors' trade-off
+        margin: float = 4.0,  # Of the adversary on the source; the authors'
+        sigma: float = 2.0,  # Of the Gaussians, heatmap pixels
+        steps: float = 15_000.0,  # Steps of the authors' schedule, to which this one is stretched
+        start: float = 0.0,  # First epoch
+    ):
+        super().__init__(weight, start)
+        self.margin = margin
+        self.sigma = sigma
+        self.steps = steps
+        self.handles = []
+
     def before_fit(self):
         pose = get_model(self.model).pose
-        if not hasattr(pose,'false_head'): raise ConfigError('RegDA', 'a pose net with one head', 'two_heads(pose)')
-        self.seen = {}; tap = lambda k: lambda m,a,out: self.seen.__setitem__(k,out)
-        self.handles = [pose.decoder.register_forward_hook(tap('features')),pose.head[3].register_forward_hook(tap('logits'))]
-    def after_pred(self): self.learn.pred['logits'] = self.seen['logits'][:len(self.learn.xb[0])]
-    def after_batch(self): self.seen.clear()
+        if not hasattr(pose, 'false_head'):
+            raise ConfigError('RegDA', 'a pose net with one head', 'two_heads(pose)')
+        self.seen = {}
+        tap = lambda k: lambda m, a, out: self.seen.__setitem__(k, out)
+        self.handles = [
+            pose.decoder.register_forward_hook(tap('features')),
+            pose.head[3].register_forward_hook(tap('logits')),
+        ]
+
+    def after_pred(self):
+        self.learn.pred['logits'] = self.seen['logits'][: len(self.learn.xb[0])]
+
+    def after_batch(self):
+        self.seen.clear()
+
     def after_fit(self):
-        for h in self.handles: h.remove()
-        self.handles,self.seen = [],{}
+        for h in self.handles:
+            h.remove()
+        self.handles = []
+        self.seen = {}
 
 # %% ../../nbs/methods/04_regda.ipynb #168f8475
 @patch(as_prop=True)
-def strength(self:RegDA): return adversary_weight(self.steps*self.progress/self.n_epoch) # lambda at this step
+def strength(self: RegDA):
+    return adversary_weight(self.steps * self.progress / self.n_epoch)  # lambda at this step
+
 
 @patch
-def value(self:RegDA):
-    p,pose = self.pred,get_model(self.model).pose; hm = torch.cat([p['heatmaps'],p['base'],p['driving']])
-    a,b,c = regda_losses(pose,self.seen['features'],hm,self.yb[1],self.strength,self.sigma,get_model(self.model).beta)
-    self.learn.loss_history.add('adversary',a); self.learn.loss_history.add('false',b)
-    return self.margin*a+b+c
+def value(self: RegDA):
+    p, pose = self.pred, get_model(self.model).pose
+    hm = torch.cat([p['heatmaps'], p['base'], p['driving']])
+    a, b, c = regda_losses(
+        pose,
+        self.seen['features'],
+        hm,
+        self.yb[1],
+        self.strength,
+        self.sigma,
+        get_model(self.model).beta,
+    )
+    self.learn.loss_history.add('adversary', a)
+    self.learn.loss_history.add('false', b)
+    return self.margin * a + b + c
+
 
 def _split_heads(model):
-    p = get_model(model).pose; heads = params(p.head)+params(p.false_head); ids = {id(w) for w in heads}
-    return [[w for w in params(p) if id(w) not in ids],heads]
+    p = get_model(model).pose
+    heads = params(p.head) + params(p.false_head)
+    ids = {id(w) for w in heads}
+    return [[w for w in params(p) if id(w) not in ids], heads]
 
-def regda_learner(dls, pose, preset, style=None, limits=None, cbs=(), head_lr=10., **options)->PoseLearner:
+
+def regda_learner(
+    dls, pose, preset, style=None, limits=None, cbs=(), head_lr=10.0, **options
+) -> PoseLearner:
     "Learner of RegDA, heads at `head_lr` times the rate; `options` are those of `RegDA`; raises `ConfigError`"
-    p = get_preset(preset); own = RegDA(**dict(dict(sigma=p.sigma),**check_options(RegDA,options,'regda')))
-    learn = adapt_learner(dls,two_heads(pose,p.sigma),p,(),cbs=[own,*cbs],splitter=_split_heads,lr=[p.adapt_lr,head_lr*p.adapt_lr])
+    p = get_preset(preset)
+    own = RegDA(**dict(dict(sigma=p.sigma), **check_options(RegDA, options, 'regda')))
+    learn = adapt_learner(
+        dls,
+        two_heads(pose, p.sigma),
+        p,
+        (),
+        cbs=[own, *cbs],
+        splitter=_split_heads,
+        lr=[p.adapt_lr, head_lr * p.adapt_lr],
+    )
     learn.loss_func = SpatialKL(p.sigma)
     return learn
 
-BASELINES['regda'] = Baseline('regda','RegDA',regda_learner,({},dict(head_lr=3.),dict(weight=.3)),
+
+BASELINES['regda'] = Baseline(
+    'regda',
+    'RegDA',
+    regda_learner,
+    ({}, dict(head_lr=3.0), dict(weight=0.3)),
     paper='Regressive Domain Adaptation for Unsupervised Keypoint Detection, CVPR 2021',
     follows="two heads (3x3 convolution, batch norm, ReLU, 1x1) on shared features; softmax over pixels and KL divergence; ground-false maps; margin 4; adversary steps B and C of equal weight; gradient of the features scaled by lambda(i); new heads learn ten times as fast as the net; tested with the main head",
-    differs="steps A, B and C in one backward pass with equal gradients at the same weights, where the authors step in between; one Adam for all, as every method here, instead of three SGD; i is stretched so that the run's length counts as the authors' 15,000 steps, which leaves the new heads few steps of their own before the features move; the rate follows the preset's schedule; views are those of all methods here; joints decoded below the pixel; invisible joints are left out instead of 0/0, and divided by the visible ones; the target's visibility is never used; pre-training is the common one, with squared error, so that both heads start anew; depth maps learn from the source as everywhere")
+    differs="steps A, B and C in one backward pass with equal gradients at the same weights, where the authors step in between; one Adam for all, as every method here, instead of three SGD; i is stretched so that the run's length counts as the authors' 15,000 steps, which leaves the new heads few steps of their own before the features move; the rate follows the preset's schedule; views are those of all methods here; joints decoded below the pixel; invisible joints are left out instead of 0/0, and divided by the visible ones; the target's visibility is never used; pre-training is the common one, with squared error, so that both heads start anew; depth maps learn from the source as everywhere",
+)

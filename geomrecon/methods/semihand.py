@@ -31,173 +31,299 @@ from .taught import Taught
 
 # %% ../../nbs/methods/07_semihand.ipynb #42983491
 def greedy_lengths(
-    joints3d, # (B,K,3) poses, any unit
-    limits:Limits, # Whose ranges of bone lengths
-)->torch.Tensor: # (B,K,3)
+    joints3d,  # (B,K,3) poses, any unit
+    limits: Limits,  # Whose ranges of bone lengths
+) -> torch.Tensor:  # (B,K,3)
     "Poses whose bone lengths are feasible, corrected greedily from the root to the leaves; angles are free"
-    x = joints3d.float(); T = limits._tables(x); dist = lambda v: v.square().sum(-1,keepdim=True).clamp_min(1e-16).sqrt()
-    L = dist(x[:,T.child]-x[:,T.parent])[...,0]; usual = (L/T.mid_length).median(1).values; unit = L[:,T.reference].clamp(.8*usual,1.25*usual)[:,None]
-    P,pos = x[:,T.root,None],[x]
+    x = joints3d.float()
+    T = limits._tables(x)
+    dist = lambda v: v.square().sum(-1, keepdim=True).clamp_min(1e-16).sqrt()
+    L = dist(x[:, T.child] - x[:, T.parent])[..., 0]
+    usual = (L / T.mid_length).median(1).values
+    unit = L[:, T.reference].clamp(0.8 * usual, 1.25 * usual)[:, None]
+    P, pos = x[:, T.root, None], [x]
     for l in T.levels:
-        p = P[:,l['up']]; v = x[:,l['child']]-p; L = dist(v)
-        u = torch.where(L>1e-7, v/L, (torch.arange(3,device=x.device)==2).float())
-        P = p+u*L[...,0].clamp(unit*l['length'][:,0],unit*l['length'][:,1])[...,None]; pos.append(P)
-    return torch.cat(pos,1)[:,T.joint_slot]
+        p = P[:, l['up']]
+        v = x[:, l['child']] - p
+        L = dist(v)
+        u = torch.where(L > 1e-7, v / L, (torch.arange(3, device=x.device) == 2).float())
+        P = p + u * L[..., 0].clamp(unit * l['length'][:, 0], unit * l['length'][:, 1])[..., None]
+        pos.append(P)
+    return torch.cat(pos, 1)[:, T.joint_slot]
 
 # %% ../../nbs/methods/07_semihand.ipynb #636fa8f5
 def registered_pose(
-    kp, # (B,K,2) joints in [-1,1]
-    depth, # (B,K) relative depth, reference-bone lengths
-    K, # (B,3,3) intrinsics of the images
-    size, # (height, width) of the images, or one side
-    limits:Limits, # What is feasible
-)->tuple: # As `corrected_25d`: joints (B,K,2), depth (B,K), shift of each joint (B,K) in image sides, (B,) mask of poses that could be lifted
+    kp,  # (B,K,2) joints in [-1,1]
+    depth,  # (B,K) relative depth, reference-bone lengths
+    K,  # (B,3,3) intrinsics of the images
+    size,  # (height, width) of the images, or one side
+    limits: Limits,  # What is feasible
+) -> tuple:  # As `corrected_25d`: joints (B,K,2), depth (B,K), shift of each joint (B,K) in image sides, (B,) mask of poses that could be lifted
     "The pose lifted to 3D, its bone lengths corrected greedily, projected back; where it could not be lifted, the pose itself"
-    return corrected_25d(kp,depth,K,size,limits.skeleton,lambda xyz: greedy_lengths(xyz,limits))
+    return corrected_25d(
+        kp, depth, K, size, limits.skeleton, lambda xyz: greedy_lengths(xyz, limits)
+    )
 
 # %% ../../nbs/methods/07_semihand.ipynb #4c145674
 def least_moved(
-    shift, # (B,K) how far the correction moved each joint
-    ok, # (B,) poses that could be corrected at all
-    keep:float=.5, # Share that is kept, 0 to 1
-    by:str='sample', # 'sample': whole poses, by their mean shift; 'joint': each joint for itself
-)->torch.Tensor: # (B,K) bool
+    shift,  # (B,K) how far the correction moved each joint
+    ok,  # (B,) poses that could be corrected at all
+    keep: float = 0.5,  # Share that is kept, 0 to 1
+    by: str = 'sample',  # 'sample': whole poses, by their mean shift; 'joint': each joint for itself
+) -> torch.Tensor:  # (B,K) bool
     "The share of the batch's samples (or joints) which the correction moved least; raises `ConfigError`"
-    if not 0<keep<=1: raise ConfigError('keep', f'{keep}', 'a share in (0, 1]')
-    if by not in ('sample','joint'): raise ConfigError('by', repr(by), "'sample' or 'joint'")
-    s = torch.where(ok[:,None],shift,math.inf); s = s.mean(1,keepdim=True) if by=='sample' else s
+    if not 0 < keep <= 1:
+        raise ConfigError('keep', f'{keep}', 'a share in (0, 1]')
+    if by not in ('sample', 'joint'):
+        raise ConfigError('by', repr(by), "'sample' or 'joint'")
+    s = torch.where(ok[:, None], shift, math.inf)
+    s = s.mean(1, keepdim=True) if by == 'sample' else s
     every = gather_rows(s.contiguous()).flatten().sort().values
-    return ((s<=every[max(1,round(keep*len(every)))-1])&s.isfinite()).expand(shift.shape)
+    return ((s <= every[max(1, round(keep * len(every))) - 1]) & s.isfinite()).expand(shift.shape)
 
 # %% ../../nbs/methods/07_semihand.ipynb #19375931
 class SemiHand(Taught):
     "Registered and selected labels of the clean view on the augmented view; raises `ConfigError`"
+
     term = 'semihand'
-    def __init__(self, flip_index,
-        limits:Limits|None, # What is feasible; needed for registration and selection
-        hard:bool=True, # False: the network learns on the clean view as well
-        register:bool=True, # False: labels as predicted
-        keep:float|None=.5, # Share of samples kept, by how far registration moved them; None: all
-        by:str='sample', # See `least_moved`
-        **kwargs # Of `Taught`
+
+    def __init__(
+        self,
+        flip_index,
+        limits: Limits | None,  # What is feasible; needed for registration and selection
+        hard: bool = True,  # False: the network learns on the clean view as well
+        register: bool = True,  # False: labels as predicted
+        keep: float
+        | None = 0.5,  # Share of samples kept, by how far registration moved them; None: all
+        by: str = 'sample',  # See `least_moved`
+        **kwargs,  # Of `Taught`
     ):
-        super().__init__(flip_index,**kwargs)
-        if limits is None and (register or keep is not None): raise ConfigError('SemiHand', 'no limits', 'limits of a net with depth maps, or register=False and keep=None')
-        if keep is not None: least_moved(torch.zeros(1,1),torch.ones(1,dtype=torch.bool),keep,by)
-        self.limits,self.hard,self.register,self.keep,self.by = limits,hard,register,keep,by
+        super().__init__(flip_index, **kwargs)
+        if limits is None and (register or keep is not None):
+            raise ConfigError(
+                'SemiHand',
+                'no limits',
+                'limits of a net with depth maps, or register=False and keep=None',
+            )
+        if keep is not None:
+            least_moved(torch.zeros(1, 1), torch.ones(1, dtype=torch.bool), keep, by)
+        self.limits = limits
+        self.hard = hard
+        self.register = register
+        self.keep = keep
+        self.by = by
+
     def before_batch(self):
-        if self.hard or not self.active: return
-        s,_,_,b,d,M,*K = self.xb
-        self.learn.xb = (s,b,d,b,d,torch.eye(2,3,device=M.device).expand_as(M),*K)
+        if self.hard or not self.active:
+            return
+        s, _, _, b, d, M, *K = self.xb
+        self.learn.xb = (s, b, d, b, d, torch.eye(2, 3, device=M.device).expand_as(M), *K)
 
 # %% ../../nbs/methods/07_semihand.ipynb #86137e48
 @patch
 @torch.no_grad()
-def labels(self:SemiHand,
-    images, # (B,3,H,W) clean target images
-    M, # (B,2,3) matrix from the clean to the learning view
-    K=None, # (B,3,3) intrinsics of the clean images
-)->PseudoTargets: # `mask_2d` marks what was selected
+def labels(
+    self: SemiHand,
+    images,  # (B,3,H,W) clean target images
+    M,  # (B,2,3) matrix from the clean to the learning view
+    K=None,  # (B,3,3) intrinsics of the clean images
+) -> PseudoTargets:  # `mask_2d` marks what was selected
     "Joints and depth of the labeller, registered and selected"
-    kp,d = self.predicted(images); chosen = torch.ones_like(kp[...,0],dtype=torch.bool)
+    kp, d = self.predicted(images)
+    chosen = torch.ones_like(kp[..., 0], dtype=torch.bool)
     if self.register or self.keep is not None:
-        new,dn,shift,ok = registered_pose(kp,d,K,images.shape[-2:],self.limits)
-        if self.keep is not None: chosen = least_moved(shift,ok,self.keep,self.by)
-        if self.register: kp,d = new,dn
-    kp,m = move_joints(kp,chosen,M,self.flip_index)
-    return PseudoTargets(kp,m,depth_3d=None if d is None else move_depth(d,M,self.flip_index))
+        new, dn, shift, ok = registered_pose(kp, d, K, images.shape[-2:], self.limits)
+        if self.keep is not None:
+            chosen = least_moved(shift, ok, self.keep, self.by)
+        if self.register:
+            kp, d = new, dn
+    kp, m = move_joints(kp, chosen, M, self.flip_index)
+    return PseudoTargets(kp, m, depth_3d=None if d is None else move_depth(d, M, self.flip_index))
+
 
 @patch
-def value(self:SemiHand):
-    x,p = self.learn.xb,self.pred; t = self.labels(torch.cat(x[3:5]),torch.cat([x[5],x[5]]),torch.cat(x[6:8]) if len(x)>6 else None)
-    self.learn.loss_history.add('labelled',t.mask_2d.float().mean())
-    hm = torch.cat([p['base'],p['driving']]); loss = heatmap_loss(hm,t.kp,t.mask_2d,self.sigma)
-    if t.depth_3d is None: return loss
-    return loss+self.y_weight*pose_loss(decode(hm,beta=self.beta),torch.cat([p['depth_base'],p['depth_driving']]),t.kp,t.depth_3d,t.mask_2d)
+def value(self: SemiHand):
+    x, p = self.learn.xb, self.pred
+    t = self.labels(
+        torch.cat(x[3:5]), torch.cat([x[5], x[5]]), torch.cat(x[6:8]) if len(x) > 6 else None
+    )
+    self.learn.loss_history.add('labelled', t.mask_2d.float().mean())
+    hm = torch.cat([p['base'], p['driving']])
+    loss = heatmap_loss(hm, t.kp, t.mask_2d, self.sigma)
+    if t.depth_3d is None:
+        return loss
+    return loss + self.y_weight * pose_loss(
+        decode(hm, beta=self.beta),
+        torch.cat([p['depth_base'], p['depth_driving']]),
+        t.kp,
+        t.depth_3d,
+        t.mask_2d,
+    )
 
 # %% ../../nbs/methods/07_semihand.ipynb #df48904a
 def figure_mask(
-    kp, # (B,K,2) joints in [-1,1]
-    bones, # As for `bone_index`
-    size, # Side of the mask, or (height, width)
-    radius:float=.35, # Of the capsules, mean lengths of the pose's bones in the image
-    soft:float=.75, # Width of the edge, pixels of the mask
-)->torch.Tensor: # (B,h,w) in [0,1]
+    kp,  # (B,K,2) joints in [-1,1]
+    bones,  # As for `bone_index`
+    size,  # Side of the mask, or (height, width)
+    radius: float = 0.35,  # Of the capsules, mean lengths of the pose's bones in the image
+    soft: float = 0.75,  # Width of the edge, pixels of the mask
+) -> torch.Tensor:  # (B,h,w) in [0,1]
     "A soft mask of the figure, approximated from its pose; differentiable"
-    ix = bone_index(bones,kp.device); kp = kp.float(); n = size if isinstance(size,int) else size[0]
-    d = -bone_maps(kp,ix,size,1.).amax(1).clamp_min(1e-6).log()
-    r = radius*(kp[:,ix[:,1]]-kp[:,ix[:,0]]).square().sum(-1).add(1e-12).sqrt().mean(1).detach()
-    return torch.sigmoid((r[:,None,None]-d)*(n/2/soft))
+    ix = bone_index(bones, kp.device)
+    kp = kp.float()
+    n = size if isinstance(size, int) else size[0]
+    d = -bone_maps(kp, ix, size, 1.0).amax(1).clamp_min(1e-6).log()
+    r = (
+        radius
+        * (kp[:, ix[:, 1]] - kp[:, ix[:, 0]]).square().sum(-1).add(1e-12).sqrt().mean(1).detach()
+    )
+    return torch.sigmoid((r[:, None, None] - d) * (n / 2 / soft))
 
 # %% ../../nbs/methods/07_semihand.ipynb #fc4b0823
 class MapTap(FeatureTap):
     "A `FeatureTap` that keeps whole feature maps (B,C,h,w)"
+
     def _keep(self, module, args, out):
-        if torch.is_grad_enabled(): self.z = out
+        if torch.is_grad_enabled():
+            self.z = out
+
 
 class MaskHead(nn.Sequential):
     "Decoder features (B,C,h,w) -> logits of the figure's mask (B,h,w), in float32"
-    def __init__(self,
-        channels:int, # Of the features
-    ): super().__init__(nn.Conv2d(channels,max(8,channels//2),3,padding=1),nn.ReLU(inplace=True),nn.Conv2d(max(8,channels//2),1,1))
-    def forward(self, x): return super().forward(x)[:,0].float()
+
+    def __init__(
+        self,
+        channels: int,  # Of the features
+    ):
+        super().__init__(
+            nn.Conv2d(channels, max(8, channels // 2), 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(max(8, channels // 2), 1, 1),
+        )
+
+    def forward(self, x):
+        return super().forward(x)[:, 0].float()
 
 # %% ../../nbs/methods/07_semihand.ipynb #60329347
 def mask_overlap(
-    a, b, # (B,h,w) in [0,1]
-)->torch.Tensor: # (B,)
+    a,
+    b,  # (B,h,w) in [0,1]
+) -> torch.Tensor:  # (B,)
     "Dice overlap of two soft masks, 1 for equal and sharp ones"
-    return (2*(a*b).sum((-1,-2))+1e-6)/(a.square()+b.square()).sum((-1,-2)).add(1e-6)
+    return (2 * (a * b).sum((-1, -2)) + 1e-6) / (a.square() + b.square()).sum((-1, -2)).add(1e-6)
+
 
 class MaskConsistency(LossTerm):
     "On the source a mask head learns the mask of the true pose; on the target its mask and that of the predicted pose must overlap"
-    term,columns = 'mask',('mask','overlap')
-    def __init__(self, skeleton,
-        weight:float=.1, # Of the term
-        start:float=0., # First epoch
-        radius:float=.35, # See `figure_mask`
-    ): super().__init__(weight,start); self.bones,self.radius,self.tap = bone_index(skeleton),radius,None
-    def before_fit(self): self.bones = self.bones.to(self.dls.device or 'cpu'); self.tap = MapTap(get_model(self.model).pose.decoder)
+
+    term, columns = 'mask', ('mask', 'overlap')
+
+    def __init__(
+        self,
+        skeleton,
+        weight: float = 0.1,  # Of the term
+        start: float = 0.0,  # First epoch
+        radius: float = 0.35,  # See `figure_mask`
+    ):
+        super().__init__(weight, start)
+        self.bones = bone_index(skeleton)
+        self.radius = radius
+        self.tap = None
+
+    def before_fit(self):
+        self.bones = self.bones.to(self.dls.device or 'cpu')
+        self.tap = MapTap(get_model(self.model).pose.decoder)
+
     def after_fit(self):
-        if self.tap is not None: self.tap.remove(); self.tap = None
-    def of(self, kp, size): return figure_mask(kp,self.bones,size,self.radius)
+        if self.tap is not None:
+            self.tap.remove()
+            self.tap = None
+
+    def of(self, kp, size):
+        return figure_mask(kp, self.bones, size, self.radius)
 
 # %% ../../nbs/methods/07_semihand.ipynb #3444bda0
 @patch
-def value(self:MaskConsistency):
-    p,model,kp = self.pred,get_model(self.model),self.yb[0]; seen = model.mask_head(self.tap.take()); n,size = len(p['heatmaps']),tuple(seen.shape[-2:])
-    known = kp.isfinite().all(-1).all(-1); true = self.of(kp.nan_to_num(0.,0.,0.),size)
-    each = F.binary_cross_entropy_with_logits(seen[:n],true,reduction='none').mean((-1,-2)); sup = torch.where(known,each,0.).sum()/shared_count(known.sum())
-    agree = mask_overlap(seen[n:].sigmoid(),self.of(decode(torch.cat([p['base'],p['driving']]),beta=model.beta),size)).mean()
-    self.learn.loss_history.add('overlap',agree)
-    return sup+1-agree
+def value(self: MaskConsistency):
+    p = self.pred
+    model = get_model(self.model)
+    kp = self.yb[0]
+    seen = model.mask_head(self.tap.take())
+    n = len(p['heatmaps'])
+    size = tuple(seen.shape[-2:])
+    known = kp.isfinite().all(-1).all(-1)
+    true = self.of(kp.nan_to_num(0.0, 0.0, 0.0), size)
+    each = F.binary_cross_entropy_with_logits(seen[:n], true, reduction='none').mean((-1, -2))
+    sup = torch.where(known, each, 0.0).sum() / shared_count(known.sum())
+    agree = mask_overlap(
+        seen[n:].sigmoid(),
+        self.of(decode(torch.cat([p['base'], p['driving']]), beta=model.beta), size),
+    ).mean()
+    self.learn.loss_history.add('overlap', agree)
+    return sup + 1 - agree
 
 # %% ../../nbs/methods/07_semihand.ipynb #4f12c263
-def _two_rates(name): # Splitter: the pose net, and the part that is new
-    def split(model): m = get_model(model); return [params(m.pose),params(getattr(m,name))]
+def _two_rates(name):  # Splitter: the pose net, and the part that is new
+    def split(model):
+        m = get_model(model)
+        return [params(m.pose), params(getattr(m, name))]
+
     return split
 
+
 def semihand(
-    dls, # `pose_dls` with target frames
-    pose:PoseNet, # Pre-trained pose net; copied, not changed
-    preset='paper-hand', # Name or `Preset`
-    style=None, # Not used
-    limits:Limits|None=None, # What is feasible; `source_limits` of the source if None
-    cbs=(), # More callbacks
-    hard:bool=True, # The augmented view learns; False: the clean view learns as well
-    register:bool=True, # Bone lengths of labels are corrected
-    keep:float|None=.5, # Share of samples kept, by how far the correction moved them; None: all
-    by:str='sample', # 'sample' or 'joint', see `least_moved`
-    mask_weight:float=.1, # Of the consistency of pose and mask; 0: without it
-    radius:float=.35, # See `figure_mask`
-    **options # None: what else is given raises `ConfigError`
-)->PoseLearner:
+    dls,  # `pose_dls` with target frames
+    pose: PoseNet,  # Pre-trained pose net; copied, not changed
+    preset='paper-hand',  # Name or `Preset`
+    style=None,  # Not used
+    limits: Limits | None = None,  # What is feasible; `source_limits` of the source if None
+    cbs=(),  # More callbacks
+    hard: bool = True,  # The augmented view learns; False: the clean view learns as well
+    register: bool = True,  # Bone lengths of labels are corrected
+    keep: float
+    | None = 0.5,  # Share of samples kept, by how far the correction moved them; None: all
+    by: str = 'sample',  # 'sample' or 'joint', see `least_moved`
+    mask_weight: float = 0.1,  # Of the consistency of pose and mask; 0: without it
+    radius: float = 0.35,  # See `figure_mask`
+    **options,  # None: what else is given raises `ConfigError`
+) -> PoseLearner:
     "Learner of the method after SemiHand; raises `ConfigError`"
-    check_options(semihand,options,'semihand'); p = get_preset(preset); need = register or keep is not None
-    if need and not pose.has_depth: raise ConfigError('semihand', 'a net without depth maps', 'a preset with depth=True, or register=False and keep=None')
-    if need: limits = limits or source_limits(dls.train.source,margin=p.limits_margin)
-    own = [SemiHand(dls.skeleton.flip_index,limits if need else None,hard,register,keep,by,weight=p.pseudo_weight,start=p.pseudo_start,decay=p.decay or .99,sigma=p.sigma,y_weight=p.y_weight)]
-    if not mask_weight: return adapt_learner(dls,pose,p,(),cbs=[*own,*cbs])
-    learn = adapt_learner(dls,pose,p,(),cbs=[*own,MaskConsistency(dls.skeleton,mask_weight,p.pseudo_start,radius),*cbs],lr=[p.adapt_lr,p.rec_lr],splitter=_two_rates('mask_head'))
+    check_options(semihand, options, 'semihand')
+    p = get_preset(preset)
+    need = register or keep is not None
+    if need and not pose.has_depth:
+        raise ConfigError(
+            'semihand',
+            'a net without depth maps',
+            'a preset with depth=True, or register=False and keep=None',
+        )
+    if need:
+        limits = limits or source_limits(dls.train.source, margin=p.limits_margin)
+    own = [
+        SemiHand(
+            dls.skeleton.flip_index,
+            limits if need else None,
+            hard,
+            register,
+            keep,
+            by,
+            weight=p.pseudo_weight,
+            start=p.pseudo_start,
+            decay=p.decay or 0.99,
+            sigma=p.sigma,
+            y_weight=p.y_weight,
+        )
+    ]
+    if not mask_weight:
+        return adapt_learner(dls, pose, p, (), cbs=[*own, *cbs])
+    learn = adapt_learner(
+        dls,
+        pose,
+        p,
+        (),
+        cbs=[*own, MaskConsistency(dls.skeleton, mask_weight, p.pseudo_start, radius), *cbs],
+        lr=[p.adapt_lr, p.rec_lr],
+        splitter=_two_rates('mask_head'),
+    )
     learn.model.mask_head = MaskHead(pose.head.in_channels)
     return learn

@@ -19,40 +19,67 @@ from ..models.pose import domain_split
 # %% ../../nbs/methods/06_taught.ipynb #d32b60d4
 class Taught(LossTerm):
     "A term whose labels come from a moving average of the pose net (without `decay` from the net itself)"
-    name,integrate = 'pseudo_label',0. # Found by `LabelQuality` under this name
-    def __init__(self,
-        flip_index, # `Skeleton.flip_index`
-        weight:float=.1, # Of the term
-        start:float=0., # First epoch
-        decay:float|None=.99, # Of the moving average; None: the network labels for itself
-        sigma:float=2., # Standard deviation of the label's Gaussian, heatmap pixels
-        y_weight:float=.1, # Weight of the error of (u, v, d) within the term; nets with depth
+
+    name, integrate = 'pseudo_label', 0.0  # Found by `LabelQuality` under this name
+
+    def __init__(
+        self,
+        flip_index,  # `Skeleton.flip_index`
+        weight: float = 0.1,  # Of the term
+        start: float = 0.0,  # First epoch
+        decay: float | None = 0.99,  # Of the moving average; None: the network labels for itself
+        sigma: float = 2.0,  # Standard deviation of the label's Gaussian, heatmap pixels
+        y_weight: float = 0.1,  # Weight of the error of (u, v, d) within the term; nets with depth
     ):
-        super().__init__(weight,start)
-        self.flip_index,self.decay,self.sigma,self.y_weight,self.teacher,self._saved = list(flip_index),decay,sigma,y_weight,None,None
+        super().__init__(weight, start)
+        self.flip_index = list(flip_index)
+        self.decay = decay
+        self.sigma = sigma
+        self.y_weight = y_weight
+        self.teacher = None
+        self._saved = None
+
     @property
-    def columns(self): return (self.term,'labelled')
+    def columns(self):
+        return (self.term, 'labelled')
+
     @property
-    def net(self): return self.teacher.net if self.teacher is not None else get_model(self.model).pose
+    def net(self):
+        return self.teacher.net if self.teacher is not None else get_model(self.model).pose
+
     @property
-    def beta(self): return get_model(self.model).beta
+    def beta(self):
+        return get_model(self.model).beta
+
     def before_fit(self):
         if self.decay is not None and self.teacher is None:
-            self.teacher = Teacher(get_model(self.model).pose,self.decay)
-            if self._saved: self.teacher.load_state_dict(self._saved); self._saved = None
+            self.teacher = Teacher(get_model(self.model).pose, self.decay)
+            if self._saved:
+                self.teacher.load_state_dict(self._saved)
+                self._saved = None
+
     def after_step(self):
-        if self.teacher is not None: self.teacher.update(get_model(self.model).pose)
-    def state_dict(self): return {} if self.teacher is None else self.teacher.state_dict()
-    def load_state_dict(self, sd): self._saved = sd or None
+        if self.teacher is not None:
+            self.teacher.update(get_model(self.model).pose)
+
+    def state_dict(self):
+        return {} if self.teacher is None else self.teacher.state_dict()
+
+    def load_state_dict(self, sd):
+        self._saved = sd or None
 
 # %% ../../nbs/methods/06_taught.ipynb #73156ed4
 @patch
 @torch.no_grad()
-def predicted(self:Taught,
-    images, # (B,3,H,W) target images
-)->tuple: # joints (B,K,2), depth (B,K) or None
+def predicted(
+    self: Taught,
+    images,  # (B,3,H,W) target images
+) -> tuple:  # joints (B,K,2), depth (B,K) or None
     "What the labeller sees in them, in eval mode with the target's statistics"
-    net = self.net; was = net.training; net.eval()
-    with domain_split(net,0): hm,*D = net(images,depth=True) if net.has_depth else (net(images),)
+    net = self.net
+    was = net.training
+    net.eval()
+    with domain_split(net, 0):
+        hm, *D = net(images, depth=True) if net.has_depth else (net(images),)
     net.train(was)
-    return decode(hm,'local',self.beta), decode_depth(hm,D[0],'local',self.beta) if D else None
+    return decode(hm, 'local', self.beta), decode_depth(hm, D[0], 'local', self.beta) if D else None

@@ -18,13 +18,28 @@ from ..learn.terms import LossTerm
 # %% ../../nbs/methods/01_temporal.ipynb #9475e81e
 class TemporalConsistency(LossTerm):
     "Squared difference of the heatmaps of consecutive frames, 2 for two disjoint unit peaks (the paper's Table 5a)"
-    term,loaders = 'temporal',dict(stride=(1,1))
-    def __init__(self,
-        weight:float=.1, # Not given in the paper; as its other weights
-        start:float=0., # First epoch
-        sigma:float=2., # Standard deviation of the target Gaussian, heatmap pixels
-    ): super().__init__(weight,start); self.sigma = sigma
+
+    term, loaders = 'temporal', dict(stride=(1, 1))
+
+    def __init__(
+        self,
+        weight: float = 0.1,  # Not given in the paper; as its other weights
+        start: float = 0.0,  # First epoch
+        sigma: float = 2.0,  # Standard deviation of the target Gaussian, heatmap pixels
+    ):
+        super().__init__(weight, start)
+        self.sigma = sigma
+
     def before_fit(self):
         got = tuple(self.dls.train.pairs.stride)
-        if got!=(1,1): raise ConfigError('TemporalConsistency', f'loaders of stride {got}', 'consecutive frames: pose_dls(..., stride=(1,1))')
-    def value(self): return (self.pred['base'].float()-self.pred['driving'].float()).square().sum((-1,-2)).mean()/(math.pi*self.sigma**2)
+        if got != (1, 1):
+            raise ConfigError(
+                'TemporalConsistency',
+                f'loaders of stride {got}',
+                'consecutive frames: pose_dls(..., stride=(1,1))',
+            )
+
+    def value(self):
+        return (self.pred['base'].float() - self.pred['driving'].float()).square().sum(
+            (-1, -2)
+        ).mean() / (math.pi * self.sigma**2)

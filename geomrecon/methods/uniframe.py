@@ -30,151 +30,245 @@ from .method import BASELINES, Baseline, check_options
 # %% ../../nbs/methods/03_uniframe.ipynb #b7f51f83
 def autocast_of(learn):
     "The autocast that the forward pass will run in, for passes before it"
-    amp = next((cb for cb in learn.cbs if isinstance(cb,MixedPrecision)),None) # `learn.mixed_precision` may be the attribute of that name of a model of several processes
-    if amp is not None: return amp.autocast
-    return torch.autocast(torch.device(learn.dls.device or 'cpu').type,torch.bfloat16,enabled=any(isinstance(cb,CPUMixedPrecision) for cb in learn.cbs))
+    amp = next(
+        (cb for cb in learn.cbs if isinstance(cb, MixedPrecision)), None
+    )  # `learn.mixed_precision` may be the attribute of that name of a model of several processes
+    if amp is not None:
+        return amp.autocast
+    return torch.autocast(
+        torch.device(learn.dls.device or 'cpu').type,
+        torch.bfloat16,
+        enabled=any(isinstance(cb, CPUMixedPrecision) for cb in learn.cbs),
+    )
+
 
 @torch.no_grad()
 def swap_style(
-    net, # `StyleNet`
-    x, # (B,3,H,W) images in [0,1]
-    mean, std, # (B,C) `moments` of the style
-    alpha, # Strength: a number, or (B,)
-)->torch.Tensor: # (B,3,H,W) in [0,1]
+    net,  # `StyleNet`
+    x,  # (B,3,H,W) images in [0,1]
+    mean,
+    std,  # (B,C) `moments` of the style
+    alpha,  # Strength: a number, or (B,)
+) -> torch.Tensor:  # (B,3,H,W) in [0,1]
     "Images in another style, without gradient"
-    return net(x,mean,std,alpha).float().clamp(0,1).to(x.dtype)
+    return net(x, mean, std, alpha).float().clamp(0, 1).to(x.dtype)
 
 # %% ../../nbs/methods/03_uniframe.ipynb #863538a8
 def patch_shuffle(
-    img, # (B,3,H,W)
-    centre, # (B,2) of the square to replace, [-1,1]
-    use, # (B,) bool: images to change
-    side:float, # Of the square, image sides
-    source=None, # (B,2) centre of the square that is copied, [-1,1]; drawn if None
-)->torch.Tensor:
+    img,  # (B,3,H,W)
+    centre,  # (B,2) of the square to replace, [-1,1]
+    use,  # (B,) bool: images to change
+    side: float,  # Of the square, image sides
+    source=None,  # (B,2) centre of the square that is copied, [-1,1]; drawn if None
+) -> torch.Tensor:
     "Replace a square by another of the same image, pixel by pixel"
-    b,c,h,w = img.shape; dev = img.device
-    if source is None: source = (2*torch.rand(b,2,device=dev)-1)*(1-side)
-    size = to_pixels(torch.stack([centre,source],1),(h,w)).round().long(); by = size[:,1]-size[:,0]; r = side*h/2
-    y,x = torch.arange(h,device=dev),torch.arange(w,device=dev); near = lambda v,k: (v-size[:,0,k,None]).abs()<=r-.5
-    m = near(y,1)[:,:,None]&near(x,0)[:,None]&use[:,None,None]
-    at = lambda v,k,n: (v+by[:,k,None]).clamp(0,n-1)
-    i = at(y,1,h)[:,:,None]*w+at(x,0,w)[:,None]
-    other = img.flatten(2).gather(2,i.flatten(1)[:,None].expand(b,c,h*w)).view_as(img)
-    return torch.where(m[:,None],other,img)
+    b, c, h, w = img.shape
+    dev = img.device
+    if source is None:
+        source = (2 * torch.rand(b, 2, device=dev) - 1) * (1 - side)
+    size = to_pixels(torch.stack([centre, source], 1), (h, w)).round().long()
+    by = size[:, 1] - size[:, 0]
+    r = side * h / 2
+    y = torch.arange(h, device=dev)
+    x = torch.arange(w, device=dev)
+    near = lambda v, k: (v - size[:, 0, k, None]).abs() <= r - 0.5
+    m = near(y, 1)[:, :, None] & near(x, 0)[:, None] & use[:, None, None]
+    at = lambda v, k, n: (v + by[:, k, None]).clamp(0, n - 1)
+    i = at(y, 1, h)[:, :, None] * w + at(x, 0, w)[:, None]
+    other = img.flatten(2).gather(2, i.flatten(1)[:, None].expand(b, c, h * w)).view_as(img)
+    return torch.where(m[:, None], other, img)
+
 
 def one_sure_joint(
-    kp, # (B,K,2) joints
-    sure, # (B,K) bool: those to choose from
-    prob:float=.5, # Share of images with a choice for which one is made
-)->tuple: # (B,2) the joint, (B,) whether there is one
+    kp,  # (B,K,2) joints
+    sure,  # (B,K) bool: those to choose from
+    prob: float = 0.5,  # Share of images with a choice for which one is made
+) -> tuple:  # (B,2) the joint, (B,) whether there is one
     "One joint per image, each of the sure ones as likely as the other"
-    b,k = sure.shape; r = torch.rand(b,k+1,device=kp.device)
-    i = torch.where(sure,r[:,:k],r.new_full((),-1.)).argmax(1)
-    return kp.gather(1,i[:,None,None].expand(b,1,2))[:,0], sure.any(1)&(r[:,k]<prob)
+    b, k = sure.shape
+    r = torch.rand(b, k + 1, device=kp.device)
+    i = torch.where(sure, r[:, :k], r.new_full((), -1.0)).argmax(1)
+    return kp.gather(1, i[:, None, None].expand(b, 1, 2))[:, 0], sure.any(1) & (r[:, k] < prob)
 
 # %% ../../nbs/methods/03_uniframe.ipynb #569e1bfe
 class UniFrame(LossTerm):
     "Mean teacher with style both ways, adaptive occlusion and labels mapped as coordinates; raises `ConfigError`"
-    term,columns = 'uniframe',('uniframe','sure')
-    name,integrate = 'pseudo_label',0. # Found by `LabelQuality` under this name
-    def __init__(self,
-        style=None, # `Stylise` with the trained StyleNet; None: no style either way
-        weight:float=1., # The authors' lambda_c = 1 in our normalisation
-        keep:float=.5, # Share of highest peaks in the batch that are labels
-        decay:float=.999, # Of the teacher; the authors'
-        sigma:float=2., # Standard deviation of the label's Gaussian, heatmap pixels
-        sure:float=.9, # Height of a peak whose surroundings may be hidden
-        occlude:float=.5, # Probability of hiding one where there is any
-        side:float=20/256, # Of the hidden square, image sides
-        style_prob:float=.5, # Probability of either change of style, a coin per batch each
-        teacher_bn:str='batch', # 'batch': statistics of the teacher's batch; 'average': moving averages
-        start:float=0., # First epoch
+
+    term, columns = 'uniframe', ('uniframe', 'sure')
+    name, integrate = 'pseudo_label', 0.0  # Found by `LabelQuality` under this name
+
+    def __init__(
+        self,
+        style=None,  # `Stylise` with the trained StyleNet; None: no style either way
+        weight: float = 1.0,  # The authors' lambda_c = 1 in our normalisation
+        keep: float = 0.5,  # Share of highest peaks in the batch that are labels
+        decay: float = 0.999,  # Of the teacher; the authors'
+        sigma: float = 2.0,  # Standard deviation of the label's Gaussian, heatmap pixels
+        sure: float = 0.9,  # Height of a peak whose surroundings may be hidden
+        occlude: float = 0.5,  # Probability of hiding one where there is any
+        side: float = 20 / 256,  # Of the hidden square, image sides
+        style_prob: float = 0.5,  # Probability of either change of style, a coin per batch each
+        teacher_bn: str = 'batch',  # 'batch': statistics of the teacher's batch; 'average': moving averages
+        start: float = 0.0,  # First epoch
     ):
-        super().__init__(weight,start)
-        if teacher_bn not in ('batch','average'): raise ConfigError('teacher_bn', repr(teacher_bn), "'batch' or 'average'")
-        if not 0<keep<=1 or not 0<=occlude<=1 or not 0<=style_prob<=1: raise ConfigError('UniFrame', f'keep {keep}, occlude {occlude}, style_prob {style_prob}', 'shares in [0,1]')
-        self.style,self.keep,self.decay,self.sigma,self.sure,self.occlude,self.side,self.style_prob,self.bn = style,keep,decay,sigma,sure,occlude,side,style_prob,teacher_bn
+        super().__init__(weight, start)
+        if teacher_bn not in ('batch', 'average'):
+            raise ConfigError('teacher_bn', repr(teacher_bn), "'batch' or 'average'")
+        if not 0 < keep <= 1 or not 0 <= occlude <= 1 or not 0 <= style_prob <= 1:
+            raise ConfigError(
+                'UniFrame',
+                f'keep {keep}, occlude {occlude}, style_prob {style_prob}',
+                'shares in [0,1]',
+            )
+        self.style = style
+        self.keep = keep
+        self.decay = decay
+        self.sigma = sigma
+        self.sure = sure
+        self.occlude = occlude
+        self.side = side
+        self.style_prob = style_prob
+        self.bn = teacher_bn
         self.teacher = self._saved = self.label = None
+
     def before_fit(self):
-        if self.teacher is None: self.teacher = Teacher(get_model(self.model).pose, self.decay)
-        if self._saved: self.teacher.load_state_dict(self._saved); self._saved = None
-        if self.style is not None: dev = self.dls.device or 'cpu'; self.style.net.to(dev, memory_format=torch.channels_last); self.style.stats.to(dev)
-    def state_dict(self): return {} if self.teacher is None else self.teacher.state_dict()
-    def load_state_dict(self, sd): self._saved = sd or None
-    def after_step(self): self.teacher.update(get_model(self.model).pose)
+        if self.teacher is None:
+            self.teacher = Teacher(get_model(self.model).pose, self.decay)
+        if self._saved:
+            self.teacher.load_state_dict(self._saved)
+            self._saved = None
+        if self.style is not None:
+            dev = self.dls.device or 'cpu'
+            self.style.net.to(dev, memory_format=torch.channels_last)
+            self.style.stats.to(dev)
+
+    def state_dict(self):
+        return {} if self.teacher is None else self.teacher.state_dict()
+
+    def load_state_dict(self, sd):
+        self._saved = sd or None
+
+    def after_step(self):
+        self.teacher.update(get_model(self.model).pose)
 
 # %% ../../nbs/methods/03_uniframe.ipynb #86137e48
 @patch
 @torch.no_grad()
-def restyled(self:UniFrame,
-    source, # (B,3,H,W) source images
-    target, # (N,3,H,W) the teacher's views
-)->tuple: # both, each in the other's style if its coin says so
+def restyled(
+    self: UniFrame,
+    source,  # (B,3,H,W) source images
+    target,  # (N,3,H,W) the teacher's views
+) -> tuple:  # both, each in the other's style if its coin says so
     "Style both ways, at one random strength each"
-    st = self.style; to_target,to_source = np.random.rand(2)<self.style_prob
-    if st is None or not (to_target or to_source): return source,target
-    strength = lambda x: torch.rand(1,device=x.device).expand(len(x))
-    new = swap_style(st.net,source,*st.stats.sample(len(source)),strength(source)) if to_target else source
-    if not to_source: return new,target
-    mean,std = moments(st.net.encode(source)[-1]); i = torch.randint(len(source),(len(target),),device=source.device)
-    return new,swap_style(st.net,target,mean[i],std[i],strength(target))
+    st = self.style
+    to_target, to_source = np.random.rand(2) < self.style_prob
+    if st is None or not (to_target or to_source):
+        return source, target
+    strength = lambda x: torch.rand(1, device=x.device).expand(len(x))
+    new = (
+        swap_style(st.net, source, *st.stats.sample(len(source)), strength(source))
+        if to_target
+        else source
+    )
+    if not to_source:
+        return new, target
+    mean, std = moments(st.net.encode(source)[-1])
+    i = torch.randint(len(source), (len(target),), device=source.device)
+    return new, swap_style(st.net, target, mean[i], std[i], strength(target))
+
 
 @patch
 @torch.no_grad()
-def teach(self:UniFrame,
-    view, # (N,3,H,W) the teacher's views
-    M, # (N,2,3) from the teacher's to the student's view
-)->tuple: # joints in the student's view (N,K,2), which of them are labels (N,K), which are sure (N,K)
+def teach(
+    self: UniFrame,
+    view,  # (N,3,H,W) the teacher's views
+    M,  # (N,2,3) from the teacher's to the student's view
+) -> (
+    tuple
+):  # joints in the student's view (N,K,2), which of them are labels (N,K), which are sure (N,K)
     "Labels of the teacher, mapped to the student's view"
-    net,model = self.teacher.net,get_model(self.model); net.train(self.bn=='batch')
-    with domain_split(net,0): hm = net(view).float()
-    net.eval(); conf = peak_confidence(hm); flip = self.dls.skeleton.flip_index; kp = decode(hm,'local',model.beta)
-    return *move_joints(kp,confidence_mask(conf,None,self.keep),M,flip), move_joints(kp,conf>=self.sure,M,flip)[1]
+    net = self.teacher.net
+    model = get_model(self.model)
+    net.train(self.bn == 'batch')
+    with domain_split(net, 0):
+        hm = net(view).float()
+    net.eval()
+    conf = peak_confidence(hm)
+    flip = self.dls.skeleton.flip_index
+    kp = decode(hm, 'local', model.beta)
+    return *move_joints(kp, confidence_mask(conf, None, self.keep), M, flip), move_joints(
+        kp, conf >= self.sure, M, flip
+    )[1]
+
 
 @patch
-def labels(self:UniFrame,
-    images, # (N,3,H,W) clean target images
-    M, # (N,2,3) from these to the view in which the labels are wanted
-    K=None, # Not used
-)->PseudoTargets:
+def labels(
+    self: UniFrame,
+    images,  # (N,3,H,W) clean target images
+    M,  # (N,2,3) from these to the view in which the labels are wanted
+    K=None,  # Not used
+) -> PseudoTargets:
     "What the teacher would say of clean images, to measure its labels; nothing of it changes"
-    was = copy.deepcopy(self.teacher.net.state_dict()); kp,mask,_ = self.teach(images,M); self.teacher.net.load_state_dict(was)
-    return PseudoTargets(kp,mask)
+    was = copy.deepcopy(self.teacher.net.state_dict())
+    kp, mask, _ = self.teach(images, M)
+    self.teacher.net.load_state_dict(was)
+    return PseudoTargets(kp, mask)
 
 # %% ../../nbs/methods/03_uniframe.ipynb #3444bda0
 @patch
 @torch.no_grad()
-def views(self:UniFrame,
-    xb, # Batch of the adaptation
-)->tuple: # the batch for the student, label (joints, mask), the teacher's views
+def views(
+    self: UniFrame,
+    xb,  # Batch of the adaptation
+) -> tuple:  # the batch for the student, label (joints, mask), the teacher's views
     "A view for the teacher, its labels, and what the student gets to see"
-    src,base,drv,*rest = xb; M = torch.cat([rest[2],rest[2]]); clean = torch.cat(rest[:2]); aug = self.dls.train.tfm
-    T = random_affine(len(clean),**aug.geo,device=clean.device)
-    view = photometric(warp_image(clean,T,pad='reflection'),aug.colour)[0]; src,view = self.restyled(src,view)
-    kp,mask,sure = self.teach(view,compose(M,invert(T)))
-    new = patch_shuffle(torch.cat([base,drv]),*one_sure_joint(kp,sure,self.occlude),self.side)
-    return (src,*new.chunk(2),*rest),(kp,mask,sure),view
+    src, base, drv, *rest = xb
+    M = torch.cat([rest[2], rest[2]])
+    clean = torch.cat(rest[:2])
+    aug = self.dls.train.tfm
+    T = random_affine(len(clean), **aug.geo, device=clean.device)
+    view = photometric(warp_image(clean, T, pad='reflection'), aug.colour)[0]
+    src, view = self.restyled(src, view)
+    kp, mask, sure = self.teach(view, compose(M, invert(T)))
+    new = patch_shuffle(torch.cat([base, drv]), *one_sure_joint(kp, sure, self.occlude), self.side)
+    return (src, *new.chunk(2), *rest), (kp, mask, sure), view
+
 
 @patch
-def before_batch(self:UniFrame):
-    if not self.active: return
-    with autocast_of(self.learn): self.learn.xb,self.label,_ = self.views(self.learn.xb)
+def before_batch(self: UniFrame):
+    if not self.active:
+        return
+    with autocast_of(self.learn):
+        self.learn.xb, self.label, _ = self.views(self.learn.xb)
+
 
 @patch
-def value(self:UniFrame):
-    kp,mask,sure = self.label; self.label = None; self.learn.loss_history.add('sure',sure.float().mean())
-    return heatmap_loss(torch.cat([self.pred['base'],self.pred['driving']]),kp,mask,self.sigma)
+def value(self: UniFrame):
+    kp, mask, sure = self.label
+    self.label = None
+    self.learn.loss_history.add('sure', sure.float().mean())
+    return heatmap_loss(torch.cat([self.pred['base'], self.pred['driving']]), kp, mask, self.sigma)
 
 # %% ../../nbs/methods/03_uniframe.ipynb #b4721869
-def uniframe_learner(dls, pose, preset, style=None, limits=None, cbs=(), **options)->PoseLearner:
+def uniframe_learner(dls, pose, preset, style=None, limits=None, cbs=(), **options) -> PoseLearner:
     "Learner of UniFrame; `options` are those of `UniFrame`; raises `ConfigError`"
     p = get_preset(preset)
-    if style is None and options.get('style_prob')!=0: raise ConfigError('uniframe', 'no StyleNet', 'style=Stylise(...), or style_prob=0 for a run without style')
-    own = dict(dict(sigma=p.sigma,decay=p.decay or .999),**check_options(UniFrame,options,'uniframe'))
-    return adapt_learner(dls,pose,p,(),cbs=[UniFrame(style,**own),*cbs])
+    if style is None and options.get('style_prob') != 0:
+        raise ConfigError(
+            'uniframe', 'no StyleNet', 'style=Stylise(...), or style_prob=0 for a run without style'
+        )
+    own = dict(
+        dict(sigma=p.sigma, decay=p.decay or 0.999), **check_options(UniFrame, options, 'uniframe')
+    )
+    return adapt_learner(dls, pose, p, (), cbs=[UniFrame(style, **own), *cbs])
 
-BASELINES['uniframe'] = Baseline('uniframe','UniFrame',uniframe_learner,({},dict(decay=.99,sure=.5),dict(decay=.99)),
+
+BASELINES['uniframe'] = Baseline(
+    'uniframe',
+    'UniFrame',
+    uniframe_learner,
+    ({}, dict(decay=0.99, sure=0.5), dict(decay=0.99)),
     paper='A Unified Framework for Domain Adaptive Pose Estimation, ECCV 2022',
     follows='mean teacher by averaged weights with batch statistics of its own; independent affine and colour views; top half of all peaks in the batch as labels, drawn afresh as Gaussians; adaptive occlusion of a joint with a peak of at least 0.9, with probability 0.5, by a random patch of 20/256 of the side; style both ways, each with probability 0.5 and strength U(0,1)',
-    differs="joints are mapped as coordinates instead of warping heatmaps three times; the student's heatmaps are not warped back; the patch is placed in the student's view, without resampling; masked joints are not in the denominator (weight converted); decay of the preset where it has one instead of 0.999, because its schedule is shorter; a height of 0.9 is seldom reached in short trainings, so that there is little occlusion (the column `sure`): lower heights are in the search; colours change as for all methods here (more than the authors' jitter), without a shared random crop; style statistics of the whole target instead of one batch; the student is evaluated, as for every method here; affine views as all methods here (no shear); pre-training is the common one")
+    differs="joints are mapped as coordinates instead of warping heatmaps three times; the student's heatmaps are not warped back; the patch is placed in the student's view, without resampling; masked joints are not in the denominator (weight converted); decay of the preset where it has one instead of 0.999, because its schedule is shorter; a height of 0.9 is seldom reached in short trainings, so that there is little occlusion (the column `sure`): lower heights are in the search; colours change as for all methods here (more than the authors' jitter), without a shared random crop; style statistics of the whole target instead of one batch; the student is evaluated, as for every method here; affine views as all methods here (no shear); pre-training is the common one",
+)

@@ -18,66 +18,118 @@ from .generator import Generator, HeatmapGenerator
 # %% ../../nbs/models/08_adapter.ipynb #a3e3577f
 class PoseAdapter(nn.Module):
     "Pose net with, for adaptation, warping estimation W and generation module G"
-    def __init__(self,
-        pose:PoseNet, # Keypoint predictor
-        warp:WarpEstimator|None=None, # W; None for pre-training, pseudo-labels alone, or a generator that needs none
-        generator:Generator|HeatmapGenerator|None=None, # G
-        split_bn:bool=True, # Separate batch-norm statistics for source and target
-        beta:float=20., # Inverse temperature of decoding
-        depth_grad:bool=False, # Errors of depth may move the heatmaps through which it is read, as in reference [9]
-        rec_gate:float|None=None, # Reconstruction moves joints whose peak is higher than this; None: all, as in the paper
+
+    def __init__(
+        self,
+        pose: PoseNet,  # Keypoint predictor
+        warp: WarpEstimator
+        | None = None,  # W; None for pre-training, pseudo-labels alone, or a generator that needs none
+        generator: Generator | HeatmapGenerator | None = None,  # G
+        split_bn: bool = True,  # Separate batch-norm statistics for source and target
+        beta: float = 20.0,  # Inverse temperature of decoding
+        depth_grad: bool = False,  # Errors of depth may move the heatmaps through which it is read, as in reference [9]
+        rec_gate: float
+        | None = None,  # Reconstruction moves joints whose peak is higher than this; None: all, as in the paper
     ):
         super().__init__()
-        if (warp is None)!=(generator is None or isinstance(generator,HeatmapGenerator)): raise ConfigError('PoseAdapter', 'only one of warp and generator', 'both or neither, or a `HeatmapGenerator` without warp')
+        if (warp is None) != (generator is None or isinstance(generator, HeatmapGenerator)):
+            raise ConfigError(
+                'PoseAdapter',
+                'only one of warp and generator',
+                'both or neither, or a `HeatmapGenerator` without warp',
+            )
         self.pose = split_batchnorm(pose) if split_bn else pose
-        self.warp,self.generator,self.split_bn,self.beta,self.mode = warp,generator,split_bn,beta,'off'; self.depth_grad,self.rec_gate = depth_grad,rec_gate
+        self.warp = warp
+        self.generator = generator
+        self.split_bn = split_bn
+        self.beta = beta
+        self.mode = 'off'
+        self.depth_grad = depth_grad
+        self.rec_gate = rec_gate
 
     def heatmaps(self, x, n_source):
         "Heatmaps of a batch whose first `n_source` images are of the source domain"
-        with domain_split(self.pose, n_source): return self.pose(x)
+        with domain_split(self.pose, n_source):
+            return self.pose(x)
 
     def maps(self, x, n_source):
         "Heatmaps and relative depth (B,K) of such a batch; None for a net without depth maps"
-        if not self.pose.has_depth: return self.heatmaps(x,n_source),None
-        with domain_split(self.pose, n_source): hm,D = self.pose(x,depth=True)
-        return hm,decode_depth(hm if self.depth_grad else hm.detach(),D,beta=self.beta)
+        if not self.pose.has_depth:
+            return self.heatmaps(x, n_source), None
+        with domain_split(self.pose, n_source):
+            hm, D = self.pose(x, depth=True)
+        return hm, decode_depth(hm if self.depth_grad else hm.detach(), D, beta=self.beta)
 
     def forward(self, source, base=None, driving=None, *views):
-        x = source if base is None else torch.cat([source,base,driving]); n,m = len(source),0 if base is None else len(base)
-        hm,d = self.maps(x,n); parts = ('heatmaps','base','driving') if m else ('heatmaps',); cut = lambda t: t.split((n,m,m)[:len(parts)])
-        out = dict(zip(parts,cut(hm)))
-        if d is not None: out.update({'depth' if k=='heatmaps' else f'depth_{k}':v for k,v in zip(parts,cut(d))})
-        if self.mode!='off': out['recon'] = self.reconstruct(base,driving,out['base'],out['driving'])
+        x = source if base is None else torch.cat([source, base, driving])
+        n = len(source)
+        m = 0 if base is None else len(base)
+        hm, d = self.maps(x, n)
+        parts = ('heatmaps', 'base', 'driving') if m else ('heatmaps',)
+        cut = lambda t: t.split((n, m, m)[: len(parts)])
+        out = dict(zip(parts, cut(hm)))
+        if d is not None:
+            out.update(
+                {'depth' if k == 'heatmaps' else f'depth_{k}': v for k, v in zip(parts, cut(d))}
+            )
+        if self.mode != 'off':
+            out['recon'] = self.reconstruct(base, driving, out['base'], out['driving'])
         return out
 
 # %% ../../nbs/models/08_adapter.ipynb #73156ed4
 @patch
-def reconstruct(self:PoseAdapter,
-    base, driving, # (B,3,H,W) images in [0,1]; of `driving` only the pose is used
-    hm_base, hm_driving, # (B,K,h,w) their heatmaps
-)->dict:
+def reconstruct(
+    self: PoseAdapter,
+    base,
+    driving,  # (B,3,H,W) images in [0,1]; of `driving` only the pose is used
+    hm_base,
+    hm_driving,  # (B,K,h,w) their heatmaps
+) -> dict:
     "Driving image from the base image and two poses (Eq. 4), with every intermediate; without W from the heatmaps themselves"
-    if self.mode=='detached': hm_base,hm_driving = hm_base.detach(),hm_driving.detach()
-    elif self.rec_gate is not None: hm_base,hm_driving = (torch.where((peak_confidence(h.detach())>self.rec_gate)[...,None,None],h,h.detach()) for h in (hm_base,hm_driving))
-    kb,kd = decode(hm_base,beta=self.beta),decode(hm_driving,beta=self.beta)
-    if self.warp is None: return dict(image=self.generator(base,hm_base,hm_driving), kp_base=kb, kp_driving=kd)
-    w = self.warp(base,kb,kd)
-    return dict(w, image=self.generator(base,w['flow'],w['inpaint']), kp_base=kb, kp_driving=kd)
+    if self.mode == 'detached':
+        hm_base = hm_base.detach()
+        hm_driving = hm_driving.detach()
+    elif self.rec_gate is not None:
+        hm_base, hm_driving = (
+            torch.where(
+                (peak_confidence(h.detach()) > self.rec_gate)[..., None, None], h, h.detach()
+            )
+            for h in (hm_base, hm_driving)
+        )
+    kb = decode(hm_base, beta=self.beta)
+    kd = decode(hm_driving, beta=self.beta)
+    if self.warp is None:
+        return dict(image=self.generator(base, hm_base, hm_driving), kp_base=kb, kp_driving=kd)
+    w = self.warp(base, kb, kd)
+    return dict(w, image=self.generator(base, w['flow'], w['inpaint']), kp_base=kb, kp_driving=kd)
+
 
 @patch
 @torch.no_grad()
-def predict(self:PoseAdapter,
-    images, # (N,3,S,S) uint8 or [0,1], any number
-    domain:str='target', # Whose batch-norm statistics: 'target' or 'source'
-    bs:int=128, # Images per pass
-    depth:bool=False, # Relative depth as well
-)->tuple: # joints (N,K,2) in [-1,1], confidence (N,K), with `depth` also (N,K) in reference-bone lengths; on the CPU
+def predict(
+    self: PoseAdapter,
+    images,  # (N,3,S,S) uint8 or [0,1], any number
+    domain: str = 'target',  # Whose batch-norm statistics: 'target' or 'source'
+    bs: int = 128,  # Images per pass
+    depth: bool = False,  # Relative depth as well
+) -> tuple:  # joints (N,K,2) in [-1,1], confidence (N,K), with `depth` also (N,K) in reference-bone lengths; on the CPU
     "Joints (`local_argmax`), peak heights and depths of images, in eval mode; raises `ConfigError` for a net without depth"
-    was,dev = self.training,next(self.parameters()).device
-    self.eval(); out = []
-    for x in torch.split(torch.as_tensor(images),bs):
-        x = x.to(dev); x = x.float()/255 if x.dtype==torch.uint8 else x
-        with domain_split(self.pose, len(x) if domain=='source' else 0): hm,*D = self.pose(x,depth=True) if depth else (self.pose(x),)
-        hm = hm.float(); out.append((decode(hm,'local',self.beta).cpu(), hm.flatten(2).amax(-1).cpu(), *(decode_depth(hm,d,'local',self.beta).cpu() for d in D)))
+    was = self.training
+    dev = next(self.parameters()).device
+    self.eval()
+    out = []
+    for x in torch.split(torch.as_tensor(images), bs):
+        x = x.to(dev)
+        x = x.float() / 255 if x.dtype == torch.uint8 else x
+        with domain_split(self.pose, len(x) if domain == 'source' else 0):
+            hm, *D = self.pose(x, depth=True) if depth else (self.pose(x),)
+        hm = hm.float()
+        out.append(
+            (
+                decode(hm, 'local', self.beta).cpu(),
+                hm.flatten(2).amax(-1).cpu(),
+                *(decode_depth(hm, d, 'local', self.beta).cpu() for d in D),
+            )
+        )
     self.train(was)
-    return tuple(map(torch.cat,zip(*out)))
+    return tuple(map(torch.cat, zip(*out)))

@@ -13,144 +13,196 @@ from ..core.errors import ConfigError
 from ..core.geometry import pixel_grid
 
 # %% ../../nbs/models/01_bones.ipynb #ae55fcb7
-px64 = 2/64 # one pixel of a 64 grid, in [-1,1]
+px64 = 2 / 64  # one pixel of a 64 grid, in [-1,1]
+
 
 def bone_index(
-    bones, # Pairs (parent, child), a `Skeleton`, or a (J,2) tensor
+    bones,  # Pairs (parent, child), a `Skeleton`, or a (J,2) tensor
     device=None,
-)->torch.Tensor: # (J,2) joint indices
+) -> torch.Tensor:  # (J,2) joint indices
     "Bones as an index tensor"
-    return torch.as_tensor(getattr(bones, 'bones', bones), dtype=torch.long, device=device).view(-1,2)
+    return torch.as_tensor(getattr(bones, 'bones', bones), dtype=torch.long, device=device).view(
+        -1, 2
+    )
+
 
 def bone_ends(
-    kp, # (B,K,2)
-    bones, # As for `bone_index`
+    kp,  # (B,K,2)
+    bones,  # As for `bone_index`
 ):
     "Positions of the parent and the child joint of every bone, each (B,J,2), in float32"
     ix = bone_index(bones, kp.device)
-    return kp.float()[:,ix[:,0]], kp.float()[:,ix[:,1]]
+    return kp.float()[:, ix[:, 0]], kp.float()[:, ix[:, 1]]
 
 # %% ../../nbs/models/01_bones.ipynb #e7741c67
 def bone_maps(
-    kp, # (B,K,2) keypoints, [-1,1]
-    bones, # As for `bone_index`
-    size, # Side of the map, or (height, width)
-    sigma2:float=px64, # Fall-off, in [-1,1]
-)->torch.Tensor: # (B,J,h,w), 1 on the bone
+    kp,  # (B,K,2) keypoints, [-1,1]
+    bones,  # As for `bone_index`
+    size,  # Side of the map, or (height, width)
+    sigma2: float = px64,  # Fall-off, in [-1,1]
+) -> torch.Tensor:  # (B,J,h,w), 1 on the bone
     "One map per bone that falls off with the distance to it, Eq. 6"
-    h,w = (size,size) if isinstance(size,int) else size
-    a,b = bone_ends(kp, bones); e,m = b-a,(a+b)/2; n2 = e.square().sum(-1); ok = n2>1e-8
-    L = torch.where(ok,n2,1.).sqrt(); ux,uy,half = torch.where(ok,e[...,0]/L,1.),torch.where(ok,e[...,1]/L,0.),torch.where(ok,L/2,0.)
-    x,y = pixel_grid(1,w,kp.device)[0,:,0]-m[...,:1], pixel_grid(h,1,kp.device)[:,0,1]-m[...,1:]
-    outer = lambda u,v: (u[...,None]*x)[...,None,:] + (v[...,None]*y)[...,:,None] # Products of rows and columns: one sum per pixel
-    beyond,across = (outer(ux,uy).abs()-half[...,None,None]).clamp_min(0), outer(-uy,ux)
-    return (-(beyond.square()+across.square()+1e-12).sqrt()/sigma2).exp()
+    h, w = (size, size) if isinstance(size, int) else size
+    a, b = bone_ends(kp, bones)
+    e, m = b - a, (a + b) / 2
+    n2 = e.square().sum(-1)
+    ok = n2 > 1e-8
+    L = torch.where(ok, n2, 1.0).sqrt()
+    ux = torch.where(ok, e[..., 0] / L, 1.0)
+    uy = torch.where(ok, e[..., 1] / L, 0.0)
+    half = torch.where(ok, L / 2, 0.0)
+    x = pixel_grid(1, w, kp.device)[0, :, 0] - m[..., :1]
+    y = pixel_grid(h, 1, kp.device)[:, 0, 1] - m[..., 1:]
+    outer = lambda u, v: (
+        (u[..., None] * x)[..., None, :] + (v[..., None] * y)[..., :, None]
+    )  # Products of rows and columns: one sum per pixel
+    beyond = (outer(ux, uy).abs() - half[..., None, None]).clamp_min(0)
+    across = outer(-uy, ux)
+    return (-(beyond.square() + across.square() + 1e-12).sqrt() / sigma2).exp()
 
 # %% ../../nbs/models/01_bones.ipynb #c759c7e3
 def bone_moments(
-    kp, # (B,K,2)
-    bones, # As for `bone_index`
-    sigma2:float=px64, # Fall-off of the bone maps
+    kp,  # (B,K,2)
+    bones,  # As for `bone_index`
+    sigma2: float = px64,  # Fall-off of the bone maps
 ):
     "Mass, variance along and variance across every bone map, each (B,J), for an infinite plane"
-    a,b = bone_ends(kp, bones); s = sigma2
-    L = ((b-a).square().sum(-1)+1e-12).sqrt(); Z = L+math.pi*s
-    along = (L**3/12 + math.pi*s*L**2/4 + 4*s**2*L + 3*math.pi*s**3)/Z
-    return 2*s*Z, along, (2*s**2*L + 3*math.pi*s**3)/Z
+    a, b = bone_ends(kp, bones)
+    s = sigma2
+    L = ((b - a).square().sum(-1) + 1e-12).sqrt()
+    Z = L + math.pi * s
+    along = (L**3 / 12 + math.pi * s * L**2 / 4 + 4 * s**2 * L + 3 * math.pi * s**3) / Z
+    return 2 * s * Z, along, (2 * s**2 * L + 3 * math.pi * s**3) / Z
 
 # %% ../../nbs/models/01_bones.ipynb #01a441b8
 def pixel_moments(
-    maps, # (B,J,h,w) bone maps
-    mean, # (B,J,2) points around which the covariance is taken
+    maps,  # (B,J,h,w) bone maps
+    mean,  # (B,J,2) points around which the covariance is taken
 ):
     "Mass (B,J) and covariance (B,J,2,2) of maps by summing pixels: the reference of `bone_moments`"
-    g = pixel_grid(*maps.shape[-2:], maps.device).view(-1,2); x,y = g.unbind(-1)
+    g = pixel_grid(*maps.shape[-2:], maps.device).view(-1, 2)
+    x, y = g.unbind(-1)
     with torch.autocast(maps.device.type, enabled=False):
-        m0,mx,my,mxx,mxy,myy = (maps.float().flatten(2) @ torch.stack([torch.ones_like(x),x,y,x*x,x*y,y*y],-1)).unbind(-1)
-    cx,cy = mean.unbind(-1)
-    xx,xy,yy = mxx-2*cx*mx+cx*cx*m0, mxy-cx*my-cy*mx+cx*cy*m0, myy-2*cy*my+cy*cy*m0
-    return m0*4/maps.shape[-1]/maps.shape[-2], torch.stack([torch.stack([xx,xy],-1),torch.stack([xy,yy],-1)],-2)/m0.clamp_min(1e-8)[...,None,None]
+        m0, mx, my, mxx, mxy, myy = (
+            maps.float().flatten(2)
+            @ torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], -1)
+        ).unbind(-1)
+    cx, cy = mean.unbind(-1)
+    xx = mxx - 2 * cx * mx + cx * cx * m0
+    xy = mxy - cx * my - cy * mx + cx * cy * m0
+    yy = myy - 2 * cy * my + cy * cy * m0
+    return m0 * 4 / maps.shape[-1] / maps.shape[-2], torch.stack(
+        [torch.stack([xx, xy], -1), torch.stack([xy, yy], -1)], -2
+    ) / m0.clamp_min(1e-8)[..., None, None]
 
 # %% ../../nbs/models/01_bones.ipynb #ba739c7a
 def bone_axes(
-    kp, # (B,K,2)
-    bones, # As for `bone_index`
+    kp,  # (B,K,2)
+    bones,  # As for `bone_index`
 ):
     "Unit axis parent to child (B,J,2), its left normal (B,J,2), length (B,J) and midpoint (B,J,2)"
-    a,b = bone_ends(kp, bones); e = b-a
-    u = e/(e.square().sum(-1,keepdim=True)+1e-8).sqrt()
-    return u, torch.stack([-u[...,1],u[...,0]],-1), (e.square().sum(-1)+1e-12).sqrt(), (a+b)/2
+    a, b = bone_ends(kp, bones)
+    e = b - a
+    u = e / (e.square().sum(-1, keepdim=True) + 1e-8).sqrt()
+    return (
+        u,
+        torch.stack([-u[..., 1], u[..., 0]], -1),
+        (e.square().sum(-1) + 1e-12).sqrt(),
+        (a + b) / 2,
+    )
+
 
 def bone_factors(
-    kp, # (B,K,2)
-    bones, # As for `bone_index`
-    sigma2:float=px64, # Fall-off of the bone maps
-    normalise:bool=True, # False: the paper's printed sum, not divided by the mass of the map
-)->torch.Tensor: # (B,J,2,3)
+    kp,  # (B,K,2)
+    bones,  # As for `bone_index`
+    sigma2: float = px64,  # Fall-off of the bone maps
+    normalise: bool = True,  # False: the paper's printed sum, not divided by the mass of the map
+) -> torch.Tensor:  # (B,J,2,3)
     "`[U S^(1/2), mu]` of Eq. 7, oriented from parent to child, in closed form"
-    u,n,_,mu = bone_axes(kp, bones)
-    mass,along,across = bone_moments(kp, bones, sigma2)
-    k = 1. if normalise else mass
-    return torch.stack([u*(k*along).sqrt()[...,None], n*(k*across).sqrt()[...,None], mu], -1)
+    u, n, _, mu = bone_axes(kp, bones)
+    mass, along, across = bone_moments(kp, bones, sigma2)
+    k = 1.0 if normalise else mass
+    return torch.stack(
+        [u * (k * along).sqrt()[..., None], n * (k * across).sqrt()[..., None], mu], -1
+    )
 
 # %% ../../nbs/models/01_bones.ipynb #5c7b19f2
 def _finite(t):
     "`t`, zero where it or its gradient is not finite"
-    t = t.nan_to_num(0.,0.,0.)
-    if t.requires_grad: t.register_hook(lambda g: g.nan_to_num(0.,0.,0.))
+    t = t.nan_to_num(0.0, 0.0, 0.0)
+    if t.requires_grad:
+        t.register_hook(lambda g: g.nan_to_num(0.0, 0.0, 0.0))
     return t
 
+
 def bone_factors_svd(
-    kp, # (B,K,2)
-    bones, # As for `bone_index`
-    sigma2:float=px64, # Fall-off of the bone maps
-    size:int=64, # Side of the maps that are summed
-    normalise:bool=True, # False: the paper's printed sum, not divided by the mass of the map
-)->torch.Tensor: # (B,J,2,3)
+    kp,  # (B,K,2)
+    bones,  # As for `bone_index`
+    sigma2: float = px64,  # Fall-off of the bone maps
+    size: int = 64,  # Side of the maps that are summed
+    normalise: bool = True,  # False: the paper's printed sum, not divided by the mass of the map
+) -> torch.Tensor:  # (B,J,2,3)
     "`[U S^(1/2), mu]` by pixel sums and `torch.linalg.svd`: the paper's route, kept as the reference"
-    a,b = bone_ends(kp, bones); mu = (a+b)/2
-    mass,cov = pixel_moments(bone_maps(kp, bones, size, sigma2), mu)
-    U,S,_ = torch.linalg.svd(_finite(cov if normalise else cov*mass[...,None,None]))
-    return torch.cat([U*S.clamp_min(1e-6).sqrt()[...,None,:], mu[...,None]], -1) # The floor, 1/30 px of 64: a bone outside of the frame has no map
+    a, b = bone_ends(kp, bones)
+    mu = (a + b) / 2
+    mass, cov = pixel_moments(bone_maps(kp, bones, size, sigma2), mu)
+    U, S, _ = torch.linalg.svd(_finite(cov if normalise else cov * mass[..., None, None]))
+    return torch.cat(
+        [U * S.clamp_min(1e-6).sqrt()[..., None, :], mu[..., None]], -1
+    )  # The floor, 1/30 px of 64: a bone outside of the frame has no map
 
 # %% ../../nbs/models/01_bones.ipynb #7713dce7
 #: ways to the matrices: two for use, four to compare with
-WARP_MODES = ('endpoints','moments','printed','svd','sign','inverse')
+WARP_MODES = ('endpoints', 'moments', 'printed', 'svd', 'sign', 'inverse')
+
 
 def _by_svd(kp_b, kp_d, bones, mode, sigma2, normalise, size):
-    A,D = (bone_factors_svd(k, bones, sigma2, size, normalise)[...,:2] for k in (kp_b,kp_d))
-    with torch.autocast(kp_b.device.type, enabled=False): M = A @ torch.linalg.inv(D)
-    return torch.where(M[...,:1,:1]<0,-M,M) if mode=='sign' else M
+    A, D = (bone_factors_svd(k, bones, sigma2, size, normalise)[..., :2] for k in (kp_b, kp_d))
+    with torch.autocast(kp_b.device.type, enabled=False):
+        M = A @ torch.linalg.inv(D)
+    return torch.where(M[..., :1, :1] < 0, -M, M) if mode == 'sign' else M
+
 
 def _linear(kp_b, kp_d, bones, mode, sigma2, l0, normalise, size):
     "(B,J,2,2) linear part of the transforms, before the gate"
-    if mode in ('svd','sign'): return _by_svd(kp_b, kp_d, bones, mode, sigma2, normalise, size)
-    if mode=='printed': mode,normalise = 'moments',False
-    (ub,nb,Lb,_),(ud,nd,Ld,_) = bone_axes(kp_b, bones),bone_axes(kp_d, bones)
-    if mode=='endpoints': along,across = ((Lb**2+l0**2)/(Ld**2+l0**2)).sqrt(),torch.ones_like(Lb)
-    elif mode=='moments':
-        (kb,ab,cb),(kd,ad,cd) = bone_moments(kp_b, bones, sigma2),bone_moments(kp_d, bones, sigma2)
-        k = 1. if normalise else kb/kd
-        along,across = (k*ab/ad).sqrt(),(k*cb/cd).sqrt()
-    else: raise ConfigError('mode', repr(mode), f'one of {WARP_MODES}')
-    outer = lambda r,p,q: r[...,None,None]*p[...,:,None]*q[...,None,:]
-    return outer(along,ub,ud) + outer(across,nb,nd)
+    if mode in ('svd', 'sign'):
+        return _by_svd(kp_b, kp_d, bones, mode, sigma2, normalise, size)
+    if mode == 'printed':
+        mode, normalise = 'moments', False
+    (ub, nb, Lb, _) = bone_axes(kp_b, bones)
+    (ud, nd, Ld, _) = bone_axes(kp_d, bones)
+    if mode == 'endpoints':
+        along = ((Lb**2 + l0**2) / (Ld**2 + l0**2)).sqrt()
+        across = torch.ones_like(Lb)
+    elif mode == 'moments':
+        (kb, ab, cb) = bone_moments(kp_b, bones, sigma2)
+        (kd, ad, cd) = bone_moments(kp_d, bones, sigma2)
+        k = 1.0 if normalise else kb / kd
+        along = (k * ab / ad).sqrt()
+        across = (k * cb / cd).sqrt()
+    else:
+        raise ConfigError('mode', repr(mode), f'one of {WARP_MODES}')
+    outer = lambda r, p, q: r[..., None, None] * p[..., :, None] * q[..., None, :]
+    return outer(along, ub, ud) + outer(across, nb, nd)
 
 # %% ../../nbs/models/01_bones.ipynb #494a17f1
 def bone_transforms(
-    kp_base, # (B,K,2) keypoints of the base image
-    kp_driving, # (B,K,2) keypoints of the driving image
-    bones, # As for `bone_index`
-    mode:str='endpoints', # 'endpoints' or 'moments'; for comparison 'printed', 'svd', 'sign' or 'inverse'
-    sigma2:float=px64, # Fall-off of the bone maps, for all but 'endpoints' and 'inverse'
-    l0:float=2*px64, # Length under which a bone's direction is not trusted; 0 switches gate and softening off
-    normalise:bool=True, # False: the paper's printed covariance, for 'moments', 'svd' and 'sign'
-    size:int=64, # Side of the maps that 'svd' and 'sign' sum
-)->torch.Tensor: # (B,J,2,3)
+    kp_base,  # (B,K,2) keypoints of the base image
+    kp_driving,  # (B,K,2) keypoints of the driving image
+    bones,  # As for `bone_index`
+    mode: str = 'endpoints',  # 'endpoints' or 'moments'; for comparison 'printed', 'svd', 'sign' or 'inverse'
+    sigma2: float = px64,  # Fall-off of the bone maps, for all but 'endpoints' and 'inverse'
+    l0: float = 2
+    * px64,  # Length under which a bone's direction is not trusted; 0 switches gate and softening off
+    normalise: bool = True,  # False: the paper's printed covariance, for 'moments', 'svd' and 'sign'
+    size: int = 64,  # Side of the maps that 'svd' and 'sign' sum
+) -> torch.Tensor:  # (B,J,2,3)
     "Matrices from positions in the driving image to positions in the base image, one per bone; raises `ConfigError`"
-    if mode=='inverse': return bone_transforms(kp_driving, kp_base, bones, 'endpoints', sigma2, l0)
+    if mode == 'inverse':
+        return bone_transforms(kp_driving, kp_base, bones, 'endpoints', sigma2, l0)
     M = _linear(kp_base, kp_driving, bones, mode, sigma2, l0, normalise, size)
-    (_,_,Lb,mb),(_,_,Ld,md) = bone_axes(kp_base, bones),bone_axes(kp_driving, bones)
-    w = (Lb**2/(Lb**2+l0**2)*Ld**2/(Ld**2+l0**2))[...,None,None]
-    M = w*M + (1-w)*torch.eye(2, device=M.device)
-    return torch.cat([M, (mb - (M*md[...,None,:]).sum(-1))[...,None]], -1)
+    (_, _, Lb, mb) = bone_axes(kp_base, bones)
+    (_, _, Ld, md) = bone_axes(kp_driving, bones)
+    w = (Lb**2 / (Lb**2 + l0**2) * Ld**2 / (Ld**2 + l0**2))[..., None, None]
+    M = w * M + (1 - w) * torch.eye(2, device=M.device)
+    return torch.cat([M, (mb - (M * md[..., None, :]).sum(-1))[..., None]], -1)

@@ -15,90 +15,127 @@ from .warp import conv_block
 
 # %% ../../nbs/models/03_generator.ipynb #5c7a0bbb
 def merge(
-    skip, # (B,C,h,w) features, or the image, of the base
-    prev, # (B,C,h,w) what has been generated so far; None at the bottom, where there is nothing yet
-    flow, # (B,h',w',2) positions in the base image, any resolution
-    inpaint, # (B,1,h',w') 1: copy, 0: paint
-)->torch.Tensor: # (B,C,h,w)
+    skip,  # (B,C,h,w) features, or the image, of the base
+    prev,  # (B,C,h,w) what has been generated so far; None at the bottom, where there is nothing yet
+    flow,  # (B,h',w',2) positions in the base image, any resolution
+    inpaint,  # (B,1,h',w') 1: copy, 0: paint
+) -> torch.Tensor:  # (B,C,h,w)
     "`warp(skip)*C + prev*(1-C)` at the resolution of `skip`"
-    size = skip.shape[-2:]; C = inpaint.float()
-    if C.shape[-2:]!=size: C = F.interpolate(C, size, mode='bilinear', align_corners=False)
-    moved = sample(skip.float(), resize_flow(flow.float(), size))*C
-    return moved if prev is None else moved + prev.float()*(1-C)
+    size = skip.shape[-2:]
+    C = inpaint.float()
+    if C.shape[-2:] != size:
+        C = F.interpolate(C, size, mode='bilinear', align_corners=False)
+    moved = sample(skip.float(), resize_flow(flow.float(), size)) * C
+    return moved if prev is None else moved + prev.float() * (1 - C)
 
 # %% ../../nbs/models/03_generator.ipynb #209dcd39
 class ResBlock(nn.Module):
     "Two normalised convolutions beside the identity"
-    def __init__(self,
-        n:int, # Channels
+
+    def __init__(
+        self,
+        n: int,  # Channels
     ):
         super().__init__()
-        self.convs = nn.Sequential(nn.BatchNorm2d(n), nn.ReLU(), nn.Conv2d(n,n,3,padding=1,bias=False),
-                                   nn.BatchNorm2d(n), nn.ReLU(inplace=True), nn.Conv2d(n,n,3,padding=1))
-    def forward(self, x): return x + self.convs(x)
+        self.convs = nn.Sequential(
+            nn.BatchNorm2d(n),
+            nn.ReLU(),
+            nn.Conv2d(n, n, 3, padding=1, bias=False),
+            nn.BatchNorm2d(n),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(n, n, 3, padding=1),
+        )
+
+    def forward(self, x):
+        return x + self.convs(x)
 
 # %% ../../nbs/models/03_generator.ipynb #2e3a726a
 class Generator(nn.Module):
     "Base image, flow and inpainting map -> the driving image"
-    def __init__(self,
-        width:int=32, # Channels at image size
-        n_down:int=2, # Times the image is halved
-        n_res:int=4, # Residual blocks at the bottom
-        max_width:int=256, # Most channels anywhere
+
+    def __init__(
+        self,
+        width: int = 32,  # Channels at image size
+        n_down: int = 2,  # Times the image is halved
+        n_res: int = 4,  # Residual blocks at the bottom
+        max_width: int = 256,  # Most channels anywhere
     ):
         super().__init__()
-        ws = [min(width*2**i, max_width) for i in range(n_down+1)]
+        ws = [min(width * 2**i, max_width) for i in range(n_down + 1)]
         self.stem = conv_block(3, width, 7)
-        self.down = nn.ModuleList(conv_block(a,b) for a,b in zip(ws,ws[1:]))
+        self.down = nn.ModuleList(conv_block(a, b) for a, b in zip(ws, ws[1:]))
         self.middle = nn.Sequential(*[ResBlock(ws[-1]) for _ in range(n_res)])
-        self.up = nn.ModuleList(conv_block(b,a) for a,b in zip(ws[-2::-1],ws[:0:-1]))
+        self.up = nn.ModuleList(conv_block(b, a) for a, b in zip(ws[-2::-1], ws[:0:-1]))
         self.paint = nn.Conv2d(width, 3, 7, padding=3)
-    def mix(self, skip, prev, flow, inpaint): return merge(skip, prev, flow, inpaint) # A method, so that `27_memory` can have it computed twice
+
+    def mix(self, skip, prev, flow, inpaint):
+        return merge(
+            skip, prev, flow, inpaint
+        )  # A method, so that `27_memory` can have it computed twice
 
 # %% ../../nbs/models/03_generator.ipynb #73156ed4
 @patch
-def forward(self:Generator,
-    base_image, # (B,3,H,W) in [0,1]
-    flow, # (B,h,w,2) positions in the base image for each driving pixel
-    inpaint, # (B,1,h,w) 1: copy, 0: paint
-)->torch.Tensor: # (B,3,H,W) in [0,1]
+def forward(
+    self: Generator,
+    base_image,  # (B,3,H,W) in [0,1]
+    flow,  # (B,h,w,2) positions in the base image for each driving pixel
+    inpaint,  # (B,1,h,w) 1: copy, 0: paint
+) -> torch.Tensor:  # (B,3,H,W) in [0,1]
     "Reconstruct the driving image"
-    x = self.stem(base_image-.5); skips = []
-    for f in self.down: skips.append(x); x = f(F.avg_pool2d(x, 2, ceil_mode=True))
+    x = self.stem(base_image - 0.5)
+    skips = []
+    for f in self.down:
+        skips.append(x)
+        x = f(F.avg_pool2d(x, 2, ceil_mode=True))
     x = self.middle(self.mix(x, None, flow, inpaint))
-    for f,s in zip(self.up,skips[::-1]):
+    for f, s in zip(self.up, skips[::-1]):
         x = self.mix(s, f(F.interpolate(x, s.shape[-2:], mode='nearest')), flow, inpaint)
     return self.mix(base_image, self.paint(x).float().sigmoid(), flow, inpaint)
 
 # %% ../../nbs/models/03_generator.ipynb #3c68c653
 class HeatmapGenerator(nn.Module):
     "Base image and the heatmaps of both images -> the driving image, without any warp: the comparison of Table 3a"
-    def __init__(self,
-        n_joints:int, # Heatmaps per image, K
-        width:int=32, # Channels at image size
-        n_down:int=2, # Times the image is halved
-        n_res:int=4, # Residual blocks at the bottom
-        max_width:int=256, # Most channels anywhere
+
+    def __init__(
+        self,
+        n_joints: int,  # Heatmaps per image, K
+        width: int = 32,  # Channels at image size
+        n_down: int = 2,  # Times the image is halved
+        n_res: int = 4,  # Residual blocks at the bottom
+        max_width: int = 256,  # Most channels anywhere
     ):
         super().__init__()
-        ws = [min(width*2**i, max_width) for i in range(n_down+1)]
+        ws = [min(width * 2**i, max_width) for i in range(n_down + 1)]
         self.stem = conv_block(3, width, 7)
-        self.down = nn.ModuleList(conv_block(a,b) for a,b in zip(ws,ws[1:]))
-        self.middle = nn.Sequential(conv_block(ws[-1]+2*n_joints,ws[-1]), *[ResBlock(ws[-1]) for _ in range(n_res)])
-        self.up = nn.ModuleList(conv_block(b+a,a) for a,b in zip(ws[-2::-1],ws[:0:-1]))
+        self.down = nn.ModuleList(conv_block(a, b) for a, b in zip(ws, ws[1:]))
+        self.middle = nn.Sequential(
+            conv_block(ws[-1] + 2 * n_joints, ws[-1]), *[ResBlock(ws[-1]) for _ in range(n_res)]
+        )
+        self.up = nn.ModuleList(conv_block(b + a, a) for a, b in zip(ws[-2::-1], ws[:0:-1]))
         self.paint = nn.Conv2d(width, 3, 7, padding=3)
 
 # %% ../../nbs/models/03_generator.ipynb #86137e48
 @patch
-def forward(self:HeatmapGenerator,
-    base_image, # (B,3,H,W) in [0,1]
-    hm_base, # (B,K,h,w) heatmaps of the base image, any resolution
-    hm_driving, # (B,K,h,w) heatmaps of the driving image
-)->torch.Tensor: # (B,3,H,W) in [0,1]
+def forward(
+    self: HeatmapGenerator,
+    base_image,  # (B,3,H,W) in [0,1]
+    hm_base,  # (B,K,h,w) heatmaps of the base image, any resolution
+    hm_driving,  # (B,K,h,w) heatmaps of the driving image
+) -> torch.Tensor:  # (B,3,H,W) in [0,1]
     "Reconstruct the driving image"
-    x = self.stem(base_image-.5); skips = []
-    for f in self.down: skips.append(x); x = f(F.avg_pool2d(x, 2, ceil_mode=True))
-    hm = F.interpolate(torch.cat([hm_base,hm_driving],1).float(), x.shape[-2:], mode='bilinear', align_corners=False, antialias=True)
-    x = self.middle(torch.cat([x,hm.to(x.dtype)],1))
-    for f,s in zip(self.up,skips[::-1]): x = f(torch.cat([F.interpolate(x, s.shape[-2:], mode='nearest'),s],1))
+    x = self.stem(base_image - 0.5)
+    skips = []
+    for f in self.down:
+        skips.append(x)
+        x = f(F.avg_pool2d(x, 2, ceil_mode=True))
+    hm = F.interpolate(
+        torch.cat([hm_base, hm_driving], 1).float(),
+        x.shape[-2:],
+        mode='bilinear',
+        align_corners=False,
+        antialias=True,
+    )
+    x = self.middle(torch.cat([x, hm.to(x.dtype)], 1))
+    for f, s in zip(self.up, skips[::-1]):
+        x = f(torch.cat([F.interpolate(x, s.shape[-2:], mode='nearest'), s], 1))
     return self.paint(x).float().sigmoid()

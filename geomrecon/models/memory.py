@@ -21,109 +21,183 @@ from ..core.errors import ConfigError
 # %% ../../nbs/models/09_memory.ipynb #31332493
 class SavedBytes(saved_tensors_hooks):
     "Bytes that autograd keeps for the backward pass of what is computed inside"
-    def __init__(self,
-        *known, # Modules whose parameters and buffers do not count
+
+    def __init__(
+        self,
+        *known,  # Modules whose parameters and buffers do not count
     ):
-        self.known = {t.untyped_storage()._cdata for m in known for t in [*m.parameters(),*m.buffers()]}
+        self.known = {
+            t.untyped_storage()._cdata for m in known for t in [*m.parameters(), *m.buffers()]
+        }
         self.held = {}
         super().__init__(self._keep, lambda t: t)
-    def __enter__(self): super().__enter__(); return self
+
+    def __enter__(self):
+        super().__enter__()
+        return self
+
     def _keep(self, t):
         s = t.untyped_storage()
-        if s._cdata not in self.known: self.held[s._cdata] = s
+        if s._cdata not in self.known:
+            self.held[s._cdata] = s
         return t
+
     @property
-    def total(self): return sum(s.nbytes() for s in self.held.values())
+    def total(self):
+        return sum(s.nbytes() for s in self.held.values())
 
 # %% ../../nbs/models/09_memory.ipynb #e9e49ca8
 class LiveBytes(TorchDispatchMode):
     "Bytes of the tensors made inside: those alive `now`, and the `peak`"
-    def __init__(self): super().__init__(); self.now,self.peak,self._seen = 0,0,WeakIdKeyDictionary()
-    def _gone(self, n): self.now -= n
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0
+        self.peak = 0
+        self._seen = WeakIdKeyDictionary()
+
+    def _gone(self, n):
+        self.now -= n
+
     def _note(self, values, made):
         for t in tree_leaves(values):
-            if not isinstance(t,torch.Tensor) or (s:=t.untyped_storage()) in self._seen: continue
+            if not isinstance(t, torch.Tensor) or (s := t.untyped_storage()) in self._seen:
+                continue
             self._seen[s] = n = s.nbytes() if made else 0
-            if n: self.now += n; self.peak = max(self.peak,self.now); weakref.finalize(s,self._gone,n)
+            if n:
+                self.now += n
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(s, self._gone, n)
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}; self._note((args,kwargs),False)
-        out = func(*args,**kwargs); self._note(out,True)
+        kwargs = kwargs or {}
+        self._note((args, kwargs), False)
+        out = func(*args, **kwargs)
+        self._note(out, True)
         return out
 
 # %% ../../nbs/models/09_memory.ipynb #9b0c9cf6
 class _Replay:
     "Batch norms of a module in the state in which they are now, whenever entered; running statistics stay as they are then"
-    names = ('training','domain','n_source')
+
+    names = ('training', 'domain', 'n_source')
+
     def __init__(self, module):
-        self.bns = [m for m in module.modules() if isinstance(m,nn.modules.batchnorm._BatchNorm)]
+        self.bns = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.state = [self._state(m) for m in self.bns]
-    def _state(self, m): return {n:m.__dict__[n] for n in self.names if n in m.__dict__}
+
+    def _state(self, m):
+        return {n: m.__dict__[n] for n in self.names if n in m.__dict__}
+
     def __enter__(self):
-        self.now = [(self._state(m),dict(m._buffers)) for m in self.bns]
-        for m,s in zip(self.bns,self.state):
+        self.now = [(self._state(m), dict(m._buffers)) for m in self.bns]
+        for m, s in zip(self.bns, self.state):
             m.__dict__.update(s)
-            if s['training']: m._buffers.update({n:torch.empty_like(b) for n,b in m._buffers.items() if b is not None})
+            if s['training']:
+                m._buffers.update(
+                    {n: torch.empty_like(b) for n, b in m._buffers.items() if b is not None}
+                )
+
     def __exit__(self, *exc):
-        for m,(s,b) in zip(self.bns,self.now): m.__dict__.update(s); m._buffers.update(b)
+        for m, (s, b) in zip(self.bns, self.now):
+            m.__dict__.update(s)
+            m._buffers.update(b)
 
 # %% ../../nbs/models/09_memory.ipynb #65a3c418
 def _again(self, *args, _method, **kwargs):
-    f = partial(getattr(type(self),_method),self)
-    if not torch.is_grad_enabled(): return f(*args,**kwargs)
-    return checkpoint(f, *args, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (nullcontext(),_Replay(self)), **kwargs)
+    f = partial(getattr(type(self), _method), self)
+    if not torch.is_grad_enabled():
+        return f(*args, **kwargs)
+    return checkpoint(
+        f,
+        *args,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (nullcontext(), _Replay(self)),
+        **kwargs,
+    )
+
 
 def recompute(
-    module:nn.Module, # Module without random layers; changed in place, its parameters and their names stay
-    method:str='forward', # Method that runs again in the backward pass
-    on:bool=True, # False: as it was
-)->nn.Module:
+    module: nn.Module,  # Module without random layers; changed in place, its parameters and their names stay
+    method: str = 'forward',  # Method that runs again in the backward pass
+    on: bool = True,  # False: as it was
+) -> nn.Module:
     "Keep no activations of `method`, compute them again in the backward pass; raises `ConfigError` for dropout"
-    if any(isinstance(m,nn.modules.dropout._DropoutNd) for m in module.modules()):
-        raise ConfigError('recompute', f'dropout in {type(module).__name__}', 'a module that computes the same twice')
-    if on: setattr(module, method, types.MethodType(partial(_again,_method=method),module))
-    else: module.__dict__.pop(method,None)
+    if any(isinstance(m, nn.modules.dropout._DropoutNd) for m in module.modules()):
+        raise ConfigError(
+            'recompute',
+            f'dropout in {type(module).__name__}',
+            'a module that computes the same twice',
+        )
+    if on:
+        setattr(module, method, types.MethodType(partial(_again, _method=method), module))
+    else:
+        module.__dict__.pop(method, None)
     return module
 
 # %% ../../nbs/models/09_memory.ipynb #8b01f056
-PARTS = ('pose','warp','merge','generator','perceptual')
+PARTS = ('pose', 'warp', 'merge', 'generator', 'perceptual')
+
+
 def _pose_segments(net):
-    return [(b,'forward') for i in range(net.encoder.stages) for b in getattr(net.encoder,f'layer{i+1}')]+[(net.decoder,'forward')]
+    return [
+        (b, 'forward')
+        for i in range(net.encoder.stages)
+        for b in getattr(net.encoder, f'layer{i + 1}')
+    ] + [(net.decoder, 'forward')]
+
 
 def segments(
-    model, # `PoseAdapter`
-    perceptual=None, # `PerceptualLoss`
-    parts=PARTS, # Some of 'pose', 'warp', 'merge', 'generator' (without `merge`), 'perceptual'
-)->list: # (module, method)
+    model,  # `PoseAdapter`
+    perceptual=None,  # `PerceptualLoss`
+    parts=PARTS,  # Some of 'pose', 'warp', 'merge', 'generator' (without `merge`), 'perceptual'
+) -> list:  # (module, method)
     "What is recomputed as one piece; raises `ConfigError` for unknown parts"
-    if set(parts)-set(PARTS): raise ConfigError('checkpointing', f'{sorted(set(parts)-set(PARTS))}', f'some of {list(PARTS)}')
-    m = get_model(model); G,out = m.generator,[]
-    if 'pose' in parts: out += _pose_segments(m.pose)
-    if 'warp' in parts and m.warp is not None: out.append((m.warp,'forward'))
-    if 'merge' in parts and hasattr(G,'mix'): out.append((G,'mix'))
-    if 'generator' in parts and G is not None: out += [(b,'forward') for b in (G.stem,*G.down,*G.middle,*G.up)]
-    if 'perceptual' in parts and hasattr(perceptual,'compare'): out.append((perceptual,'compare'))
+    if set(parts) - set(PARTS):
+        raise ConfigError(
+            'checkpointing', f'{sorted(set(parts) - set(PARTS))}', f'some of {list(PARTS)}'
+        )
+    m = get_model(model)
+    G, out = m.generator, []
+    if 'pose' in parts:
+        out += _pose_segments(m.pose)
+    if 'warp' in parts and m.warp is not None:
+        out.append((m.warp, 'forward'))
+    if 'merge' in parts and hasattr(G, 'mix'):
+        out.append((G, 'mix'))
+    if 'generator' in parts and G is not None:
+        out += [(b, 'forward') for b in (G.stem, *G.down, *G.middle, *G.up)]
+    if 'perceptual' in parts and hasattr(perceptual, 'compare'):
+        out.append((perceptual, 'compare'))
     return out
 
+
 def recompute_parts(
-    model, # `PoseAdapter`
-    perceptual=None, # `PerceptualLoss`
-    parts=PARTS, # Parts that keep no activations; the others keep them
+    model,  # `PoseAdapter`
+    perceptual=None,  # `PerceptualLoss`
+    parts=PARTS,  # Parts that keep no activations; the others keep them
 ):
     "Activation checkpointing of an adapter's `parts`"
-    on = segments(model,perceptual,parts)
-    for m,name in segments(model,perceptual): recompute(m,name,(m,name) in on)
+    on = segments(model, perceptual, parts)
+    for m, name in segments(model, perceptual):
+        recompute(m, name, (m, name) in on)
     return model
 
 # %% ../../nbs/models/09_memory.ipynb #d061e0f1
-NETS = ('pose','warp','generator')
+NETS = ('pose', 'warp', 'generator')
+
+
 def compile_parts(
-    model, # `PoseAdapter`
-    parts=NETS, # Some of 'pose', 'warp', 'generator'
-    **kwargs # For `torch.compile`, such as `mode` or `backend`
+    model,  # `PoseAdapter`
+    parts=NETS,  # Some of 'pose', 'warp', 'generator'
+    **kwargs,  # For `torch.compile`, such as `mode` or `backend`
 ):
     "Compile networks in place; parameters and their names stay; raises `ConfigError`"
-    if set(parts)-set(NETS): raise ConfigError('compile', f'{sorted(set(parts)-set(NETS))}', f'some of {list(NETS)}')
+    if set(parts) - set(NETS):
+        raise ConfigError('compile', f'{sorted(set(parts) - set(NETS))}', f'some of {list(NETS)}')
     m = get_model(model)
     for n in parts:
-        if getattr(m,n) is not None: getattr(m,n).compile(**kwargs)
+        if getattr(m, n) is not None:
+            getattr(m, n).compile(**kwargs)
     return model

@@ -19,105 +19,168 @@ from ..core.parallel import process_mean
 # %% ../../nbs/models/04_perceptual.ipynb #1d71bf48
 class VGGFeatures(nn.Module):
     "relu1_1, relu2_1, ... relu5_1 of VGG-19 for images in [0,1]"
-    ends = (2,7,12,21,30)
-    def __init__(self,
-        sd:dict, # State dict of torchvision's VGG-19, of the whole or of its `features`
-        where='state dict', # Where it came from, for errors
+
+    ends = (2, 7, 12, 21, 30)
+
+    def __init__(
+        self,
+        sd: dict,  # State dict of torchvision's VGG-19, of the whole or of its `features`
+        where='state dict',  # Where it came from, for errors
     ):
         super().__init__()
-        sd = {k.removeprefix('features.'):v for k,v in sd.items()}
+        sd = {k.removeprefix('features.'): v for k, v in sd.items()}
         layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs['E'])[:30]
-        fit_state(layers, sd, where, ignore=('classifier.','30.','32.','34.'))
-        self.slices = nn.ModuleList(layers[a:b] for a,b in zip((0,)+self.ends,self.ends))
-        for n,v in dict(mean=(.485,.456,.406), std=(.229,.224,.225)).items(): self.register_buffer(n, torch.tensor(v).view(1,3,1,1), persistent=False)
+        fit_state(layers, sd, where, ignore=('classifier.', '30.', '32.', '34.'))
+        self.slices = nn.ModuleList(layers[a:b] for a, b in zip((0,) + self.ends, self.ends))
+        for n, v in dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).items():
+            self.register_buffer(n, torch.tensor(v).view(1, 3, 1, 1), persistent=False)
+
     def forward(self, x, min_map=4):
-        x,out = (x-self.mean)/self.std,[]
-        for i,f in enumerate(self.slices):
-            if min(x.shape[-2:])//(1 if i==0 else 2) < min_map: break
-            x = f(x); out.append(x)
+        x, out = (x - self.mean) / self.std, []
+        for i, f in enumerate(self.slices):
+            if min(x.shape[-2:]) // (1 if i == 0 else 2) < min_map:
+                break
+            x = f(x)
+            out.append(x)
         return out
 
 # %% ../../nbs/models/04_perceptual.ipynb #e363c281
 class EncoderFeatures(nn.Module):
     "Feature maps of a frozen copy of a pose net's encoder, or of any module with `features(x) -> list`"
-    def __init__(self,
-        net:nn.Module, # `PoseNet` or module with a `features` method; copied, later training does not reach the copy
+
+    def __init__(
+        self,
+        net: nn.Module,  # `PoseNet` or module with a `features` method; copied, later training does not reach the copy
     ):
         super().__init__()
         self.net = copy.deepcopy(net)
-        if isinstance(net, PoseNet): del self.net.decoder, self.net.head
-    def forward(self, x, min_map=4): return [f for f in self.net.features(x) if min(f.shape[-2:])>=min_map]
+        if isinstance(net, PoseNet):
+            del self.net.decoder, self.net.head
+
+    def forward(self, x, min_map=4):
+        return [f for f in self.net.features(x) if min(f.shape[-2:]) >= min_map]
 
 # %% ../../nbs/models/04_perceptual.ipynb #e1617095
 class NoFeatures(nn.Module):
     "No layers: pixels alone are compared"
-    def forward(self, x, min_map=4): return []
+
+    def forward(self, x, min_map=4):
+        return []
+
 
 def feature_net(
-    features='vgg19', # 'vgg19', a path to a VGG-19 state dict, a `PoseNet` (or module with a `features` method), or 'pixels' for none
-)->nn.Module:
+    features='vgg19',  # 'vgg19', a path to a VGG-19 state dict, a `PoseNet` (or module with a `features` method), or 'pixels' for none
+) -> nn.Module:
     "Frozen features for `PerceptualLoss`; raises `WeightsError` if weights cannot be had, `ConfigError` if `features` is no source"
     if isinstance(features, nn.Module):
-        if isinstance(getattr(features,'features',None), nn.Module) or not callable(getattr(features,'features',None)):
-            raise ConfigError('features', type(features).__name__, 'a module whose `features(x)` method returns a list of maps')
+        if isinstance(getattr(features, 'features', None), nn.Module) or not callable(
+            getattr(features, 'features', None)
+        ):
+            raise ConfigError(
+                'features',
+                type(features).__name__,
+                'a module whose `features(x)` method returns a list of maps',
+            )
         net = EncoderFeatures(features)
-    elif features=='pixels': net = NoFeatures()
-    elif features=='vgg19': net = VGGFeatures(torchvision_state('vgg19'), 'vgg19')
-    elif isinstance(features, (str,Path)): net = VGGFeatures(read_state(features), features)
-    else: raise ConfigError('features', repr(features), "'vgg19', a file, a pose net or 'pixels'")
+    elif features == 'pixels':
+        net = NoFeatures()
+    elif features == 'vgg19':
+        net = VGGFeatures(torchvision_state('vgg19'), 'vgg19')
+    elif isinstance(features, (str, Path)):
+        net = VGGFeatures(read_state(features), features)
+    else:
+        raise ConfigError('features', repr(features), "'vgg19', a file, a pose net or 'pixels'")
     return net.eval().requires_grad_(False)
 
 # %% ../../nbs/models/04_perceptual.ipynb #df9124cd
 class PerceptualLoss(nn.Module):
     "Relative difference of features between a reconstruction and its target; raises `WeightsError`, `ConfigError`"
-    def __init__(self,
-        features='vgg19', # 'vgg19', a path to a VGG-19 state dict, a source-trained `PoseNet`, or 'pixels' for no features
-        scales=(1,.5,.25,.125), # Sizes at which images are compared
-        pixel_weight:float|None=None, # Weight of the pixel term; None: 0 with VGG, 1 with a pose encoder or no features
-        min_map:int=4, # Smallest feature map that counts, pixels a side
+
+    def __init__(
+        self,
+        features='vgg19',  # 'vgg19', a path to a VGG-19 state dict, a source-trained `PoseNet`, or 'pixels' for no features
+        scales=(1, 0.5, 0.25, 0.125),  # Sizes at which images are compared
+        pixel_weight: float
+        | None = None,  # Weight of the pixel term; None: 0 with VGG, 1 with a pose encoder or no features
+        min_map: int = 4,  # Smallest feature map that counts, pixels a side
     ):
         super().__init__()
         self.net = feature_net(features)
-        self.scales,self.min_map = tuple(scales),min_map
-        self.pixel_weight = pixel_weight if pixel_weight is not None else float(isinstance(self.net, (EncoderFeatures,NoFeatures)))
-    def train(self, mode=True): # The features stay as they are: batch norm in them never trains
-        super().train(mode); self.net.eval()
+        self.scales = tuple(scales)
+        self.min_map = min_map
+        self.pixel_weight = (
+            pixel_weight
+            if pixel_weight is not None
+            else float(isinstance(self.net, (EncoderFeatures, NoFeatures)))
+        )
+
+    def train(self, mode=True):  # The features stay as they are: batch norm in them never trains
+        super().train(mode)
+        self.net.eval()
         return self
 
 # %% ../../nbs/models/04_perceptual.ipynb #2d8decd1
-def _relative(a, b, ref): # The gradient of `sum`, unlike that of `mean`, keeps channels last
-    return (a.float()-b.float()).abs().sum()/a.numel()/(process_mean(ref.float().abs().mean())+1e-3)
+def _relative(a, b, ref):  # The gradient of `sum`, unlike that of `mean`, keeps channels last
+    return (
+        (a.float() - b.float()).abs().sum()
+        / a.numel()
+        / (process_mean(ref.float().abs().mean()) + 1e-3)
+    )
+
 
 @patch
-def compare(self:PerceptualLoss,
-    image, # (B,3,h,w) in [0,1]
-    features, # Feature maps of another image, without gradients
-)->list: # a scalar per layer
+def compare(
+    self: PerceptualLoss,
+    image,  # (B,3,h,w) in [0,1]
+    features,  # Feature maps of another image, without gradients
+) -> list:  # a scalar per layer
     "Relative difference of the image's features"
-    return [_relative(x,y,y) for x,y in zip(self.net(image,self.min_map),features)]
+    return [_relative(x, y, y) for x, y in zip(self.net(image, self.min_map), features)]
+
 
 @patch
-def terms(self:PerceptualLoss,
-    recon, # (B,3,H,W) reconstruction in [0,1]
-    target, # (B,3,H,W) image it should equal
-)->dict:
+def terms(
+    self: PerceptualLoss,
+    recon,  # (B,3,H,W) reconstruction in [0,1]
+    target,  # (B,3,H,W) image it should equal
+) -> dict:
     "Every relative difference, `{(scale, layer): value}`, layer 'pixel' for the images themselves; raises `DataError` for images too small"
-    target,out = target.detach(),{}
+    target, out = target.detach(), {}
     for s in self.scales:
-        size = tuple(round(n*s) for n in target.shape[-2:])
-        if min(size) < self.min_map: continue
-        a,b = (recon,target) if s==1 else (F.interpolate(t, size, mode='bilinear', align_corners=False, antialias=True) for t in (recon,target))
-        if self.pixel_weight: out[s,'pixel'] = _relative(a, b, b-b.mean((2,3),keepdim=True))
-        with torch.no_grad(): fb = self.net(b, self.min_map)
-        out.update({(s,i):v for i,v in enumerate(self.compare(a,fb))})
-    if not out: raise DataError('PerceptualLoss', f'images of {tuple(target.shape[-2:])} pixels', f'at least {self.min_map} pixels a side')
+        size = tuple(round(n * s) for n in target.shape[-2:])
+        if min(size) < self.min_map:
+            continue
+        a, b = (
+            (recon, target)
+            if s == 1
+            else (
+                F.interpolate(t, size, mode='bilinear', align_corners=False, antialias=True)
+                for t in (recon, target)
+            )
+        )
+        if self.pixel_weight:
+            out[s, 'pixel'] = _relative(a, b, b - b.mean((2, 3), keepdim=True))
+        with torch.no_grad():
+            fb = self.net(b, self.min_map)
+        out.update({(s, i): v for i, v in enumerate(self.compare(a, fb))})
+    if not out:
+        raise DataError(
+            'PerceptualLoss',
+            f'images of {tuple(target.shape[-2:])} pixels',
+            f'at least {self.min_map} pixels a side',
+        )
     return out
 
+
 @patch
-def forward(self:PerceptualLoss,
-    recon, # (B,3,H,W) reconstruction in [0,1]
-    target, # (B,3,H,W) image it should equal; detached
-)->torch.Tensor:
+def forward(
+    self: PerceptualLoss,
+    recon,  # (B,3,H,W) reconstruction in [0,1]
+    target,  # (B,3,H,W) image it should equal; detached
+) -> torch.Tensor:
     "Mean over scales and layers, plus `pixel_weight` times the mean of the pixel terms"
-    t = self.terms(recon, target); mean = lambda vs: torch.stack(vs).mean() if vs else target.new_zeros(())
-    return mean([v for k,v in t.items() if k[1]!='pixel']) + self.pixel_weight*mean([v for k,v in t.items() if k[1]=='pixel'])
+    t = self.terms(recon, target)
+    mean = lambda vs: torch.stack(vs).mean() if vs else target.new_zeros(())
+    return mean([v for k, v in t.items() if k[1] != 'pixel']) + self.pixel_weight * mean(
+        [v for k, v in t.items() if k[1] == 'pixel']
+    )

@@ -19,217 +19,353 @@ from ..core.parallel import batch_norm
 # %% ../../nbs/models/00_pose.ipynb #89c14ac2
 #: name -> (block, blocks per stage, groups, width per group), as in torchvision
 resnet_archs = dict(
-    resnet18=(BasicBlock,(2,2,2,2),1,64), resnet34=(BasicBlock,(3,4,6,3),1,64), resnet50=(Bottleneck,(3,4,6,3),1,64),
-    resnet101=(Bottleneck,(3,4,23,3),1,64), resnet152=(Bottleneck,(3,8,36,3),1,64), wide_resnet50_2=(Bottleneck,(3,4,6,3),1,128),
-    wide_resnet101_2=(Bottleneck,(3,4,23,3),1,128), resnext50_32x4d=(Bottleneck,(3,4,6,3),32,4),
-    resnext101_32x8d=(Bottleneck,(3,4,23,3),32,8), resnext101_64x4d=(Bottleneck,(3,4,23,3),64,4))
+    resnet18=(BasicBlock, (2, 2, 2, 2), 1, 64),
+    resnet34=(BasicBlock, (3, 4, 6, 3), 1, 64),
+    resnet50=(Bottleneck, (3, 4, 6, 3), 1, 64),
+    resnet101=(Bottleneck, (3, 4, 23, 3), 1, 64),
+    resnet152=(Bottleneck, (3, 8, 36, 3), 1, 64),
+    wide_resnet50_2=(Bottleneck, (3, 4, 6, 3), 1, 128),
+    wide_resnet101_2=(Bottleneck, (3, 4, 23, 3), 1, 128),
+    resnext50_32x4d=(Bottleneck, (3, 4, 6, 3), 32, 4),
+    resnext101_32x8d=(Bottleneck, (3, 4, 23, 3), 32, 8),
+    resnext101_64x4d=(Bottleneck, (3, 4, 23, 3), 64, 4),
+)
 
 # %% ../../nbs/models/00_pose.ipynb #4823e44c
 class Encoder(ResNet):
     "A torchvision ResNet without classifier, optionally narrower, shorter, or without the stem's pooling; raises `ConfigError`"
-    def __init__(self,
-        arch:str='resnet18', # A key of `resnet_archs`
-        width:float=1., # Factor on all channel counts
-        stages:int=4, # Residual stages kept, 1 to 4
-        stem_pool:bool=True, # Keep the 3x3 max-pool after the first convolution
+
+    def __init__(
+        self,
+        arch: str = 'resnet18',  # A key of `resnet_archs`
+        width: float = 1.0,  # Factor on all channel counts
+        stages: int = 4,  # Residual stages kept, 1 to 4
+        stem_pool: bool = True,  # Keep the 3x3 max-pool after the first convolution
     ):
         nn.Module.__init__(self)
-        if arch not in resnet_archs: raise ConfigError('arch', repr(arch), f'one of {list(resnet_archs)}')
-        if not 1<=stages<=4 or width<=0: raise ConfigError('encoder', f'stages {stages}, width {width}', '1 to 4 stages and a positive width')
-        block,blocks,self.groups,self.base_width = resnet_archs[arch]
-        self._norm_layer,self.dilation,self.inplanes,self.stages = nn.BatchNorm2d,1,round(64*width),stages
+        if arch not in resnet_archs:
+            raise ConfigError('arch', repr(arch), f'one of {list(resnet_archs)}')
+        if not 1 <= stages <= 4 or width <= 0:
+            raise ConfigError(
+                'encoder', f'stages {stages}, width {width}', '1 to 4 stages and a positive width'
+            )
+        block, blocks, self.groups, self.base_width = resnet_archs[arch]
+        self._norm_layer = nn.BatchNorm2d
+        self.dilation = 1
+        self.inplanes = round(64 * width)
+        self.stages = stages
         self.conv1 = nn.Conv2d(3, self.inplanes, 7, stride=2, padding=3, bias=False)
-        self.bn1,self.relu = nn.BatchNorm2d(self.inplanes),nn.ReLU(inplace=True)
+        self.bn1 = nn.BatchNorm2d(self.inplanes)
+        self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem_pool else nn.Identity()
         self.halvings = stages + stem_pool
-        for i,n in enumerate(blocks[:stages]):
-            setattr(self, f'layer{i+1}', self._make_layer(block, round(64*2**i*width), n, stride=1 if i==0 else 2))
-        self.widths = [self.conv1.out_channels] + [round(64*2**i*width)*block.expansion for i in range(stages)]
+        for i, n in enumerate(blocks[:stages]):
+            setattr(
+                self,
+                f'layer{i + 1}',
+                self._make_layer(block, round(64 * 2**i * width), n, stride=1 if i == 0 else 2),
+            )
+        self.widths = [self.conv1.out_channels] + [
+            round(64 * 2**i * width) * block.expansion for i in range(stages)
+        ]
         for m in self.modules():
-            if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
-    def features(self, x): # Normalised image -> [stem, layer1, ..., layer_n]
+            if isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
+
+    def features(self, x):  # Normalised image -> [stem, layer1, ..., layer_n]
         out = [self.relu(self.bn1(self.conv1(x)))]
-        for i in range(self.stages): out.append(getattr(self, f'layer{i+1}')(self.maxpool(out[0]) if i==0 else out[-1]))
+        for i in range(self.stages):
+            out.append(getattr(self, f'layer{i + 1}')(self.maxpool(out[0]) if i == 0 else out[-1]))
         return out
-    def forward(self, x): return self.features(x)[-1]
+
+    def forward(self, x):
+        return self.features(x)[-1]
 
 # %% ../../nbs/models/00_pose.ipynb #9408841e
 def read_state(
-    path, # File written by `torch.save(model.state_dict())`
-)->dict:
+    path,  # File written by `torch.save(model.state_dict())`
+) -> dict:
     "Read a state dict with `weights_only=True`; raises `WeightsError`"
     path = Path(path)
-    if not path.is_file(): raise WeightsError(path, 'no such file', 'a file holding a state dict')
-    try: sd = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e: raise WeightsError(path, f'cannot be read: {(str(e) or type(e).__name__).splitlines()[0]}', 'a file holding a state dict') from None
-    if isinstance(sd, dict) and isinstance(sd.get('state_dict'), dict): sd = sd['state_dict']
+    if not path.is_file():
+        raise WeightsError(path, 'no such file', 'a file holding a state dict')
+    try:
+        sd = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e:
+        raise WeightsError(
+            path,
+            f'cannot be read: {(str(e) or type(e).__name__).splitlines()[0]}',
+            'a file holding a state dict',
+        ) from None
+    if isinstance(sd, dict) and isinstance(sd.get('state_dict'), dict):
+        sd = sd['state_dict']
     if not isinstance(sd, dict) or not all(isinstance(v, torch.Tensor) for v in sd.values()):
-        raise WeightsError(path, f'holds a {type(sd).__name__} that is no state dict', 'a mapping from names to tensors')
+        raise WeightsError(
+            path,
+            f'holds a {type(sd).__name__} that is no state dict',
+            'a mapping from names to tensors',
+        )
     return sd
 
 # %% ../../nbs/models/00_pose.ipynb #9e2a6351
 def fit_state(
-    model, # Module to fill
-    sd:dict, # Names and tensors
-    where, # File or source, named in the error
-    ignore=(), # Prefixes that may stand in `sd` without being used
+    model,  # Module to fill
+    sd: dict,  # Names and tensors
+    where,  # File or source, named in the error
+    ignore=(),  # Prefixes that may stand in `sd` without being used
 ):
     "Copy `sd` into `model`, all of it or nothing; raises `WeightsError`"
-    sd = {k:v for k,v in sd.items() if not k.startswith(tuple(ignore))}
+    sd = {k: v for k, v in sd.items() if not k.startswith(tuple(ignore))}
     own = model.state_dict()
     missing = [k for k in own if k not in sd and not k.endswith('num_batches_tracked')]
     extra = [k for k in sd if k not in own]
-    shape = [k for k in own if k in sd and own[k].shape!=sd[k].shape]
-    for what,ks in (('lacks',missing),('has unknown',extra),('has other shapes for',shape)):
-        if ks: raise WeightsError(where, f'{what} {len(ks)} of {len(own)} entries, first {ks[0]!r}', f'weights of this {type(model).__name__}')
+    shape = [k for k in own if k in sd and own[k].shape != sd[k].shape]
+    for what, ks in (('lacks', missing), ('has unknown', extra), ('has other shapes for', shape)):
+        if ks:
+            raise WeightsError(
+                where,
+                f'{what} {len(ks)} of {len(own)} entries, first {ks[0]!r}',
+                f'weights of this {type(model).__name__}',
+            )
     model.load_state_dict(sd, strict=False)
     return model
 
 # %% ../../nbs/models/00_pose.ipynb #c9709507
 def torchvision_state(
-    arch:str, # Name of a torchvision model
-)->dict:
+    arch: str,  # Name of a torchvision model
+) -> dict:
     "State dict of torchvision's default weights of `arch`, from its cache or the network; raises `WeightsError`"
     w = torchvision.models.get_model_weights(arch).DEFAULT
-    try: return w.get_state_dict(progress=False, check_hash=True)
+    try:
+        return w.get_state_dict(progress=False, check_hash=True)
     except Exception as e:
-        raise WeightsError(f'{arch} {w.name}', f'torchvision could not provide it: {e}',
-            f'a network, or the file {Path(w.url).name} in {torch.hub.get_dir()}/checkpoints, or a path to it as weights') from None
+        raise WeightsError(
+            f'{arch} {w.name}',
+            f'torchvision could not provide it: {e}',
+            f'a network, or the file {Path(w.url).name} in {torch.hub.get_dir()}/checkpoints, or a path to it as weights',
+        ) from None
 
 # %% ../../nbs/models/00_pose.ipynb #93a1540e
 class PoseNet(nn.Module):
     "Image in [0,1] -> one heatmap per joint; raises `ConfigError`, `WeightsError`"
-    def __init__(self,
-        n_joints:int, # Heatmaps to predict, K
-        arch:str='resnet18', # A key of `resnet_archs`
-        weights=None, # None: from scratch; 'imagenet': torchvision's; else a file with a ResNet state dict
-        n_deconv:int=3, # Deconvolutions, each doubles the map
-        deconv_width:int=256, # Their channels
-        stem_pool:bool=True, # False keeps small images larger: the encoder halves once less
-        stages:int=4, # Residual stages of the encoder
-        width:float=1., # Factor on the encoder's channels
-        depth:bool=False, # K depth maps beside the K heatmaps: 2K maps in all, as in the paper
+
+    def __init__(
+        self,
+        n_joints: int,  # Heatmaps to predict, K
+        arch: str = 'resnet18',  # A key of `resnet_archs`
+        weights=None,  # None: from scratch; 'imagenet': torchvision's; else a file with a ResNet state dict
+        n_deconv: int = 3,  # Deconvolutions, each doubles the map
+        deconv_width: int = 256,  # Their channels
+        stem_pool: bool = True,  # False keeps small images larger: the encoder halves once less
+        stages: int = 4,  # Residual stages of the encoder
+        width: float = 1.0,  # Factor on the encoder's channels
+        depth: bool = False,  # K depth maps beside the K heatmaps: 2K maps in all, as in the paper
     ):
         super().__init__()
-        if n_joints<1 or n_deconv<1: raise ConfigError('PoseNet', f'{n_joints} joints, {n_deconv} deconvolutions', 'at least one of each')
-        self.config = dict(n_joints=n_joints, arch=arch, n_deconv=n_deconv, deconv_width=deconv_width,
-                           stem_pool=stem_pool, stages=stages, width=width, depth=depth)
+        if n_joints < 1 or n_deconv < 1:
+            raise ConfigError(
+                'PoseNet', f'{n_joints} joints, {n_deconv} deconvolutions', 'at least one of each'
+            )
+        self.config = dict(
+            n_joints=n_joints,
+            arch=arch,
+            n_deconv=n_deconv,
+            deconv_width=deconv_width,
+            stem_pool=stem_pool,
+            stages=stages,
+            width=width,
+            depth=depth,
+        )
         self.encoder = Encoder(arch, width, stages, stem_pool)
-        ins = [self.encoder.widths[-1]] + [deconv_width]*(n_deconv-1)
-        self.decoder = nn.Sequential(*[m for i in ins for m in
-            (nn.ConvTranspose2d(i, deconv_width, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(deconv_width), nn.ReLU(inplace=True))])
+        ins = [self.encoder.widths[-1]] + [deconv_width] * (n_deconv - 1)
+        self.decoder = nn.Sequential(
+            *[
+                m
+                for i in ins
+                for m in (
+                    nn.ConvTranspose2d(i, deconv_width, 4, stride=2, padding=1, bias=False),
+                    nn.BatchNorm2d(deconv_width),
+                    nn.ReLU(inplace=True),
+                )
+            ]
+        )
         self.head = nn.Conv2d(deconv_width, n_joints, 1)
         for m in [*self.decoder, self.head]:
-            if isinstance(m, (nn.ConvTranspose2d,nn.Conv2d)): nn.init.normal_(m.weight, std=.001)
+            if isinstance(m, (nn.ConvTranspose2d, nn.Conv2d)):
+                nn.init.normal_(m.weight, std=0.001)
         nn.init.zeros_(self.head.bias)
-        for n,v in dict(mean=(.485,.456,.406), std=(.229,.224,.225)).items(): self.register_buffer(n, torch.tensor(v).view(1,3,1,1), persistent=False)
+        for n, v in dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).items():
+            self.register_buffer(n, torch.tensor(v).view(1, 3, 1, 1), persistent=False)
         self.depth_head = nn.Conv2d(deconv_width, n_joints, 1) if depth else None
-        if depth: nn.init.normal_(self.depth_head.weight, std=.001); nn.init.zeros_(self.depth_head.bias)
-        if weights is not None: self._load(arch, weights)
+        if depth:
+            nn.init.normal_(self.depth_head.weight, std=0.001)
+            nn.init.zeros_(self.depth_head.bias)
+        if weights is not None:
+            self._load(arch, weights)
+
     @property
-    def has_depth(self): return self.depth_head is not None
-    def normalise(self, x): return (x-self.mean)/self.std
-    def features(self, x): return self.encoder.features(self.normalise(x))
-    def forward(self, x, depth=False): # heatmaps, or with `depth` heatmaps and depth maps
-        if depth and not self.has_depth: raise ConfigError('PoseNet', 'a net without depth maps', 'PoseNet(..., depth=True)')
+    def has_depth(self):
+        return self.depth_head is not None
+
+    def normalise(self, x):
+        return (x - self.mean) / self.std
+
+    def features(self, x):
+        return self.encoder.features(self.normalise(x))
+
+    def forward(self, x, depth=False):  # heatmaps, or with `depth` heatmaps and depth maps
+        if depth and not self.has_depth:
+            raise ConfigError('PoseNet', 'a net without depth maps', 'PoseNet(..., depth=True)')
         y = self.decoder(self.encoder(self.normalise(x)))
         with torch.autocast(y.device.type, enabled=False):
             y = y.float()
-            return (self.head(y),self.depth_head(y)) if depth else self.head(y)
+            return (self.head(y), self.depth_head(y)) if depth else self.head(y)
 
 # %% ../../nbs/models/00_pose.ipynb #73156ed4
 from fastcore.basics import patch
 
-@patch
-def _load(self:PoseNet, arch, weights):
-    sd = torchvision_state(arch) if weights=='imagenet' else read_state(weights)
-    fit_state(self.encoder, sd, weights, ignore=['fc.']+[f'layer{i}.' for i in range(self.encoder.stages+1,5)])
 
 @patch
-def heatmap_size(self:PoseNet,
-    image_size:int, # Side of the image, pixels
-)->int:
+def _load(self: PoseNet, arch, weights):
+    sd = torchvision_state(arch) if weights == 'imagenet' else read_state(weights)
+    fit_state(
+        self.encoder,
+        sd,
+        weights,
+        ignore=['fc.'] + [f'layer{i}.' for i in range(self.encoder.stages + 1, 5)],
+    )
+
+
+@patch
+def heatmap_size(
+    self: PoseNet,
+    image_size: int,  # Side of the image, pixels
+) -> int:
     "Side of the heatmaps for images of side `image_size`"
     n = image_size
-    for _ in range(self.encoder.halvings): n = (n+1)//2
-    return n * 2**self.config['n_deconv']
+    for _ in range(self.encoder.halvings):
+        n = (n + 1) // 2
+    return n * 2 ** self.config['n_deconv']
 
 # %% ../../nbs/models/00_pose.ipynb #d3f6ee9f
 class DomainBatchNorm2d(nn.BatchNorm2d):
     "Batch norm with shared scale and shift, `running_*` statistics of the source and `target_*` of the target"
-    def __init__(self, num_features, eps=1e-5, momentum=.1):
+
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
         super().__init__(num_features, eps, momentum)
-        for n,v in dict(target_mean=torch.zeros(num_features), target_var=torch.ones(num_features), target_batches_tracked=torch.tensor(0)).items():
+        for n, v in dict(
+            target_mean=torch.zeros(num_features),
+            target_var=torch.ones(num_features),
+            target_batches_tracked=torch.tensor(0),
+        ).items():
             self.register_buffer(n, v)
-        self.domain,self.n_source = 'target',None
+        self.domain = 'target'
+        self.n_source = None
+
     def _norm(self, x, domain):
-        mean,var,n = ((self.running_mean,self.running_var,self.num_batches_tracked) if domain=='source' else
-                      (self.target_mean,self.target_var,self.target_batches_tracked))
-        if self.training: n.add_(1)
-        m = 1/float(n) if self.momentum is None else self.momentum
+        mean, var, n = (
+            (self.running_mean, self.running_var, self.num_batches_tracked)
+            if domain == 'source'
+            else (self.target_mean, self.target_var, self.target_batches_tracked)
+        )
+        if self.training:
+            n.add_(1)
+        m = 1 / float(n) if self.momentum is None else self.momentum
         return batch_norm(x, mean, var, self.weight, self.bias, self.training, m, self.eps)
+
     def forward(self, x):
         n = self.n_source
-        if n is None: return self._norm(x, self.domain)
-        parts = [self._norm(p,d) for p,d in zip(x.split((n,len(x)-n)),('source','target')) if len(p)] # `split`: its gradient is one `cat`
-        return parts[0] if len(parts)==1 else torch.cat(parts)
+        if n is None:
+            return self._norm(x, self.domain)
+        parts = [
+            self._norm(p, d)
+            for p, d in zip(x.split((n, len(x) - n)), ('source', 'target'))
+            if len(p)
+        ]  # `split`: its gradient is one `cat`
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 # %% ../../nbs/models/00_pose.ipynb #dd0e7d90
 def split_batchnorm(
-    model:nn.Module, # Any model; its `BatchNorm2d`s are replaced in place, their parameters stay the same objects
-)->nn.Module:
+    model: nn.Module,  # Any model; its `BatchNorm2d`s are replaced in place, their parameters stay the same objects
+) -> nn.Module:
     "Give every batch norm separate source and target statistics, both starting from the present ones"
-    for name,m in model.named_children():
+    for name, m in model.named_children():
         if isinstance(m, nn.BatchNorm2d) and not isinstance(m, DomainBatchNorm2d):
-            new = DomainBatchNorm2d(m.num_features, m.eps, m.momentum).to(m.weight.device).train(m.training)
-            new.weight,new.bias = m.weight,m.bias
-            for src,targ in (('running_mean','target_mean'),('running_var','target_var'),('num_batches_tracked','target_batches_tracked')):
-                for n in (src,targ): getattr(new, n).copy_(getattr(m, src))
+            new = (
+                DomainBatchNorm2d(m.num_features, m.eps, m.momentum)
+                .to(m.weight.device)
+                .train(m.training)
+            )
+            new.weight = m.weight
+            new.bias = m.bias
+            for src, targ in (
+                ('running_mean', 'target_mean'),
+                ('running_var', 'target_var'),
+                ('num_batches_tracked', 'target_batches_tracked'),
+            ):
+                for n in (src, targ):
+                    getattr(new, n).copy_(getattr(m, src))
             setattr(model, name, new)
-        else: split_batchnorm(m)
+        else:
+            split_batchnorm(m)
     return model
 
 # %% ../../nbs/models/00_pose.ipynb #65ed29c9
 def set_domain(
-    model:nn.Module, # Model with split batch norm; one without is left alone
-    domain:str='target', # 'source' or 'target': whose statistics a whole batch uses
+    model: nn.Module,  # Model with split batch norm; one without is left alone
+    domain: str = 'target',  # 'source' or 'target': whose statistics a whole batch uses
 ):
     "Choose the domain of everything that passes outside `domain_split`; raises `ConfigError`"
-    if domain not in ('source','target'): raise ConfigError('domain', repr(domain), "'source' or 'target'")
+    if domain not in ('source', 'target'):
+        raise ConfigError('domain', repr(domain), "'source' or 'target'")
     for m in model.modules():
-        if isinstance(m, DomainBatchNorm2d): m.domain = domain
+        if isinstance(m, DomainBatchNorm2d):
+            m.domain = domain
     return model
+
 
 @contextmanager
 def domain_split(
-    model:nn.Module, # Model with split batch norm; one without is left alone
-    n_source:int, # Leading samples of the batch that are source; the rest are target
+    model: nn.Module,  # Model with split batch norm; one without is left alone
+    n_source: int,  # Leading samples of the batch that are source; the rest are target
 ):
     "Inside, a batch holds `n_source` source samples followed by target samples"
     bns = [m for m in model.modules() if isinstance(m, DomainBatchNorm2d)]
     old = [m.n_source for m in bns]
-    for m in bns: m.n_source = n_source
-    try: yield model
+    for m in bns:
+        m.n_source = n_source
+    try:
+        yield model
     finally:
-        for m,o in zip(bns,old): m.n_source = o
+        for m, o in zip(bns, old):
+            m.n_source = o
 
 # %% ../../nbs/models/00_pose.ipynb #33d42fd3
 def reestimate_batchnorm(
-    model:nn.Module, # Any model with batch norm; with split batch norm only the target statistics change
-    batches, # Iterable of unlabelled target images, (B,3,H,W) in [0,1]
-)->nn.Module:
+    model: nn.Module,  # Any model with batch norm; with split batch norm only the target statistics change
+    batches,  # Iterable of unlabelled target images, (B,3,H,W) in [0,1]
+) -> nn.Module:
     "Replace running statistics by plain averages over `batches`; weights stay, and so does the mode of `model`"
     bns = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    if not bns: return model
-    mode,mom = [m.training for m in model.modules()],[m.momentum for m in bns]
-    model.eval(); set_domain(model,'target')
+    if not bns:
+        return model
+    mode = [m.training for m in model.modules()]
+    mom = [m.momentum for m in bns]
+    model.eval()
+    set_domain(model, 'target')
     for m in bns:
-        m.momentum = None; m.train()
-        (m.target_batches_tracked if isinstance(m, DomainBatchNorm2d) else m.num_batches_tracked).zero_()
+        m.momentum = None
+        m.train()
+        (
+            m.target_batches_tracked if isinstance(m, DomainBatchNorm2d) else m.num_batches_tracked
+        ).zero_()
     try:
         with torch.no_grad(), domain_split(model, None):
-            for xb in batches: model(xb)
+            for xb in batches:
+                model(xb)
     finally:
-        for m,o in zip(bns,mom): m.momentum = o
-        for m,t in zip(model.modules(),mode): m.training = t
+        for m, o in zip(bns, mom):
+            m.momentum = o
+        for m, t in zip(model.modules(), mode):
+            m.training = t
     return model

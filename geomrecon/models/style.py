@@ -22,204 +22,316 @@ from fastai.optimizer import Adam
 from fastai.torch_core import params
 from ..core.files import atomic_path
 from ..core.errors import ConfigError, DataError, GeomReconError, WeightsError
-from .pose import DomainBatchNorm2d, PoseNet, fit_state, read_state, split_batchnorm, torchvision_state
+from geomrecon.models.pose import (
+    DomainBatchNorm2d,
+    PoseNet,
+    fit_state,
+    read_state,
+    split_batchnorm,
+    torchvision_state,
+)
 
 # %% ../../nbs/models/05_style.ipynb #93fc42af
 def moments(
-    x, # (B,C,h,w) features
-    eps:float=1e-5, # Added to the variance: a channel that is dead in the content is not blown up
-)->tuple: # mean and standard deviation, (B,C) float32 each
+    x,  # (B,C,h,w) features
+    eps: float = 1e-5,  # Added to the variance: a channel that is dead in the content is not blown up
+) -> tuple:  # mean and standard deviation, (B,C) float32 each
     "Mean and (biased) standard deviation of each channel of each image"
-    var,mean = torch.var_mean(x.float(), (2,3), correction=0)
-    return mean, (var+eps).sqrt()
+    var, mean = torch.var_mean(x.float(), (2, 3), correction=0)
+    return mean, (var + eps).sqrt()
 
 # %% ../../nbs/models/05_style.ipynb #5f7c2b6b
 def adain(
-    content, # (B,C,h,w) features
-    mean, std, # (B,C) or (C,): the style's `moments`
-    alpha=1., # Strength in [0,1]: a number, or (B,)
-)->torch.Tensor: # (B,C,h,w) float32
+    content,  # (B,C,h,w) features
+    mean,
+    std,  # (B,C) or (C,): the style's `moments`
+    alpha=1.0,  # Strength in [0,1]: a number, or (B,)
+) -> torch.Tensor:  # (B,C,h,w) float32
     "Features of the content with the style's mean and standard deviation, `a*AdaIN + (1-a)*content`"
-    x = content.float(); m,s = (v[...,None,None] for v in moments(x))
-    t = (x-m)/s*std.float()[...,None,None]+mean.float()[...,None,None]
-    a = alpha.float().reshape(-1,1,1,1) if isinstance(alpha,torch.Tensor) else alpha
-    return a*t+(1-a)*x
+    x = content.float()
+    m, s = (v[..., None, None] for v in moments(x))
+    t = (x - m) / s * std.float()[..., None, None] + mean.float()[..., None, None]
+    a = alpha.float().reshape(-1, 1, 1, 1) if isinstance(alpha, torch.Tensor) else alpha
+    return a * t + (1 - a) * x
 
 # %% ../../nbs/models/05_style.ipynb #72855f1c
 class VGGEncoder(nn.Module):
     "relu1_1 to relu4_1 of VGG-19 for images in [0,1], padded by reflection; raises `WeightsError`"
-    ends,kind,convs,config = (2,7,12,21),'vgg19',(2,2,4,1),{}
-    def __init__(self,
-        sd:dict, # State dict of torchvision's VGG-19, of the whole, of its `features` or of their first 21
-        where='state dict', # Where it came from, for errors
+
+    ends = (2, 7, 12, 21)
+    kind = 'vgg19'
+    convs = (2, 2, 4, 1)
+    config = {}
+
+    def __init__(
+        self,
+        sd: dict,  # State dict of torchvision's VGG-19, of the whole, of its `features` or of their first 21
+        where='state dict',  # Where it came from, for errors
     ):
         super().__init__()
-        sd = {k.removeprefix('features.'):v for k,v in sd.items()}
+        sd = {k.removeprefix('features.'): v for k, v in sd.items()}
         self.layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs['E'])[:21]
-        fit_state(self.layers, sd, where, ignore=('classifier.',*(f'{i}.' for i in range(21,37))))
+        fit_state(self.layers, sd, where, ignore=('classifier.', *(f'{i}.' for i in range(21, 37))))
         for m in self.layers:
-            if isinstance(m, nn.Conv2d): m.padding_mode = 'reflect'
-        for n,v in dict(mean=(.485,.456,.406), std=(.229,.224,.225)).items(): self.register_buffer(n, torch.tensor(v).view(1,3,1,1), persistent=False)
+            if isinstance(m, nn.Conv2d):
+                m.padding_mode = 'reflect'
+        for n, v in dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).items():
+            self.register_buffer(n, torch.tensor(v).view(1, 3, 1, 1), persistent=False)
+
     def features(self, x):
-        x,out = (x-self.mean)/self.std,[]
-        for i,f in enumerate(self.layers):
+        x, out = (x - self.mean) / self.std, []
+        for i, f in enumerate(self.layers):
             x = f(x)
-            if i+1 in self.ends: out.append(x)
+            if i + 1 in self.ends:
+                out.append(x)
         return out
 
 # %% ../../nbs/models/05_style.ipynb #3224a7b2
 def _convs(ins, out, n, last=True):
     "`n` reflection-padded 3x3 convolutions to `out` channels, each with ReLU (the last one if `last`)"
     conv = lambda o: nn.Conv2d(ins, o, 3, padding=1, padding_mode='reflect')
-    ls = [l for i in range(n) for l in (conv(out if i==n-1 else ins), nn.ReLU(inplace=True))]
-    for m in ls[::2]: nn.init.kaiming_normal_(m.weight, nonlinearity='relu'); nn.init.zeros_(m.bias)
+    ls = [l for i in range(n) for l in (conv(out if i == n - 1 else ins), nn.ReLU(inplace=True))]
+    for m in ls[::2]:
+        nn.init.kaiming_normal_(m.weight, nonlinearity='relu')
+        nn.init.zeros_(m.bias)
     return nn.Sequential(*(ls if last else ls[:-1]))
+
 
 class ConvEncoder(nn.Module):
     "Two convolutions per level, halved in between; `features` is a list of one map per level"
+
     kind = 'conv'
-    def __init__(self,
-        widths=(16,32,64), # Channels per level, each half the size of the one before
+
+    def __init__(
+        self,
+        widths=(16, 32, 64),  # Channels per level, each half the size of the one before
     ):
         super().__init__()
         self.config = dict(widths=tuple(widths))
-        self.levels = nn.ModuleList(nn.Sequential(_convs(a,b,1),_convs(b,b,1)) for a,b in zip((3,*widths),widths))
+        self.levels = nn.ModuleList(
+            nn.Sequential(_convs(a, b, 1), _convs(b, b, 1)) for a, b in zip((3, *widths), widths)
+        )
+
     def features(self, x):
-        x,out = 4*x-2,[]
-        for i,f in enumerate(self.levels): x = f(F.avg_pool2d(x,2) if i else x); out.append(x)
+        x, out = 4 * x - 2, []
+        for i, f in enumerate(self.levels):
+            x = f(F.avg_pool2d(x, 2) if i else x)
+            out.append(x)
         return out
 
 # %% ../../nbs/models/05_style.ipynb #67d158ae
 class FrozenFeatures(nn.Module):
     "The first maps of a frozen copy of a network with `features(x) -> list`; raises `ConfigError`"
-    def __init__(self,
-        net:nn.Module, # `VGGEncoder`, `ConvEncoder`, `PoseNet` or any module whose `features` method lists maps from fine to coarse
-        levels:int|None=None, # Maps used, the last is the style layer; None: all of at least 1/8 of the image's size
+
+    def __init__(
+        self,
+        net: nn.Module,  # `VGGEncoder`, `ConvEncoder`, `PoseNet` or any module whose `features` method lists maps from fine to coarse
+        levels: int
+        | None = None,  # Maps used, the last is the style layer; None: all of at least 1/8 of the image's size
     ):
         super().__init__()
-        f = getattr(net,'features',None)
-        if isinstance(f,nn.Module) or not callable(f): raise ConfigError('encoder', type(net).__name__, 'a module whose `features(x)` method returns a list of maps')
+        f = getattr(net, 'features', None)
+        if isinstance(f, nn.Module) or not callable(f):
+            raise ConfigError(
+                'encoder',
+                type(net).__name__,
+                'a module whose `features(x)` method returns a list of maps',
+            )
         self.net = copy.deepcopy(net).requires_grad_(False).eval()
-        with torch.no_grad(): maps = self.net.features(torch.zeros(1,3,64,64,device=next(net.parameters()).device))
-        found = sum(m.shape[-1]>=8 for m in maps)
-        if levels is not None and not 1<=levels<=len(maps): raise ConfigError('levels', levels, f'1 to {len(maps)}')
-        self.levels,self.kind = levels or found,'pose' if isinstance(net,PoseNet) else getattr(net,'kind','other')
-        self.config,self.widths = getattr(net,'config',{}),[m.shape[1] for m in maps[:self.levels]]
-        self.full,self.shrink = maps[0].shape[-1]==64,64//maps[self.levels-1].shape[-1]
-        if isinstance(net,PoseNet): self._cut()
-    def _cut(self): # what the style layer does not need
+        with torch.no_grad():
+            maps = self.net.features(
+                torch.zeros(1, 3, 64, 64, device=next(net.parameters()).device)
+            )
+        found = sum(m.shape[-1] >= 8 for m in maps)
+        if levels is not None and not 1 <= levels <= len(maps):
+            raise ConfigError('levels', levels, f'1 to {len(maps)}')
+        self.levels = levels or found
+        self.kind = 'pose' if isinstance(net, PoseNet) else getattr(net, 'kind', 'other')
+        self.config = getattr(net, 'config', {})
+        self.widths = [m.shape[1] for m in maps[: self.levels]]
+        self.full = maps[0].shape[-1] == 64
+        self.shrink = 64 // maps[self.levels - 1].shape[-1]
+        if isinstance(net, PoseNet):
+            self._cut()
+
+    def _cut(self):  # what the style layer does not need
         del self.net.decoder, self.net.head
-        for i in range(self.levels,self.net.encoder.stages+1): delattr(self.net.encoder,f'layer{i}')
-        self.net.encoder.stages = self.levels-1
-    def train(self, mode=True): return super().train(False)
-    def forward(self, x): return self.net.features(x)[:self.levels]
+        for i in range(self.levels, self.net.encoder.stages + 1):
+            delattr(self.net.encoder, f'layer{i}')
+        self.net.encoder.stages = self.levels - 1
+
+    def train(self, mode=True):
+        return super().train(False)
+
+    def forward(self, x):
+        return self.net.features(x)[: self.levels]
 
 # %% ../../nbs/models/05_style.ipynb #7eecfc65
 def style_encoder(
-    encoder='vgg19', # 'vgg19' (torchvision's weights), a path to a VGG-19 state dict, or a network: see `FrozenFeatures`
-    levels:int|None=None, # Maps used; None: down to 1/8 of the image
-)->FrozenFeatures:
+    encoder='vgg19',  # 'vgg19' (torchvision's weights), a path to a VGG-19 state dict, or a network: see `FrozenFeatures`
+    levels: int | None = None,  # Maps used; None: down to 1/8 of the image
+) -> FrozenFeatures:
     "Frozen features for `StyleNet`; raises `WeightsError` if weights cannot be had, `ConfigError` if `encoder` is no source"
-    if isinstance(encoder, nn.Module): return FrozenFeatures(encoder, levels)
-    if encoder=='vgg19': return FrozenFeatures(VGGEncoder(torchvision_state('vgg19'),'vgg19'), levels)
-    if isinstance(encoder, (str,Path)): return FrozenFeatures(VGGEncoder(read_state(encoder),encoder), levels)
+    if isinstance(encoder, nn.Module):
+        return FrozenFeatures(encoder, levels)
+    if encoder == 'vgg19':
+        return FrozenFeatures(VGGEncoder(torchvision_state('vgg19'), 'vgg19'), levels)
+    if isinstance(encoder, (str, Path)):
+        return FrozenFeatures(VGGEncoder(read_state(encoder), encoder), levels)
     raise ConfigError('encoder', repr(encoder), "'vgg19', a file, or a network with `features`")
 
 # %% ../../nbs/models/05_style.ipynb #03a704c7
 class StyleDecoder(nn.Module):
     "Features at the style layer -> image"
-    def __init__(self,
-        widths, # Channels per level, image first
-        convs, # Convolutions per level
+
+    def __init__(
+        self,
+        widths,  # Channels per level, image first
+        convs,  # Convolutions per level
     ):
         super().__init__()
-        lv = list(zip(widths,(3,*widths[:-1]),convs))
-        self.blocks = nn.ModuleList(_convs(w,o,n,last=o!=3 or i>0) for i,(w,o,n) in reversed(list(enumerate(lv))))
+        lv = list(zip(widths, (3, *widths[:-1]), convs))
+        self.blocks = nn.ModuleList(
+            _convs(w, o, n, last=o != 3 or i > 0) for i, (w, o, n) in reversed(list(enumerate(lv)))
+        )
         out = self.blocks[-1][-1]
-        with torch.no_grad(): out.weight.mul_(.1); out.bias.fill_(.5)
+        with torch.no_grad():
+            out.weight.mul_(0.1)
+            out.bias.fill_(0.5)
+
     def forward(self, t, sizes):
-        for f,s in zip(self.blocks, [*sizes[-2::-1],None]):
+        for f, s in zip(self.blocks, [*sizes[-2::-1], None]):
             t = f(t)
-            if s is not None and t.shape[-2:]!=s: t = F.interpolate(t, s, mode='nearest')
+            if s is not None and t.shape[-2:] != s:
+                t = F.interpolate(t, s, mode='nearest')
         return t
 
 # %% ../../nbs/models/05_style.ipynb #90245318
 class StyleNet(nn.Module):
     "AdaIN style transfer: frozen encoder, trainable decoder; raises `WeightsError`, `ConfigError`, `DataError`"
-    def __init__(self,
-        encoder='vgg19', # 'vgg19', a VGG-19 file, or a network: see `style_encoder`
-        levels:int|None=None, # Encoder maps used; None: down to 1/8 of the image
+
+    def __init__(
+        self,
+        encoder='vgg19',  # 'vgg19', a VGG-19 file, or a network: see `style_encoder`
+        levels: int | None = None,  # Encoder maps used; None: down to 1/8 of the image
     ):
         super().__init__()
         self.encoder = e = style_encoder(encoder, levels)
-        top = () if e.full else (min(32,e.widths[0]),)
-        convs = e.net.convs[:e.levels] if e.kind=='vgg19' else (2,)*(len(top)+e.levels-1)+(1,)
-        self.decoder = StyleDecoder((*top,*e.widths), convs)
-    def encode(self, x): # images -> maps, fine to coarse; the last is the style layer
-        if min(x.shape[-2:])<2*self.encoder.shrink: raise DataError('StyleNet', f'images of {tuple(x.shape[-2:])} pixels', f'at least {2*self.encoder.shrink} pixels a side')
+        top = () if e.full else (min(32, e.widths[0]),)
+        convs = (
+            e.net.convs[: e.levels]
+            if e.kind == 'vgg19'
+            else (2,) * (len(top) + e.levels - 1) + (1,)
+        )
+        self.decoder = StyleDecoder((*top, *e.widths), convs)
+
+    def encode(self, x):  # images -> maps, fine to coarse; the last is the style layer
+        if min(x.shape[-2:]) < 2 * self.encoder.shrink:
+            raise DataError(
+                'StyleNet',
+                f'images of {tuple(x.shape[-2:])} pixels',
+                f'at least {2 * self.encoder.shrink} pixels a side',
+            )
         return self.encoder(x)
-    def decode(self, t, image, maps): return self.decoder(t, ([] if self.encoder.full else [image.shape[-2:]])+[m.shape[-2:] for m in maps])
+
+    def decode(self, t, image, maps):
+        return self.decoder(
+            t, ([] if self.encoder.full else [image.shape[-2:]]) + [m.shape[-2:] for m in maps]
+        )
 
 # %% ../../nbs/models/05_style.ipynb #73156ed4
 @patch
-def forward(self:StyleNet,
-    content, # (B,3,H,W) images in [0,1]
-    mean, std, # (B,C) or (C,): `moments` of the style at the style layer
-    alpha=1., # Strength in [0,1]: a number, or (B,)
-)->torch.Tensor: # (B,3,H,W), not clamped
+def forward(
+    self: StyleNet,
+    content,  # (B,3,H,W) images in [0,1]
+    mean,
+    std,  # (B,C) or (C,): `moments` of the style at the style layer
+    alpha=1.0,  # Strength in [0,1]: a number, or (B,)
+) -> torch.Tensor:  # (B,3,H,W), not clamped
     "Images with the content's layout and the style's statistics"
     f = self.encode(content)
-    return self.decode(adain(f[-1],mean,std,alpha), content, f)
+    return self.decode(adain(f[-1], mean, std, alpha), content, f)
+
 
 @patch
 @torch.no_grad()
-def stylise(self:StyleNet,
-    content, # (B,3,H,W) images in [0,1]
-    style, # (B,3,h,w) or (1,3,h,w) images in [0,1]
-    alpha=1., # Strength
-)->torch.Tensor: # (B,3,H,W) in [0,1]
+def stylise(
+    self: StyleNet,
+    content,  # (B,3,H,W) images in [0,1]
+    style,  # (B,3,h,w) or (1,3,h,w) images in [0,1]
+    alpha=1.0,  # Strength
+) -> torch.Tensor:  # (B,3,H,W) in [0,1]
     "Content in the style of other images, without gradient"
-    return self(content, *moments(self.encode(style)[-1]), alpha).float().clamp(0,1)
+    return self(content, *moments(self.encode(style)[-1]), alpha).float().clamp(0, 1)
 
 # %% ../../nbs/models/05_style.ipynb #45ce788d
 def _saved(path, need, what):
     "Plain dictionary from a file of our own; raises `WeightsError`"
     path = Path(path)
-    if not path.is_file(): raise WeightsError(path, 'no such file', what)
-    try: d = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e: raise WeightsError(path, f'cannot be read: {(str(e) or type(e).__name__).splitlines()[0]}', what) from None
-    if not isinstance(d,dict) or not set(need)<=set(d): raise WeightsError(path, f'is no {what}', f'the entries {list(need)}')
+    if not path.is_file():
+        raise WeightsError(path, 'no such file', what)
+    try:
+        d = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e:
+        raise WeightsError(
+            path, f'cannot be read: {(str(e) or type(e).__name__).splitlines()[0]}', what
+        ) from None
+    if not isinstance(d, dict) or not set(need) <= set(d):
+        raise WeightsError(path, f'is no {what}', f'the entries {list(need)}')
     return d
 
+
 @patch
-def save(self:StyleNet,
-    path, # File to write
+def save(
+    self: StyleNet,
+    path,  # File to write
 ):
     "Save encoder and decoder in one piece"
-    e = self.encoder; split = any(isinstance(m,DomainBatchNorm2d) for m in e.modules())
-    cpu = lambda m: {k:v.detach().cpu().contiguous() for k,v in m.state_dict().items()}
-    d = dict(kind=e.kind,config=dict(e.config),split=split,levels=e.levels,encoder=cpu(e.net),decoder=cpu(self.decoder))
-    with atomic_path(path) as t: torch.save(d, t)
+    e = self.encoder
+    split = any(isinstance(m, DomainBatchNorm2d) for m in e.modules())
+    cpu = lambda m: {k: v.detach().cpu().contiguous() for k, v in m.state_dict().items()}
+    d = dict(
+        kind=e.kind,
+        config=dict(e.config),
+        split=split,
+        levels=e.levels,
+        encoder=cpu(e.net),
+        decoder=cpu(self.decoder),
+    )
+    with atomic_path(path) as t:
+        torch.save(d, t)
 
 # %% ../../nbs/models/05_style.ipynb #4e7ab282
 def _blank_encoder(d, where, encoder):
     "The encoder that a saved net names, to be filled"
-    if encoder is not None: return encoder
-    if d['kind']=='vgg19': return VGGEncoder({k.removeprefix('layers.'):v for k,v in d['encoder'].items()}, where)
-    if d['kind']=='pose': return (split_batchnorm if d['split'] else lambda m: m)(PoseNet(**d['config']))
-    if d['kind']=='conv': return ConvEncoder(**d['config'])
-    raise WeightsError(where, f'was made with an encoder of kind {d["kind"]!r}', 'that encoder as argument')
+    if encoder is not None:
+        return encoder
+    if d['kind'] == 'vgg19':
+        return VGGEncoder({k.removeprefix('layers.'): v for k, v in d['encoder'].items()}, where)
+    if d['kind'] == 'pose':
+        return (split_batchnorm if d['split'] else lambda m: m)(PoseNet(**d['config']))
+    if d['kind'] == 'conv':
+        return ConvEncoder(**d['config'])
+    raise WeightsError(
+        where, f'was made with an encoder of kind {d["kind"]!r}', 'that encoder as argument'
+    )
+
 
 def load_style_net(
-    path, # File written by `StyleNet.save`
-    encoder:nn.Module|None=None, # A network like the one it was made with; only for kinds that this package does not know
-)->StyleNet:
+    path,  # File written by `StyleNet.save`
+    encoder: nn.Module
+    | None = None,  # A network like the one it was made with; only for kinds that this package does not know
+) -> StyleNet:
     "A saved `StyleNet`, in eval mode on the CPU; raises `WeightsError`"
-    d = _saved(path, ('kind','config','split','levels','encoder','decoder'), 'saved StyleNet')
+    d = _saved(path, ('kind', 'config', 'split', 'levels', 'encoder', 'decoder'), 'saved StyleNet')
     try:
-        net = StyleNet(_blank_encoder(d,path,encoder), d['levels'])
-        fit_state(net.encoder.net,d['encoder'],path); fit_state(net.decoder,d['decoder'],path)
-    except WeightsError: raise
-    except (TypeError,ValueError,KeyError,AttributeError,RuntimeError,GeomReconError) as e:
-        raise WeightsError(path, f'does not describe a StyleNet: {e}', 'a file written by StyleNet.save') from None
+        net = StyleNet(_blank_encoder(d, path, encoder), d['levels'])
+        fit_state(net.encoder.net, d['encoder'], path)
+        fit_state(net.decoder, d['decoder'], path)
+    except WeightsError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, GeomReconError) as e:
+        raise WeightsError(
+            path, f'does not describe a StyleNet: {e}', 'a file written by StyleNet.save'
+        ) from None
     return net.eval()

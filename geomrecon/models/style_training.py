@@ -25,117 +25,177 @@ from .style import ConvEncoder, StyleNet, adain, moments
 
 # %% ../../nbs/models/06_style_training.ipynb #7c5ac8ee
 def gram(
-    x, # (B,C,h,w) features
-)->torch.Tensor: # (B,C,C) float32
+    x,  # (B,C,h,w) features
+) -> torch.Tensor:  # (B,C,C) float32
     "Products of channels, averaged over pixels and channels"
-    with torch.autocast(x.device.type, enabled=False): f = x.float().flatten(2); return f@f.transpose(1,2)/f[0].numel()
+    with torch.autocast(x.device.type, enabled=False):
+        f = x.float().flatten(2)
+        return f @ f.transpose(1, 2) / f[0].numel()
 
 # %% ../../nbs/models/06_style_training.ipynb #b6d75b7d
 def _away(a, b, relative, eps=1e-6):
-    d = F.mse_loss(a.float(),b.float())
-    return d/(b.float().square().mean()+eps) if relative else d
+    d = F.mse_loss(a.float(), b.float())
+    return d / (b.float().square().mean() + eps) if relative else d
 
-def _grams(x): return gram(x),
+
+def _grams(x):
+    return (gram(x),)
+
 
 class StyleLoss(nn.Module):
     "`content + weight*style` on what `StyleTraining` returns; terms stay in `content` and `style`; raises `ConfigError`"
-    def __init__(self,
-        style:str='gram', # 'gram' (the family) or 'moments' (mean and standard deviation, AdaIN)
-        weight:float|None=None, # Weight of the style; None: 1 where relative, else 0.1 for 'gram' and 10 for 'moments'
-        relative:bool=True, # Divide every term by the mean square of its target
+
+    def __init__(
+        self,
+        style: str = 'gram',  # 'gram' (the family) or 'moments' (mean and standard deviation, AdaIN)
+        weight: float
+        | None = None,  # Weight of the style; None: 1 where relative, else 0.1 for 'gram' and 10 for 'moments'
+        relative: bool = True,  # Divide every term by the mean square of its target
     ):
         super().__init__()
-        if style not in ('gram','moments'): raise ConfigError('style', repr(style), "'gram' or 'moments'")
-        self.style_of,self.relative = (_grams if style=='gram' else moments),relative
-        self.weight = weight if weight is not None else 1. if relative else dict(gram=.1,moments=10.)[style]
+        if style not in ('gram', 'moments'):
+            raise ConfigError('style', repr(style), "'gram' or 'moments'")
+        self.style_of = _grams if style == 'gram' else moments
+        self.relative = relative
+        self.weight = (
+            weight
+            if weight is not None
+            else 1.0
+            if relative
+            else dict(gram=0.1, moments=10.0)[style]
+        )
+
     def forward(self, pred, *targs):
-        self.content = _away(pred['maps'][-1],pred['t'],self.relative)
-        levels = zip(pred['maps'],pred['style'])
-        self.style = sum(_away(a,b,self.relative) for f,g in levels for a,b in zip(self.style_of(f),self.style_of(g)))
-        return self.content+self.weight*self.style
+        self.content = _away(pred['maps'][-1], pred['t'], self.relative)
+        levels = zip(pred['maps'], pred['style'])
+        self.style = sum(
+            _away(a, b, self.relative)
+            for f, g in levels
+            for a, b in zip(self.style_of(f), self.style_of(g))
+        )
+        return self.content + self.weight * self.style
 
 # %% ../../nbs/models/06_style_training.ipynb #f86e860c
 class StyleTraining(nn.Module):
     "What a `StyleNet` learns from: a stylised batch, its maps and those it should have"
-    def __init__(self,
-        net:StyleNet, # Net to train
-        alpha:float=1., # Strength in training, (0,1]; AdaIN's and the family's is 1
+
+    def __init__(
+        self,
+        net: StyleNet,  # Net to train
+        alpha: float = 1.0,  # Strength in training, (0,1]; AdaIN's and the family's is 1
     ):
-        super().__init__(); self.net,self.alpha = net,alpha
-    def pair(self, source, base=None, driving=None, *views): # content and style images
-        if base is None: return source,source.roll(1,0)
-        target = torch.cat(views[:2] if len(views)>1 else (base,driving))
-        n = min(len(source),len(target)); pair = source[:n],target[:n]
-        return pair[::-1] if self.training and torch.rand(())<.5 else pair # A coin of the CPU's generator: no device is asked
+        super().__init__()
+        self.net = net
+        self.alpha = alpha
+
+    def pair(self, source, base=None, driving=None, *views):  # content and style images
+        if base is None:
+            return source, source.roll(1, 0)
+        target = torch.cat(views[:2] if len(views) > 1 else (base, driving))
+        n = min(len(source), len(target))
+        pair = source[:n], target[:n]
+        return (
+            pair[::-1] if self.training and torch.rand(()) < 0.5 else pair
+        )  # A coin of the CPU's generator: no device is asked
+
     def forward(self, *xb):
-        content,style = self.pair(*xb)
+        content, style = self.pair(*xb)
         with torch.no_grad():
-            f,g = self.net.encode(content),self.net.encode(style)
+            f = self.net.encode(content)
+            g = self.net.encode(style)
             t = adain(f[-1], *moments(g[-1]), self.alpha)
         image = self.net.decode(t, content, f)
         return dict(image=image, maps=self.net.encode(image), t=t, style=g)
 
 # %% ../../nbs/models/06_style_training.ipynb #06ba8b6f
-def _decoder_group(model): return [params(model.net.decoder)]
+def _decoder_group(model):
+    return [params(model.net.decoder)]
+
 
 @delegates(Learner.__init__)
 def style_learner(
-    dls, # `pose_dls` with target frames; train it without colour changes and cutout (`aug=dict(colour=0.,cutout=0.)`)
-    encoder='vgg19', # 'vgg19', a VGG-19 file, a network with `features`, or a `StyleNet` to train on
-    style:str='gram', # Style loss: 'gram' or 'moments'
-    weight:float|None=None, # Weight of the style, see `StyleLoss`
-    alpha:float=1., # Strength in training
-    levels:int|None=None, # Encoder maps used; None: down to 1/8 of the image
-    relative:bool=True, # Relative losses, see `StyleLoss`
-    lr=1e-4, # Learning rate (AdaIN)
-    **kwargs
-)->Learner:
+    dls,  # `pose_dls` with target frames; train it without colour changes and cutout (`aug=dict(colour=0.,cutout=0.)`)
+    encoder='vgg19',  # 'vgg19', a VGG-19 file, a network with `features`, or a `StyleNet` to train on
+    style: str = 'gram',  # Style loss: 'gram' or 'moments'
+    weight: float | None = None,  # Weight of the style, see `StyleLoss`
+    alpha: float = 1.0,  # Strength in training
+    levels: int | None = None,  # Encoder maps used; None: down to 1/8 of the image
+    relative: bool = True,  # Relative losses, see `StyleLoss`
+    lr=1e-4,  # Learning rate (AdaIN)
+    **kwargs,
+) -> Learner:
     "fastai `Learner` that trains the decoder; the trained `StyleNet` is `learn.model.net`"
-    net = encoder if isinstance(encoder,StyleNet) else StyleNet(encoder,levels)
-    kwargs = dict(dict(opt_func=Adam,wd=0.,splitter=_decoder_group,metrics=LossMetrics('content,style')),**kwargs)
-    return Learner(dls, StyleTraining(net,alpha), StyleLoss(style,weight,relative), lr=lr, **kwargs)
+    net = encoder if isinstance(encoder, StyleNet) else StyleNet(encoder, levels)
+    kwargs = dict(
+        dict(opt_func=Adam, wd=0.0, splitter=_decoder_group, metrics=LossMetrics('content,style')),
+        **kwargs,
+    )
+    return Learner(
+        dls, StyleTraining(net, alpha), StyleLoss(style, weight, relative), lr=lr, **kwargs
+    )
 
 # %% ../../nbs/models/06_style_training.ipynb #af8f57c8
 class Autoencoder(nn.Module):
     "`ConvEncoder` and `StyleDecoder` that learn to reproduce images of both domains"
-    def __init__(self,
-        widths=(16,32,64), # Channels per level
+
+    def __init__(
+        self,
+        widths=(16, 32, 64),  # Channels per level
     ):
         super().__init__()
-        self.encoder = ConvEncoder(widths); self.decoder = StyleNet(self.encoder,len(widths)).decoder
+        self.encoder = ConvEncoder(widths)
+        self.decoder = StyleNet(self.encoder, len(widths)).decoder
+
     def forward(self, source, base=None, driving=None, *views):
-        x = source if base is None else torch.cat([source,*(views[:2] if len(views)>1 else (base,driving))])
+        x = (
+            source
+            if base is None
+            else torch.cat([source, *(views[:2] if len(views) > 1 else (base, driving))])
+        )
         f = self.encoder.features(x)
-        return dict(image=self.decoder(f[-1],[m.shape[-2:] for m in f]), target=x)
-    def style_net(self): # StyleNet of a frozen copy, with the decoder as a start
-        net = StyleNet(self.encoder,len(self.encoder.levels)); net.decoder.load_state_dict(self.decoder.state_dict())
+        return dict(image=self.decoder(f[-1], [m.shape[-2:] for m in f]), target=x)
+
+    def style_net(self):  # StyleNet of a frozen copy, with the decoder as a start
+        net = StyleNet(self.encoder, len(self.encoder.levels))
+        net.decoder.load_state_dict(self.decoder.state_dict())
         return net
 
-def _paint_loss(pred, *targs): return F.mse_loss(pred['image'].float(),pred['target'].float())
+
+def _paint_loss(pred, *targs):
+    return F.mse_loss(pred['image'].float(), pred['target'].float())
+
 
 @delegates(Learner.__init__)
 def encoder_learner(
-    dls, # `pose_dls` with target frames
-    widths=(16,32,64), # Channels per level, each half the size of the one before
-    lr=2e-3, # Learning rate
-    **kwargs
-)->Learner:
+    dls,  # `pose_dls` with target frames
+    widths=(16, 32, 64),  # Channels per level, each half the size of the one before
+    lr=2e-3,  # Learning rate
+    **kwargs,
+) -> Learner:
     "fastai `Learner` of an `Autoencoder`; `learn.model.style_net()` is the net to go on with"
-    return Learner(dls, Autoencoder(widths), _paint_loss, lr=lr, **dict(dict(opt_func=Adam,wd=0.),**kwargs))
+    return Learner(
+        dls, Autoencoder(widths), _paint_loss, lr=lr, **dict(dict(opt_func=Adam, wd=0.0), **kwargs)
+    )
 
 # %% ../../nbs/models/06_style_training.ipynb #f5e35387
-def _unit(x): return x.float()/255 if x.dtype==torch.uint8 else x
+def _unit(x):
+    return x.float() / 255 if x.dtype == torch.uint8 else x
+
 
 def show_style(
-    net:StyleNet, # Trained net
-    source, # (n,3,H,W) images, uint8 or [0,1]
-    style, # (n,3,h,w) images, uint8 or [0,1]
-    alpha=(.5,1.), # Strengths, one row of results each
-    size:float=.8, # Side of a thumbnail, inches
+    net: StyleNet,  # Trained net
+    source,  # (n,3,H,W) images, uint8 or [0,1]
+    style,  # (n,3,h,w) images, uint8 or [0,1]
+    alpha=(0.5, 1.0),  # Strengths, one row of results each
+    size: float = 0.8,  # Side of a thumbnail, inches
 ):
     "Rows of source images, style images, and the sources in the style below them"
-    dev = next(net.parameters()).device; a,b = _unit(source),_unit(style); was = net.training
-    rows = [a,b,*(net.eval().stylise(a.to(dev),b.to(dev),s).cpu() for s in alpha)]; net.train(was)
+    dev = next(net.parameters()).device
+    a, b = _unit(source), _unit(style)
+    was = net.training
+    rows = [a, b, *(net.eval().stylise(a.to(dev), b.to(dev), s).cpu() for s in alpha)]
+    net.train(was)
     axs = show_images([i for r in rows for i in r], ncols=len(a), size=size)
-    for ax,t in zip(axs[::len(a)],('source','style',*(f'a = {s:g}' for s in alpha))): ax.set_ylabel(t,fontsize=7)
+    for ax, t in zip(axs[:: len(a)], ('source', 'style', *(f'a = {s:g}' for s in alpha))):
+        ax.set_ylabel(t, fontsize=7)
     return axs

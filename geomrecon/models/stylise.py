@@ -28,107 +28,180 @@ from .style_training import _unit
 # %% ../../nbs/models/07_stylise.ipynb #76868b20
 class StyleStats(nn.Module):
     "Mean and deviation at the style layer for many target images; raises `DataError`"
-    def __init__(self,
-        mean, std, # (N,C) each
-        key:str='', # Digests of encoder and frames, 'encoder-frames'
+
+    def __init__(
+        self,
+        mean,
+        std,  # (N,C) each
+        key: str = '',  # Digests of encoder and frames, 'encoder-frames'
     ):
         super().__init__()
-        if not (mean.ndim==2 and len(mean) and mean.shape==std.shape): raise DataError('StyleStats', f'shapes {tuple(mean.shape)}, {tuple(std.shape)}', 'twice (N,C), N at least 1')
-        self.key = key; self.register_buffer('mean',mean); self.register_buffer('std',std)
-    def __len__(self): return len(self.mean)
-    def __repr__(self): return f'StyleStats({len(self)} images, {self.mean.shape[1]} channels)'
-    def sample(self,
-        n:int, # Styles to draw
-    )->tuple: # mean and std, (n,C) each
+        if not (mean.ndim == 2 and len(mean) and mean.shape == std.shape):
+            raise DataError(
+                'StyleStats',
+                f'shapes {tuple(mean.shape)}, {tuple(std.shape)}',
+                'twice (N,C), N at least 1',
+            )
+        self.key = key
+        self.register_buffer('mean', mean)
+        self.register_buffer('std', std)
+
+    def __len__(self):
+        return len(self.mean)
+
+    def __repr__(self):
+        return f'StyleStats({len(self)} images, {self.mean.shape[1]} channels)'
+
+    def sample(
+        self,
+        n: int,  # Styles to draw
+    ) -> tuple:  # mean and std, (n,C) each
         "Random rows, drawn on the device by torch's generator"
-        i = torch.randint(len(self.mean),(n,),device=self.mean.device)
-        return self.mean[i],self.std[i]
+        i = torch.randint(len(self.mean), (n,), device=self.mean.device)
+        return self.mean[i], self.std[i]
 
 # %% ../../nbs/models/07_stylise.ipynb #86137e48
 @patch
-def save(self:StyleStats,
-    path, # File to write
+def save(
+    self: StyleStats,
+    path,  # File to write
 ):
     "Save the statistics in one piece"
-    with atomic_path(path) as t: torch.save(dict(mean=self.mean.cpu(),std=self.std.cpu(),key=self.key), t)
+    with atomic_path(path) as t:
+        torch.save(dict(mean=self.mean.cpu(), std=self.std.cpu(), key=self.key), t)
+
 
 def load_style_stats(
-    path, # File written by `StyleStats.save`
-)->StyleStats:
+    path,  # File written by `StyleStats.save`
+) -> StyleStats:
     "Saved statistics, on the CPU; raises `WeightsError`"
-    d = _saved(path, ('mean','std','key'), 'saved StyleStats')
-    for k in ('mean','std'):
-        if not (isinstance(d[k],torch.Tensor) and d[k].is_floating_point() and d[k].isfinite().all()): raise WeightsError(path, f'{k} is not finite numbers', 'a saved StyleStats')
-    try: return StyleStats(d['mean'],d['std'],str(d['key']))
-    except DataError as e: raise WeightsError(path, e.found, e.expected) from None
+    d = _saved(path, ('mean', 'std', 'key'), 'saved StyleStats')
+    for k in ('mean', 'std'):
+        if not (
+            isinstance(d[k], torch.Tensor) and d[k].is_floating_point() and d[k].isfinite().all()
+        ):
+            raise WeightsError(path, f'{k} is not finite numbers', 'a saved StyleStats')
+    try:
+        return StyleStats(d['mean'], d['std'], str(d['key']))
+    except DataError as e:
+        raise WeightsError(path, e.found, e.expected) from None
 
 # %% ../../nbs/models/07_stylise.ipynb #2b9e6417
 def _digest(*tensors):
     h = hashlib.sha256()
-    for t in tensors: h.update(str(tuple(t.shape)).encode()); h.update(t.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for t in tensors:
+        h.update(str(tuple(t.shape)).encode())
+        h.update(t.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return h.hexdigest()[:16]
 
+
 @patch
-def digest(self:StyleNet)->str:
+def digest(self: StyleNet) -> str:
     "What identifies the encoder: statistics of another one are of no use"
     return _digest(*self.encoder.state_dict().values())
 
+
 @torch.no_grad()
 def style_stats(
-    net:StyleNet, # Its encoder is used, on the device where it is
-    frames, # Frame source of the target: `images(idxs)` uint8
-    n:int=2048, # Most images used, evenly spread
-    bs:int=64, # Images per pass
-    cache=None, # File to keep the statistics in; recomputed if it belongs to another encoder or other frames
-)->StyleStats:
+    net: StyleNet,  # Its encoder is used, on the device where it is
+    frames,  # Frame source of the target: `images(idxs)` uint8
+    n: int = 2048,  # Most images used, evenly spread
+    bs: int = 64,  # Images per pass
+    cache=None,  # File to keep the statistics in; recomputed if it belongs to another encoder or other frames
+) -> StyleStats:
     "Statistics of the target at the style layer; raises `DataError`, `WeightsError` if `cache` is no such file"
-    if not len(frames): raise DataError('target frames', 'none', 'at least one')
-    idxs = np.unique(np.linspace(0,len(frames)-1,min(n,len(frames))).round().astype(int))
-    key = f'{net.digest()}-{_digest(frames.images(idxs[[0,len(idxs)//2,-1]]),torch.from_numpy(idxs))}'
-    if cache is not None and Path(cache).exists() and (old:=load_style_stats(cache)).key==key: return old
+    if not len(frames):
+        raise DataError('target frames', 'none', 'at least one')
+    idxs = np.unique(np.linspace(0, len(frames) - 1, min(n, len(frames))).round().astype(int))
+    key = f'{net.digest()}-{_digest(frames.images(idxs[[0, len(idxs) // 2, -1]]), torch.from_numpy(idxs))}'
+    if cache is not None and Path(cache).exists() and (old := load_style_stats(cache)).key == key:
+        return old
     dev = next(net.encoder.parameters()).device
-    ms = [moments(net.encode(_unit(frames.images(i).to(dev)))[-1]) for i in np.array_split(idxs,range(bs,len(idxs),bs))]
+    ms = [
+        moments(net.encode(_unit(frames.images(i).to(dev)))[-1])
+        for i in np.array_split(idxs, range(bs, len(idxs), bs))
+    ]
     st = StyleStats(*(torch.cat(v).cpu() for v in zip(*ms)), key)
-    if cache is not None: st.save(cache)
+    if cache is not None:
+        st.save(cache)
     return st
 
 # %% ../../nbs/models/07_stylise.ipynb #2caeaf9c
 class Stylise(Callback):
     "Give a share of the source images of each training batch the style of target images; raises `ConfigError`"
-    order = MixedPrecision.order+1
-    def __init__(self,
-        net:StyleNet, # Trained net; used as it is, never trained here
-        stats:StyleStats, # Statistics of the target, from `style_stats` with the same encoder
-        share:float=.5, # Share of the source images of a batch, [0,1]; rounded to whole images
-        alpha=(0.,1.), # Range of the strength
+
+    order = MixedPrecision.order + 1
+
+    def __init__(
+        self,
+        net: StyleNet,  # Trained net; used as it is, never trained here
+        stats: StyleStats,  # Statistics of the target, from `style_stats` with the same encoder
+        share: float = 0.5,  # Share of the source images of a batch, [0,1]; rounded to whole images
+        alpha=(0.0, 1.0),  # Range of the strength
     ):
-        if not 0<=share<=1 or not 0<=alpha[0]<=alpha[1]<=1:
-            raise ConfigError('Stylise', f'share {share}, alpha {alpha}', 'a share in [0,1] and a range within [0,1]')
-        if stats.mean.shape[1]!=net.encoder.widths[-1] or stats.key and stats.key.split('-')[0]!=net.digest():
-            raise ConfigError('Stylise', f'{stats} of another encoder', 'statistics computed with this net')
-        self.net,self.stats,self.share,self.alpha,self.original,self.idxs = net,stats,share,tuple(alpha),None,None
+        if not 0 <= share <= 1 or not 0 <= alpha[0] <= alpha[1] <= 1:
+            raise ConfigError(
+                'Stylise',
+                f'share {share}, alpha {alpha}',
+                'a share in [0,1] and a range within [0,1]',
+            )
+        if (
+            stats.mean.shape[1] != net.encoder.widths[-1]
+            or stats.key
+            and stats.key.split('-')[0] != net.digest()
+        ):
+            raise ConfigError(
+                'Stylise', f'{stats} of another encoder', 'statistics computed with this net'
+            )
+        self.net = net
+        self.stats = stats
+        self.share = share
+        self.alpha = tuple(alpha)
+        self.original = None
+        self.idxs = None
+
     @torch.no_grad()
-    def stylise(self, x): # (B,3,H,W) -> all of them stylised at random, in [0,1]
-        lo,hi = self.alpha
-        for m,t in ((self.net,next(self.net.parameters())),(self.stats,self.stats.mean)):
-            if t.device!=x.device: m.to(x.device, memory_format=torch.channels_last)
-        return self.net(x, *self.stats.sample(len(x)), lo+(hi-lo)*torch.rand(len(x),device=x.device)).clamp(0,1).to(x.dtype)
+    def stylise(self, x):  # (B,3,H,W) -> all of them stylised at random, in [0,1]
+        lo, hi = self.alpha
+        for m, t in ((self.net, next(self.net.parameters())), (self.stats, self.stats.mean)):
+            if t.device != x.device:
+                m.to(x.device, memory_format=torch.channels_last)
+        return (
+            self.net(
+                x, *self.stats.sample(len(x)), lo + (hi - lo) * torch.rand(len(x), device=x.device)
+            )
+            .clamp(0, 1)
+            .to(x.dtype)
+        )
+
     def before_batch(self):
-        x = self.learn.xb[0]; n = int(self.share*len(x)+.5)
-        if not (self.training and n): return
-        self.original,self.idxs = x,torch.rand(len(x),device=x.device).topk(n).indices
-        self.learn.xb = (x.index_copy(0,self.idxs,self.stylise(x[self.idxs])),*self.learn.xb[1:])
-    def after_batch(self): self.original = self.idxs = None
-    def after_fit(self): self.after_batch()
+        x = self.learn.xb[0]
+        n = int(self.share * len(x) + 0.5)
+        if not (self.training and n):
+            return
+        self.original = x
+        self.idxs = torch.rand(len(x), device=x.device).topk(n).indices
+        self.learn.xb = (x.index_copy(0, self.idxs, self.stylise(x[self.idxs])), *self.learn.xb[1:])
+
+    def after_batch(self):
+        self.original = self.idxs = None
+
+    def after_fit(self):
+        self.after_batch()
 
 # %% ../../nbs/models/07_stylise.ipynb #3444bda0
 @patch
-def show(self:Stylise,
-    x, # (n,3,H,W) source images, uint8 or [0,1]
-    size:float=.8, # Side of a thumbnail, inches
+def show(
+    self: Stylise,
+    x,  # (n,3,H,W) source images, uint8 or [0,1]
+    size: float = 0.8,  # Side of a thumbnail, inches
 ):
     "Source images above three random stylisations of each"
-    dev = next(self.net.parameters()).device; x = _unit(x)
-    axs = show_images([*x,*(i for _ in range(3) for i in self.stylise(x.to(dev)).cpu())], ncols=len(x), size=size)
-    axs[0].set_ylabel('source',fontsize=7); axs[len(x)].set_ylabel('stylised',fontsize=7)
+    dev = next(self.net.parameters()).device
+    x = _unit(x)
+    axs = show_images(
+        [*x, *(i for _ in range(3) for i in self.stylise(x.to(dev)).cpu())], ncols=len(x), size=size
+    )
+    axs[0].set_ylabel('source', fontsize=7)
+    axs[len(x)].set_ylabel('stylised', fontsize=7)
     return axs

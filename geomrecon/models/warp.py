@@ -17,118 +17,166 @@ from .bones import WARP_MODES, bone_index, bone_maps, bone_transforms, px64
 
 # %% ../../nbs/models/02_warp.ipynb #5f2872bb
 def conv_block(
-    ni:int, # Channels in
-    no:int, # Channels out
-    ks:int=3, # Kernel size
+    ni: int,  # Channels in
+    no: int,  # Channels out
+    ks: int = 3,  # Kernel size
 ):
     "Convolution, batch norm, ReLU"
-    return nn.Sequential(nn.Conv2d(ni, no, ks, padding=ks//2, bias=False), nn.BatchNorm2d(no), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.Conv2d(ni, no, ks, padding=ks // 2, bias=False),
+        nn.BatchNorm2d(no),
+        nn.ReLU(inplace=True),
+    )
+
 
 class Hourglass(nn.Module):
     "Features of the input's size that have seen all of it"
-    def __init__(self,
-        n_in:int, # Channels in
-        width:int=32, # Channels at full size, and out
-        n_down:int=3, # Times the map is halved
-        max_width:int=256, # Most channels anywhere
+
+    def __init__(
+        self,
+        n_in: int,  # Channels in
+        width: int = 32,  # Channels at full size, and out
+        n_down: int = 3,  # Times the map is halved
+        max_width: int = 256,  # Most channels anywhere
     ):
         super().__init__()
-        ws = [min(width*2**i, max_width) for i in range(n_down+1)]
+        ws = [min(width * 2**i, max_width) for i in range(n_down + 1)]
         self.stem = conv_block(n_in, width)
-        self.down = nn.ModuleList(conv_block(a,b) for a,b in zip(ws,ws[1:]))
-        self.up = nn.ModuleList(conv_block(b+a,a) for a,b in zip(ws[-2::-1],ws[:0:-1]))
-        self.width,self.deep = width,ws[-1]
-    def forward(self, x): # -> features (B,width,h,w), deepest map
-        x = self.stem(x); skips = []
-        for f in self.down: skips.append(x); x = f(F.avg_pool2d(x, 2, ceil_mode=True))
+        self.down = nn.ModuleList(conv_block(a, b) for a, b in zip(ws, ws[1:]))
+        self.up = nn.ModuleList(conv_block(b + a, a) for a, b in zip(ws[-2::-1], ws[:0:-1]))
+        self.width = width
+        self.deep = ws[-1]
+
+    def forward(self, x):  # -> features (B,width,h,w), deepest map
+        x = self.stem(x)
+        skips = []
+        for f in self.down:
+            skips.append(x)
+            x = f(F.avg_pool2d(x, 2, ceil_mode=True))
         deep = x
-        for f,s in zip(self.up,skips[::-1]): x = f(torch.cat([F.interpolate(x, s.shape[-2:], mode='nearest'),s],1))
+        for f, s in zip(self.up, skips[::-1]):
+            x = f(torch.cat([F.interpolate(x, s.shape[-2:], mode='nearest'), s], 1))
         return x, deep
 
 # %% ../../nbs/models/02_warp.ipynb #146c3ed5
 def expand_flows(
-    transforms, # (B,J,2,3) driving to base
-    size, # (height, width) of the flow
-)->torch.Tensor: # (B,J,h,w,2)
+    transforms,  # (B,J,2,3) driving to base
+    size,  # (height, width) of the flow
+) -> torch.Tensor:  # (B,J,h,w,2)
     "`M_j p` of Eq. 8 for every pixel `p` of the driving image"
-    g = pixel_grid(*size, transforms.device); M = transforms.float()[:,:,None,None]
-    return M[...,0]*g[...,:1] + M[...,1]*g[...,1:] + M[...,2]
+    g = pixel_grid(*size, transforms.device)
+    M = transforms.float()[:, :, None, None]
+    return M[..., 0] * g[..., :1] + M[..., 1] * g[..., 1:] + M[..., 2]
+
 
 def warp_all(
-    img, # (B,C,H,W)
-    flows, # (B,J,h,w,2)
-)->torch.Tensor: # (B,J,C,h,w)
+    img,  # (B,C,H,W)
+    flows,  # (B,J,h,w,2)
+) -> torch.Tensor:  # (B,J,C,h,w)
     "`img` read through each of J flows"
-    B,J,h,w,_ = flows.shape
-    return sample(img, flows.reshape(B,J*h,w,2)).view(B,-1,J,h,w).transpose(1,2)
+    B, J, h, w, _ = flows.shape
+    return sample(img, flows.reshape(B, J * h, w, 2)).view(B, -1, J, h, w).transpose(1, 2)
+
 
 def blend_flows(
-    masks, # (B,J,h,w), summing to 1 over J
-    transforms, # (B,J,2,3) driving to base
-)->torch.Tensor: # (B,h,w,2)
+    masks,  # (B,J,h,w), summing to 1 over J
+    transforms,  # (B,J,2,3) driving to base
+) -> torch.Tensor:  # (B,h,w,2)
     "The displacement field of Eq. 8: each pixel's own mixture of the matrices, applied to it"
-    B,J,h,w = masks.shape
+    B, J, h, w = masks.shape
     with torch.autocast(masks.device.type, enabled=False):
-        A = (masks.float().flatten(2).mT @ transforms.float().flatten(2)).view(B,h,w,2,3)
+        A = (masks.float().flatten(2).mT @ transforms.float().flatten(2)).view(B, h, w, 2, 3)
     g = pixel_grid(h, w, masks.device)
-    return A[...,0]*g[...,:1] + A[...,1]*g[...,1:] + A[...,2]
+    return A[..., 0] * g[..., :1] + A[..., 1] * g[..., 1:] + A[..., 2]
 
 # %% ../../nbs/models/02_warp.ipynb #d7ead00f
 class WarpEstimator(nn.Module):
     "Base image and two poses -> flow, masks and inpainting map; raises `ConfigError`"
-    def __init__(self,
-        bones, # A `Skeleton`, or pairs (parent, child)
-        width:int=32, # Channels of the hourglass at full size
-        n_down:int=3, # Times it halves the map
-        stride:int=4, # Image pixels per flow pixel, along a side: 4 at 256 px, 2 for small images
-        sigma2:float=px64, # Fall-off of the bone maps, in [-1,1]
-        mode:str='endpoints', # How matrices are built, one of `WARP_MODES`
-        l0:float=2*px64, # Length under which a bone's direction is not trusted
-        warped_inputs:bool=True, # Show the hourglass the base image through every matrix
-        background:str='identity', # 'identity', or 'affine' to learn the camera's motion
-        prior:float|None=.05, # Value of a bone map at which bone and background start as likely, .05 is 3 px of 64 off the bone; None: no prior
-        max_width:int=256, # Most channels anywhere
+
+    def __init__(
+        self,
+        bones,  # A `Skeleton`, or pairs (parent, child)
+        width: int = 32,  # Channels of the hourglass at full size
+        n_down: int = 3,  # Times it halves the map
+        stride: int = 4,  # Image pixels per flow pixel, along a side: 4 at 256 px, 2 for small images
+        sigma2: float = px64,  # Fall-off of the bone maps, in [-1,1]
+        mode: str = 'endpoints',  # How matrices are built, one of `WARP_MODES`
+        l0: float = 2 * px64,  # Length under which a bone's direction is not trusted
+        warped_inputs: bool = True,  # Show the hourglass the base image through every matrix
+        background: str = 'identity',  # 'identity', or 'affine' to learn the camera's motion
+        prior: float
+        | None = 0.05,  # Value of a bone map at which bone and background start as likely, .05 is 3 px of 64 off the bone; None: no prior
+        max_width: int = 256,  # Most channels anywhere
     ):
         super().__init__()
-        if background not in ('identity','affine'): raise ConfigError('background', repr(background), "'identity' or 'affine'")
-        if mode not in WARP_MODES: raise ConfigError('mode', repr(mode), f'one of {WARP_MODES}')
+        if background not in ('identity', 'affine'):
+            raise ConfigError('background', repr(background), "'identity' or 'affine'")
+        if mode not in WARP_MODES:
+            raise ConfigError('mode', repr(mode), f'one of {WARP_MODES}')
         self.register_buffer('bones', bone_index(bones), persistent=False)
-        self.stride,self.sigma2,self.mode,self.l0,self.warped_inputs,self.prior = stride,sigma2,mode,l0,warped_inputs,prior
+        self.stride = stride
+        self.sigma2 = sigma2
+        self.mode = mode
+        self.l0 = l0
+        self.warped_inputs = warped_inputs
+        self.prior = prior
         J = len(self.bones)
-        self.hourglass = Hourglass(3+2*J+warped_inputs*3*(J+1), width, n_down, max_width)
-        self.mask,self.inpaint = nn.Conv2d(width, J+1, 3, padding=1),nn.Conv2d(width, 1, 3, padding=1)
-        self.camera = nn.Linear(self.hourglass.deep, 6) if background=='affine' else None
-        for m,b in ((self.mask,0.),(self.inpaint,2.),(self.camera,0.)):
-            if m is not None: nn.init.normal_(m.weight, std=.001); nn.init.constant_(m.bias, b)
-        if self.camera is not None: nn.init.zeros_(self.camera.weight)
+        self.hourglass = Hourglass(
+            3 + 2 * J + warped_inputs * 3 * (J + 1), width, n_down, max_width
+        )
+        self.mask = nn.Conv2d(width, J + 1, 3, padding=1)
+        self.inpaint = nn.Conv2d(width, 1, 3, padding=1)
+        self.camera = nn.Linear(self.hourglass.deep, 6) if background == 'affine' else None
+        for m, b in ((self.mask, 0.0), (self.inpaint, 2.0), (self.camera, 0.0)):
+            if m is not None:
+                nn.init.normal_(m.weight, std=0.001)
+                nn.init.constant_(m.bias, b)
+        if self.camera is not None:
+            nn.init.zeros_(self.camera.weight)
 
 # %% ../../nbs/models/02_warp.ipynb #73156ed4
 @patch
-def _log_prior(self:WarpEstimator, b): # Driving bone maps -> (B,J+1,h,w) logits before the hourglass speaks
-    if self.prior is None: return b.new_zeros(b.shape[0], b.shape[1]+1, *b.shape[2:])
-    return torch.cat([torch.full_like(b[:,:1], math.log(self.prior)), b.clamp_min(1e-30).log()], 1)
+def _log_prior(
+    self: WarpEstimator, b
+):  # Driving bone maps -> (B,J+1,h,w) logits before the hourglass speaks
+    if self.prior is None:
+        return b.new_zeros(b.shape[0], b.shape[1] + 1, *b.shape[2:])
+    return torch.cat([torch.full_like(b[:, :1], math.log(self.prior)), b.clamp_min(1e-30).log()], 1)
+
 
 @patch
-def _transforms(self:WarpEstimator, kp_base, kp_driving): # (B,J+1,2,3), background first
+def _transforms(self: WarpEstimator, kp_base, kp_driving):  # (B,J+1,2,3), background first
     M = bone_transforms(kp_base, kp_driving, self.bones, self.mode, self.sigma2, self.l0)
-    return torch.cat([torch.eye(2,3,device=M.device).expand(len(M),1,2,3), M], 1)
+    return torch.cat([torch.eye(2, 3, device=M.device).expand(len(M), 1, 2, 3), M], 1)
 
 # %% ../../nbs/models/02_warp.ipynb #86137e48
 @patch
-def forward(self:WarpEstimator,
-    base_image, # (B,3,H,W) in [0,1]
-    kp_base, # (B,K,2) keypoints of the base image, [-1,1]
-    kp_driving, # (B,K,2) keypoints of the driving image
-    size=None, # (height, width) of the flow; the image's divided by `stride` if None
-)->dict:
+def forward(
+    self: WarpEstimator,
+    base_image,  # (B,3,H,W) in [0,1]
+    kp_base,  # (B,K,2) keypoints of the base image, [-1,1]
+    kp_driving,  # (B,K,2) keypoints of the driving image
+    size=None,  # (height, width) of the flow; the image's divided by `stride` if None
+) -> dict:
     "flow (B,h,w,2), masks (B,J+1,h,w), inpaint (B,1,h,w), transforms (B,J+1,2,3), maps_base and maps_driving (B,J,h,w)"
-    size = size or tuple(n//self.stride for n in base_image.shape[-2:])
-    maps_b,maps_d = (bone_maps(k, self.bones, size, self.sigma2) for k in (kp_base,kp_driving))
+    size = size or tuple(n // self.stride for n in base_image.shape[-2:])
+    maps_b, maps_d = (bone_maps(k, self.bones, size, self.sigma2) for k in (kp_base, kp_driving))
     T = self._transforms(kp_base, kp_driving)
-    small = F.adaptive_avg_pool2d(base_image, size) - .5
-    seen = [small, maps_b, maps_d] + ([warp_all(small.float(), expand_flows(T, size)).flatten(1,2)] if self.warped_inputs else [])
-    x,deep = self.hourglass(torch.cat(seen, 1))
+    small = F.adaptive_avg_pool2d(base_image, size) - 0.5
+    seen = [small, maps_b, maps_d] + (
+        [warp_all(small.float(), expand_flows(T, size)).flatten(1, 2)] if self.warped_inputs else []
+    )
+    x, deep = self.hourglass(torch.cat(seen, 1))
     masks = (self.mask(x).float() + self._log_prior(maps_d)).softmax(1)
-    if self.camera is not None: T = torch.cat([T[:,:1]+self.camera(deep.mean((2,3))).float().view(-1,1,2,3), T[:,1:]], 1)
-    return dict(flow=blend_flows(masks, T), masks=masks, inpaint=self.inpaint(x).float().sigmoid(), transforms=T,
-                maps_base=maps_b, maps_driving=maps_d)
+    if self.camera is not None:
+        T = torch.cat(
+            [T[:, :1] + self.camera(deep.mean((2, 3))).float().view(-1, 1, 2, 3), T[:, 1:]], 1
+        )
+    return dict(
+        flow=blend_flows(masks, T),
+        masks=masks,
+        inpaint=self.inpaint(x).float().sigmoid(),
+        transforms=T,
+        maps_base=maps_b,
+        maps_driving=maps_d,
+    )

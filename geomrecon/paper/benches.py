@@ -28,114 +28,246 @@ from ..use.measure import evaluate
 @dataclass(frozen=True)
 class Bench:
     "One adaptation problem"
-    name:str # How its runs are filed
-    skeleton:str = 'hand' # 'hand', 'body', 'mouse'; unused with data sets
-    gap:bool = False # Another annotation convention in the target
-    n_videos:int = 64 # Unlabelled training videos
-    n_frames:int = 24 # Frames of each
-    n_test:int = 64 # Test videos, of 8 frames each: many short ones, because frames of one video are alike; half as many to validate on
-    source:str|None = None # Labelled data set, NAME:FOLDER?options; None: rendered
-    target:str|None = None # Data set of the target domain: its training part, whose labels are for the oracle and for measuring alone
-    test:str|None = None # Labelled data set of the target domain
-    valid:str|None = None # Another labelled part of it (`val` of a reader that has one, else say ?split=), for the search; None: no search
 
-BENCHES = {b.name:b for b in (Bench('hand'), Bench('body','body'), Bench('hand-gap','hand',True), Bench('body-gap','body',True), Bench('body-long','body',n_frames=60), Bench('hand-long','hand',n_frames=60))}
+    name: str  # How its runs are filed
+    skeleton: str = 'hand'  # 'hand', 'body', 'mouse'; unused with data sets
+    gap: bool = False  # Another annotation convention in the target
+    n_videos: int = 64  # Unlabelled training videos
+    n_frames: int = 24  # Frames of each
+    n_test: int = 64  # Test videos, of 8 frames each: many short ones, because frames of one video are alike; half as many to validate on
+    source: str | None = None  # Labelled data set, NAME:FOLDER?options; None: rendered
+    target: str | None = (
+        None  # Data set of the target domain: its training part, whose labels are for the oracle and for measuring alone
+    )
+    test: str | None = None  # Labelled data set of the target domain
+    valid: str | None = (
+        None  # Another labelled part of it (`val` of a reader that has one, else say ?split=), for the search; None: no search
+    )
+
+
+BENCHES = {
+    b.name: b
+    for b in (
+        Bench('hand'),
+        Bench('body', 'body'),
+        Bench('hand-gap', 'hand', True),
+        Bench('body-gap', 'body', True),
+        Bench('body-long', 'body', n_frames=60),
+        Bench('hand-long', 'hand', n_frames=60),
+    )
+}
+
 
 def get_bench(
-    bench, # Name or `Bench`
-)->Bench:
+    bench,  # Name or `Bench`
+) -> Bench:
     "The bench of that name; raises `ConfigError`"
-    if isinstance(bench,Bench): return bench
-    if bench not in BENCHES: raise ConfigError('bench', repr(bench), f'one of {list(BENCHES)}')
+    if isinstance(bench, Bench):
+        return bench
+    if bench not in BENCHES:
+        raise ConfigError('bench', repr(bench), f'one of {list(BENCHES)}')
     return BENCHES[bench]
 
 # %% ../../nbs/paper/09_benches.ipynb #d76cbbfc
 def open_bench(
-    bench, # Name or `Bench`
-    out, # Folder of its shared stages
-    preset, # Name or `Preset`
-    seed:int=0, # Seeds source, weights and training
-    cache=None, # Folder for rendered videos, or for crops
-    workers:int=0, # Processes that read data sets
-)->tuple: # `Task`, labelled test images, labelled validation images or None
+    bench,  # Name or `Bench`
+    out,  # Folder of its shared stages
+    preset,  # Name or `Preset`
+    seed: int = 0,  # Seeds source, weights and training
+    cache=None,  # Folder for rendered videos, or for crops
+    workers: int = 0,  # Processes that read data sets
+) -> tuple:  # `Task`, labelled test images, labelled validation images or None
     "The parts of a bench; raises whatever is wrong with the data"
-    b,p = get_bench(bench),get_preset(preset)
+    b, p = get_bench(bench), get_preset(preset)
     if b.source is None:
-        task,test = benchmark(out,b.skeleton,p,seed,b.gap,b.n_videos,b.n_frames,cache)
-        return task,*(PuppetVideos(task.skeleton,n,8,p.size,'real',seed=0,split=s,convention=test.convention,cache=cache) for s,n in (('test',b.n_test),('valid',b.n_test//2)))
-    read = lambda spec,part: open_dataset(spec,split=part,size=p.size)
-    src,target = read(b.source,'train'),read(b.target,'train'); fit = lambda spec,part: None if spec is None else fit_skeleton(read(spec,part),src.skeleton)
-    task = Task(out,*hold_out(src,96,seed),target.frames(),p,seed,workers=workers,data=dict(source=b.source,target=b.target),quality=_truth(target,src.skeleton))
-    return task,fit(b.test,'test'),fit(b.valid,'val')
+        task, test = benchmark(out, b.skeleton, p, seed, b.gap, b.n_videos, b.n_frames, cache)
+        return task, *(
+            PuppetVideos(
+                task.skeleton,
+                n,
+                8,
+                p.size,
+                'real',
+                seed=0,
+                split=s,
+                convention=test.convention,
+                cache=cache,
+            )
+            for s, n in (('test', b.n_test), ('valid', b.n_test // 2))
+        )
+    read = lambda spec, part: open_dataset(spec, split=part, size=p.size)
+    src = read(b.source, 'train')
+    target = read(b.target, 'train')
+    fit = lambda spec, part: None if spec is None else fit_skeleton(read(spec, part), src.skeleton)
+    task = Task(
+        out,
+        *hold_out(src, 96, seed),
+        target.frames(),
+        p,
+        seed,
+        workers=workers,
+        data=dict(source=b.source, target=b.target),
+        quality=_truth(target, src.skeleton),
+    )
+    return task, fit(b.test, 'test'), fit(b.valid, 'val')
+
 
 def _truth(target, skeleton):
     "The target's training part with its labels, None where it has none of these joints"
-    try: t = fit_skeleton(target,skeleton)
-    except SkeletonError: return None
+    try:
+        t = fit_skeleton(target, skeleton)
+    except SkeletonError:
+        return None
     return t if np.asarray(t.visible).any() else None
 
 # %% ../../nbs/paper/09_benches.ipynb #790cbeeb
-SHARED = ('source','bn','control','aligned') # No adaptation by a method
-OURS = dict(pseudo2d=dict(terms=('pseudo',),labels_3d=False), pseudo=dict(terms=('pseudo',)), full=dict(terms=('pseudo','rec')), heatmap=dict(terms=('pseudo','rec'),reconstruct='heatmaps'))
-OURS.update({f'{m}-twice':dict(OURS[m],rounds=2) for m in ('pseudo','full')}) # One schedule of twice the length
-FURTHER = {'pseudo>pseudo':('pseudo',), 'pseudo>full':('pseudo','rec')} # Table 3c: further epochs of an adapted net, without and with reconstruction
-OTHERS = {**BASELINES,**CROSSMODAL}
-TUNED = dict(full=dict(label_views=3,rec_gate=.5),ccssl=dict(weight=3.),uniframe=dict(decay=.99),semihand=dict(keep=.8),dualnet=dict(agree=.04)) # Method -> options found on validation videos
-SEARCH = {'full':({},dict(label_views=3),dict(label_views=3,rec_gate=.5)), **{n:b.search for n,b in OTHERS.items()}} # Three settings each; the parts of ours take what `full` takes
+SHARED = ('source', 'bn', 'control', 'aligned')  # No adaptation by a method
+OURS = dict(
+    pseudo2d=dict(terms=('pseudo',), labels_3d=False),
+    pseudo=dict(terms=('pseudo',)),
+    full=dict(terms=('pseudo', 'rec')),
+    heatmap=dict(terms=('pseudo', 'rec'), reconstruct='heatmaps'),
+)
+OURS.update(
+    {f'{m}-twice': dict(OURS[m], rounds=2) for m in ('pseudo', 'full')}
+)  # One schedule of twice the length
+FURTHER = {
+    'pseudo>pseudo': ('pseudo',),
+    'pseudo>full': ('pseudo', 'rec'),
+}  # Table 3c: further epochs of an adapted net, without and with reconstruction
+OTHERS = {**BASELINES, **CROSSMODAL}
+TUNED = dict(
+    full=dict(label_views=3, rec_gate=0.5),
+    ccssl=dict(weight=3.0),
+    uniframe=dict(decay=0.99),
+    semihand=dict(keep=0.8),
+    dualnet=dict(agree=0.04),
+)  # Method -> options found on validation videos
+SEARCH = {
+    'full': ({}, dict(label_views=3), dict(label_views=3, rec_gate=0.5)),
+    **{n: b.search for n, b in OTHERS.items()},
+}  # Three settings each; the parts of ours take what `full` takes
+
 
 def tuned(
-    method:str, # One of `methods()`
-)->dict:
+    method: str,  # One of `methods()`
+) -> dict:
     "Options that a method is run with, beside those of a `Spec`: what the search has found"
-    terms = {**{k:o['terms'] for k,o in OURS.items()},**FURTHER}.get(method); o = TUNED.get('full' if terms else method.split('+')[0],{})
-    return {k:v for k,v in o.items() if terms is None or 'rec' in terms or not k.startswith('rec_')} # Without reconstruction its options mean nothing
+    terms = {**{k: o['terms'] for k, o in OURS.items()}, **FURTHER}.get(method)
+    o = TUNED.get('full' if terms else method.split('+')[0], {})
+    return {
+        k: v for k, v in o.items() if terms is None or 'rec' in terms or not k.startswith('rec_')
+    }  # Without reconstruction its options mean nothing
 
-def methods()->list:
+
+def methods() -> list:
     "All names of methods"
-    return [*SHARED,*OURS,*FURTHER,*OTHERS,*(f'{n}+temporal' for n in BASELINES),'oracle']
+    return [*SHARED, *OURS, *FURTHER, *OTHERS, *(f'{n}+temporal' for n in BASELINES), 'oracle']
 
 # %% ../../nbs/paper/09_benches.ipynb #96bdf5dc
 @dataclass(frozen=True)
 class Spec:
     "One run"
-    bench:Bench # Where
-    method:str # One of `methods()`
-    seed:int = 0 # Seed of source, weights and training
-    changes:tuple = () # (field, value) pairs: fields of the preset, or options of the method
-    preset:object = 'tiny' # Name, or a `Preset`, filed under its name
-    search:int|None = None # Number of the setting, in a search of hyper-parameters; `TUNED` is not used then
+
+    bench: Bench  # Where
+    method: str  # One of `methods()`
+    seed: int = 0  # Seed of source, weights and training
+    changes: tuple = ()  # (field, value) pairs: fields of the preset, or options of the method
+    preset: object = 'tiny'  # Name, or a `Preset`, filed under its name
+    search: int | None = (
+        None  # Number of the setting, in a search of hyper-parameters; `TUNED` is not used then
+    )
+
     @property
-    def options(self): return {} if self.search is not None else tuned(self.method)
+    def options(self):
+        return {} if self.search is not None else tuned(self.method)
+
     @property
     def folder(self):
-        if self.search is not None: return f"{self.method}+search-{self.search}"
-        return '+'.join([self.method.replace('>','-then-'),*(f'{k}={_short(v)}' for k,v in self.changes)])
-    @property
-    def room(self): # Folder of its checkpoints, named by all that is set: after a new search nothing old is taken for it
-        return '+'.join([self.method.replace('>','-then-'),*(f'{k}={_short(v)}' for k,v in sorted({**self.options,**dict(self.changes)}.items()))])
-    @property
-    def path(self): return Path(get_preset(self.preset).name)/self.bench.name/self.folder/f'{self.seed}.json'
-    def file(self, results): return (Path(results) if self.search is None else Path(results).with_name('search'))/self.path # A search's runs stay apart from those of tables
+        if self.search is not None:
+            return f"{self.method}+search-{self.search}"
+        return '+'.join(
+            [self.method.replace('>', '-then-'), *(f'{k}={_short(v)}' for k, v in self.changes)]
+        )
 
-def _short(v): return '-'.join(map(_short,v)) if isinstance(v,(tuple,list)) else f'{v:g}' if isinstance(v,float) else str(v)
+    @property
+    def room(
+        self,
+    ):  # Folder of its checkpoints, named by all that is set: after a new search nothing old is taken for it
+        return '+'.join(
+            [
+                self.method.replace('>', '-then-'),
+                *(
+                    f'{k}={_short(v)}'
+                    for k, v in sorted({**self.options, **dict(self.changes)}.items())
+                ),
+            ]
+        )
+
+    @property
+    def path(self):
+        return (
+            Path(get_preset(self.preset).name) / self.bench.name / self.folder / f'{self.seed}.json'
+        )
+
+    def file(self, results):
+        return (
+            Path(results) if self.search is None else Path(results).with_name('search')
+        ) / self.path  # A search's runs stay apart from those of tables
+
+
+def _short(v):
+    return (
+        '-'.join(map(_short, v))
+        if isinstance(v, (tuple, list))
+        else f'{v:g}'
+        if isinstance(v, float)
+        else str(v)
+    )
+
 
 def spec(
-    bench, # Name or `Bench`
-    method:str, # One of `methods()`
-    seed:int=0, # Seed of source, weights and training
-    changes:dict|None=None, # Fields of the preset, or options of the method
-    preset='tiny', # Name or `Preset`
-)->Spec:
+    bench,  # Name or `Bench`
+    method: str,  # One of `methods()`
+    seed: int = 0,  # Seed of source, weights and training
+    changes: dict | None = None,  # Fields of the preset, or options of the method
+    preset='tiny',  # Name or `Preset`
+) -> Spec:
     "A checked `Spec`; raises `ConfigError`"
-    if method not in methods(): raise ConfigError('method', repr(method), f'one of {methods()}')
-    return Spec(get_bench(bench),method,int(seed),tuple(sorted((k,tuple(v) if isinstance(v,list) else v) for k,v in (changes or {}).items())),preset)
+    if method not in methods():
+        raise ConfigError('method', repr(method), f'one of {methods()}')
+    return Spec(
+        get_bench(bench),
+        method,
+        int(seed),
+        tuple(
+            sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in (changes or {}).items())
+        ),
+        preset,
+    )
 
 # %% ../../nbs/paper/09_benches.ipynb #2027a90a
 class EpochFigures(LabelQuality):
     "PCK@0.05 on labelled data after each epoch; never part of the training"
-    term,columns = 'figures',()
-    def __init__(self,
-        data:dict, # Name -> labelled images, for measuring alone
-        domain:str='target', # Whose batch-norm statistics
-    ): self.data,self.domain,self.epochs = data,domain,[]
-    def after_train(self): self.epochs.append(dict(epoch=self.epoch,**{k:round(evaluate(self.learn.model,d,self.domain)['pck']['all'],3) for k,d in self.data.items()}))
+
+    term, columns = 'figures', ()
+
+    def __init__(
+        self,
+        data: dict,  # Name -> labelled images, for measuring alone
+        domain: str = 'target',  # Whose batch-norm statistics
+    ):
+        self.data = data
+        self.domain = domain
+        self.epochs = []
+
+    def after_train(self):
+        self.epochs.append(
+            dict(
+                epoch=self.epoch,
+                **{
+                    k: round(evaluate(self.learn.model, d, self.domain)['pck']['all'], 3)
+                    for k, d in self.data.items()
+                },
+            )
+        )

@@ -23,53 +23,100 @@ from .search import search_results, search_specs
 # %% ../../nbs/paper/14_command.ipynb #e6e988b2
 def _elsewhere(bench, source, target, test, valid):
     "The bench that replaces those of a table, None where they stay"
-    if source is None and target is None and test is None: return get_bench(bench) if bench else None
-    if None in (source,target,test): raise ConfigError('results', 'only some of --source, --target and --test', 'all three, NAME:FOLDER each')
-    return Bench(bench or '-'.join(x.split(':')[0] for x in (source,target)),source=source,target=target,test=test,valid=valid)
+    if source is None and target is None and test is None:
+        return get_bench(bench) if bench else None
+    if None in (source, target, test):
+        raise ConfigError(
+            'results', 'only some of --source, --target and --test', 'all three, NAME:FOLDER each'
+        )
+    return Bench(
+        bench or '-'.join(x.split(':')[0] for x in (source, target)),
+        source=source,
+        target=target,
+        test=test,
+        valid=valid,
+    )
 
-def _tables(table, where): return on_bench(table,where.name if where else '') # Options say where, not the environment
+
+def _tables(table, where):
+    return on_bench(table, where.name if where else '')  # Options say where, not the environment
+
 
 def table_specs(
-    table, # Name of a table, several of that name, or 'all'
-    seeds=(0,1,2), # Seeds
-    preset:str='tiny', # Sizes and schedule
-    where:Bench|None=None, # Replaces every bench of the table
-)->list:
+    table,  # Name of a table, several of that name, or 'all'
+    seeds=(0, 1, 2),  # Seeds
+    preset: str = 'tiny',  # Sizes and schedule
+    where: Bench | None = None,  # Replaces every bench of the table
+) -> list:
     "The runs that a table needs, seed by seed, so that it is complete for one seed first; raises `ConfigError`"
-    return list(dict.fromkeys(spec(where or b,m,s,c,preset) for s in seeds for t in _tables(table,where) for b,m,c,_ in needed(t,(s,))))
+    return list(
+        dict.fromkeys(
+            spec(where or b, m, s, c, preset)
+            for s in seeds
+            for t in _tables(table, where)
+            for b, m, c, _ in needed(t, (s,))
+        )
+    )
 
 # %% ../../nbs/paper/14_command.ipynb #377dc1c5
 def results(
-    table:str='all', # Which: 1, 2, 3a to 3d, 4, 5a, 5b, ablations; 3 or 5 for all of that number
-    run:bool=False, # Train what is missing; several processes share the work
-    search:bool=False, # The search of hyper-parameters instead of a table
-    seeds:list=None, # Seeds; 0 1 2 if not given
-    preset:str='tiny', # Sizes and schedule
-    bench:str=None, # Rendered bench instead of the table's own, or the name of one of data sets
-    source:str=None, # Labelled data set, NAME:FOLDER?option=value, instead of rendered benches
-    target:str=None, # Data set of the target domain; labels of its training part are for the oracle and for measuring alone
-    test:str=None, # Labelled data set of the target domain, to measure with
-    valid:str=None, # Another labelled part of it, for the search alone
-    folder:str='results/tables/runs', # Result files
-    work:str='runs/tables', # Checkpoints
-    cache:str=None, # Folder for rendered videos; WORK/cache if not given
-    threads:int=1, # torch threads of this process; figures depend on it by rounding
-    bar:bool=False, # Progress bars
-)->int: # runs that are missing
+    table: str = 'all',  # Which: 1, 2, 3a to 3d, 4, 5a, 5b, ablations; 3 or 5 for all of that number
+    run: bool = False,  # Train what is missing; several processes share the work
+    search: bool = False,  # The search of hyper-parameters instead of a table
+    seeds: list = None,  # Seeds; 0 1 2 if not given
+    preset: str = 'tiny',  # Sizes and schedule
+    bench: str = None,  # Rendered bench instead of the table's own, or the name of one of data sets
+    source: str = None,  # Labelled data set, NAME:FOLDER?option=value, instead of rendered benches
+    target: str = None,  # Data set of the target domain; labels of its training part are for the oracle and for measuring alone
+    test: str = None,  # Labelled data set of the target domain, to measure with
+    valid: str = None,  # Another labelled part of it, for the search alone
+    folder: str = 'results/tables/runs',  # Result files
+    work: str = 'runs/tables',  # Checkpoints
+    cache: str = None,  # Folder for rendered videos; WORK/cache if not given
+    threads: int = 1,  # torch threads of this process; figures depend on it by rounding
+    bar: bool = False,  # Progress bars
+) -> int:  # runs that are missing
     "The paper's tables: what is there, what is missing, and `--run` to make it"
-    where = _elsewhere(bench,source,target,test,valid); seeds = tuple(int(s) for s in seeds or (0,1,2)); old = torch.get_num_threads()
-    todo = search_specs(bench=where or 'hand',preset=preset) if search else table_specs(table,seeds,preset,where)
+    where = _elsewhere(bench, source, target, test, valid)
+    seeds = tuple(int(s) for s in seeds or (0, 1, 2))
+    old = torch.get_num_threads()
+    todo = (
+        search_specs(bench=where or 'hand', preset=preset)
+        if search
+        else table_specs(table, seeds, preset, where)
+    )
     try:
         torch.set_num_threads(threads)
-        if run: work_on(todo,folder,work,cache,bar,tell=lambda t: print(t,flush=True))
-    finally: torch.set_num_threads(old)
-    missing = [s for s in todo if finished(s,folder) is None]
-    if search: _print_search(search_results(folder,bench=where or 'hand',preset=preset))
+        if run:
+            work_on(todo, folder, work, cache, bar, tell=lambda t: print(t, flush=True))
+    finally:
+        torch.set_num_threads(old)
+    missing = [s for s in todo if finished(s, folder) is None]
+    if search:
+        _print_search(search_results(folder, bench=where or 'hand', preset=preset))
     else:
-        runs = [r for r in load_runs(folder) if r.get('options',{})==plain(tuned(r['method']))] if Path(folder).is_dir() else [] # Those of an earlier search are missing
-        for t in _tables(table,where): print(status_text(t,runs,seeds,preset),end='\n\n')
-    if missing: print(f'{len(missing)} of {len(todo)} runs are missing: '+', '.join(str(s.path) for s in missing[:4])+(', ...' if len(missing)>4 else ''))
+        runs = (
+            [r for r in load_runs(folder) if r.get('options', {}) == plain(tuned(r['method']))]
+            if Path(folder).is_dir()
+            else []
+        )  # Those of an earlier search are missing
+        for t in _tables(table, where):
+            print(status_text(t, runs, seeds, preset), end='\n\n')
+    if missing:
+        print(
+            f'{len(missing)} of {len(todo)} runs are missing: '
+            + ', '.join(str(s.path) for s in missing[:4])
+            + (', ...' if len(missing) > 4 else '')
+        )
     return len(missing)
 
+
 def _print_search(found):
-    for m,v in found.items(): print(f'{m:12}'+'   '.join(f"{'defaults' if not o else ', '.join(f'{k}={x}' for k,x in o.items())}: {'-' if p is None else f'{p:.1f}'}" for o,p in v))
+    for m, v in found.items():
+        print(
+            f'{m:12}'
+            + '   '.join(
+                f"{'defaults' if not o else ', '.join(f'{k}={x}' for k, x in o.items())}: {'-' if p is None else f'{p:.1f}'}"
+                for o, p in v
+            )
+        )

@@ -18,74 +18,197 @@ from .specification import _body, _hand, _named, _printed_form
 from .tables import _closed, _one, _try, label_figures
 
 # %% ../../nbs/paper/05_findings.ipynb #d81f87ac
-def _has(run, metric, group): # Not all data have fingers, or 3D joints
-    return set(group.split('+'))<={*run['groups'],'all','all_no_head'} if metric=='pck' else (run['test'].get(metric) or {}).get(group) is not None
+def _has(run, metric, group):  # Not all data have fingers, or 3D joints
+    return (
+        set(group.split('+')) <= {*run['groups'], 'all', 'all_no_head'}
+        if metric == 'pck'
+        else (run['test'].get(metric) or {}).get(group) is not None
+    )
+
 
 def gains(
-    table, # Name of one table, or a `Table`
-    runs, # From `load_runs`
-    group:str='all', # As for `members`
-    preset:str|None=None, # Preset; the usual one if None
-)->dict: # text -> `Gain`, only where both have runs
+    table,  # Name of one table, or a `Table`
+    runs,  # From `load_runs`
+    group: str = 'all',  # As for `members`
+    preset: str | None = None,  # Preset; the usual one if None
+) -> dict:  # text -> `Gain`, only where both have runs
     "The differences that a table tests"
-    t,out = _one(table),{}; metric = 'epe3d' if t.kind=='epe' else 'pck'
-    for a,b in t.pairs:
-        label = f'{a.name} against {b.name}' if t.name not in ('4','ablations') else (a.name if t.name=='ablations' else f'{a.name} against {b.name[7:]}')
-        g = _try(paired_gain,*([r for r in x.runs(runs,preset) if _has(r,metric,group)] for x in (a,b)),group,metric)
-        if g is not None: out[f'{a.bench}: {label}' if len(t.benches)>1 else label] = g
+    t, out = _one(table), {}
+    metric = 'epe3d' if t.kind == 'epe' else 'pck'
+    for a, b in t.pairs:
+        label = (
+            f'{a.name} against {b.name}'
+            if t.name not in ('4', 'ablations')
+            else (a.name if t.name == 'ablations' else f'{a.name} against {b.name[7:]}')
+        )
+        g = _try(
+            paired_gain,
+            *([r for r in x.runs(runs, preset) if _has(r, metric, group)] for x in (a, b)),
+            group,
+            metric,
+        )
+        if g is not None:
+            out[f'{a.bench}: {label}' if len(t.benches) > 1 else label] = g
     return out
 
+
 def findings(
-    table, runs, group:str='all', preset:str|None=None, # As for `gains`
-)->list: # of sentences
+    table,
+    runs,
+    group: str = 'all',
+    preset: str | None = None,  # As for `gains`
+) -> list:  # of sentences
     "What the tested differences of a table say"
-    unit = 'mm' if _one(table).kind=='epe' else 'points'; out = []
-    for k,g in gains(table,runs,group,preset).items():
-        what = 'no interval' if math.isnan(g.low) else f"95% interval {g.low:+.1f} to {g.high:+.1f} over {g.how}; the interval {'excludes' if g.excludes_zero else 'includes'} zero"
-        seeds = f"by seed {', '.join(f'{v:+.1f}' for v in g.each.values())}" if len(g.each)>1 else 'one seed alone'
+    unit = 'mm' if _one(table).kind == 'epe' else 'points'
+    out = []
+    for k, g in gains(table, runs, group, preset).items():
+        what = (
+            'no interval'
+            if math.isnan(g.low)
+            else f"95% interval {g.low:+.1f} to {g.high:+.1f} over {g.how}; the interval {'excludes' if g.excludes_zero else 'includes'} zero"
+        )
+        seeds = (
+            f"by seed {', '.join(f'{v:+.1f}' for v in g.each.values())}"
+            if len(g.each) > 1
+            else 'one seed alone'
+        )
         out.append(f'{k}: {g.mean:+.1f} {unit}, {what}; {seeds}.')
     return out
 
 # %% ../../nbs/paper/05_findings.ipynb #20f8dc2a
 def _claim(out, text, bar, g, ok=None):
     "One expectation: what was measured, whether it holds; nothing measured, nothing said"
-    good = None if g is None else (ok(g) if ok else g.mean>=bar and g.low>0)
-    value,holds = ('not measured yet','-') if g is None else (g if isinstance(g,str) else str(g) if isinstance(g,Gain) else f'{g:.1f}', good if isinstance(good,str) else 'yes' if good else 'no')
-    out[text] = dict(measured=value,holds=holds,seeds='-' if not isinstance(g,Gain) else len(g.each))
+    good = None if g is None else (ok(g) if ok else g.mean >= bar and g.low > 0)
+    value, holds = (
+        ('not measured yet', '-')
+        if g is None
+        else (
+            g if isinstance(g, str) else str(g) if isinstance(g, Gain) else f'{g:.1f}',
+            good if isinstance(good, str) else 'yes' if good else 'no',
+        )
+    )
+    out[text] = dict(
+        measured=value, holds=holds, seeds='-' if not isinstance(g, Gain) else len(g.each)
+    )
 
-def _ends_of(runs, bench): # What end points are called, and their group, in the joints of a bench
-    has = next((r['groups'] for r in runs if r['bench']==bench),{})
-    return ('fingertips','fin') if 'fin' in has else ('head and wrists','head+wrist') if {'head','wrist'}<=set(has) else ('end points',None)
 
-def _over_seeds(by): # Seed -> value; Student's interval over seeds
-    y = list(by.values()); return Gain(*_stats(y),*_t_interval(y),by) if y else None
+def _ends_of(runs, bench):  # What end points are called, and their group, in the joints of a bench
+    has = next((r['groups'] for r in runs if r['bench'] == bench), {})
+    return (
+        ('fingertips', 'fin')
+        if 'fin' in has
+        else ('head and wrists', 'head+wrist')
+        if {'head', 'wrist'} <= set(has)
+        else ('end points', None)
+    )
+
+
+def _over_seeds(by):  # Seed -> value; Student's interval over seeds
+    y = list(by.values())
+    return Gain(*_stats(y), *_t_interval(y), by) if y else None
+
 
 def expectations(
-    runs, # From `load_runs`
-    preset:str|None=None, # Preset; the usual one if None
-)->pd.DataFrame: # expectation -> measured, holds
+    runs,  # From `load_runs`
+    preset: str | None = None,  # Preset; the usual one if None
+) -> pd.DataFrame:  # expectation -> measured, holds
     "What the project expects of its evidence, and what came out; on the usual bench where there is one"
-    out = {}; find = lambda b,m,c=None: find_runs(runs,b,m,c,preset); mean = lambda rs: np.mean([r['test']['pck']['all'] for r in rs]) if rs else None
-    b = usual_bench(); has = next((r['groups'] for r in runs if r['bench']==b),{}); ends = 'fin' if 'fin' in has else 'head+wrist' if {'head','wrist'}<=set(has) else None
-    for bench,rows,ends in (((b,_hand,ends),) if b else (('hand',_hand,'fin'),('body',_body,'head+wrist'))):
-        full,src,top,ps = (find(bench,m) for m in ('full','source','oracle','pseudo')); others = {m:mean(find(bench,m)) for m in rows if m not in ('full','oracle')}
-        others = {m:v for m,v in others.items() if v is not None}
-        best = max(others,key=others.get) if others and full else None
-        _claim(out,f'{bench}: full method best overall'+(f' (next: {_named(best)})' if best else ''),0,_try(paired_gain,full,find(bench,best)) if best else None,lambda g: 'by the mean alone' if g.low<=0<g.mean else g.mean>0)
-        _claim(out,f'{bench}: at least 60% of the gap closed',60,_closed(full,src,top) if full and src and top else None,lambda g: not isinstance(g,str) and g.mean>=60)
-        _claim(out,f'{bench}: reconstruction worth at least +2 overall',2,_try(paired_gain,full,ps) if full and ps else None)
-        if ends: _claim(out,f"{bench}: reconstruction worth at least +4 on {dict(fin='fingertips').get(ends,'head and wrists')}",4,_try(paired_gain,full,ps,ends) if full and ps else None)
-        full,ps = (find(bench,m,dict(c)) for m,c in (('full',_printed_form),('pseudo',dict(label_views=0)))) # The other form, where it was run
-        for bar,what,g in ((2,'overall','all'),(4,dict(fin='fingertips').get(ends,'head and wrists'),ends)):
-            if full and ps and g: _claim(out,f'{bench}: the same +{bar} {what}, labels from the frame alone and every joint moved',bar,_try(paired_gain,full,ps,g))
-    for bench in ((b,) if b else ('body-gap','hand')):
-        c = {r['seed']:r['confident']['wrong'] for r in find(bench,'pseudo>full') if r.get('confident')}
-        _claim(out,f'{bench}: at least 10% of the confident but wrong keypoints right after reconstruction',10,_over_seeds({s:x['after'] for s,x in c.items()}))
-        _claim(out,f'{bench}: 10 points more of them than after as many epochs without it',10,_over_seeds({s:x['after']-x['after_without'] for s,x in c.items()}))
-        for ms,when in ((('pseudo>full','pseudo>pseudo'),'once labels alone have settled, at equal steps'),(('full-twice','pseudo-twice'),'in one schedule of twice the length')):
-            both = [find(bench,m) for m in ms]
-            for bar,what,g in ((2,'overall','all'),(4,*_ends_of(runs,bench))):
-                if all(both) and g: _claim(out,f'{bench}: the same +{bar} {what}, {when}',bar,_try(paired_gain,*both,g))
-    bench = b or 'hand'; y = [{r['seed']:v for r in find(bench,m) if (v := label_figures(r).get('yield')) is not None} for m in ('pseudo','pseudo2d')]
-    _claim(out,f'{bench}: integrated labels select more correct labels than M_2D alone (points of yield)',0,_over_seeds({s:y[0][s]-y[1][s] for s in sorted(set(y[0])&set(y[1]))}),lambda g: 'by the mean alone' if not g.low>0 and g.mean>0 else g.mean>0)
-    return pd.DataFrame.from_dict(out,orient='index')
+    out = {}
+    find = lambda b, m, c=None: find_runs(runs, b, m, c, preset)
+    mean = lambda rs: np.mean([r['test']['pck']['all'] for r in rs]) if rs else None
+    b = usual_bench()
+    has = next((r['groups'] for r in runs if r['bench'] == b), {})
+    ends = 'fin' if 'fin' in has else 'head+wrist' if {'head', 'wrist'} <= set(has) else None
+    for bench, rows, ends in (
+        ((b, _hand, ends),) if b else (('hand', _hand, 'fin'), ('body', _body, 'head+wrist'))
+    ):
+        full, src, top, ps = (find(bench, m) for m in ('full', 'source', 'oracle', 'pseudo'))
+        others = {m: mean(find(bench, m)) for m in rows if m not in ('full', 'oracle')}
+        others = {m: v for m, v in others.items() if v is not None}
+        best = max(others, key=others.get) if others and full else None
+        _claim(
+            out,
+            f'{bench}: full method best overall' + (f' (next: {_named(best)})' if best else ''),
+            0,
+            _try(paired_gain, full, find(bench, best)) if best else None,
+            lambda g: 'by the mean alone' if g.low <= 0 < g.mean else g.mean > 0,
+        )
+        _claim(
+            out,
+            f'{bench}: at least 60% of the gap closed',
+            60,
+            _closed(full, src, top) if full and src and top else None,
+            lambda g: not isinstance(g, str) and g.mean >= 60,
+        )
+        _claim(
+            out,
+            f'{bench}: reconstruction worth at least +2 overall',
+            2,
+            _try(paired_gain, full, ps) if full and ps else None,
+        )
+        if ends:
+            _claim(
+                out,
+                f"{bench}: reconstruction worth at least +4 on {dict(fin='fingertips').get(ends, 'head and wrists')}",
+                4,
+                _try(paired_gain, full, ps, ends) if full and ps else None,
+            )
+        full, ps = (
+            find(bench, m, dict(c))
+            for m, c in (('full', _printed_form), ('pseudo', dict(label_views=0)))
+        )  # The other form, where it was run
+        for bar, what, g in (
+            (2, 'overall', 'all'),
+            (4, dict(fin='fingertips').get(ends, 'head and wrists'), ends),
+        ):
+            if full and ps and g:
+                _claim(
+                    out,
+                    f'{bench}: the same +{bar} {what}, labels from the frame alone and every joint moved',
+                    bar,
+                    _try(paired_gain, full, ps, g),
+                )
+    for bench in (b,) if b else ('body-gap', 'hand'):
+        c = {
+            r['seed']: r['confident']['wrong']
+            for r in find(bench, 'pseudo>full')
+            if r.get('confident')
+        }
+        _claim(
+            out,
+            f'{bench}: at least 10% of the confident but wrong keypoints right after reconstruction',
+            10,
+            _over_seeds({s: x['after'] for s, x in c.items()}),
+        )
+        _claim(
+            out,
+            f'{bench}: 10 points more of them than after as many epochs without it',
+            10,
+            _over_seeds({s: x['after'] - x['after_without'] for s, x in c.items()}),
+        )
+        for ms, when in (
+            (('pseudo>full', 'pseudo>pseudo'), 'once labels alone have settled, at equal steps'),
+            (('full-twice', 'pseudo-twice'), 'in one schedule of twice the length'),
+        ):
+            both = [find(bench, m) for m in ms]
+            for bar, what, g in ((2, 'overall', 'all'), (4, *_ends_of(runs, bench))):
+                if all(both) and g:
+                    _claim(
+                        out,
+                        f'{bench}: the same +{bar} {what}, {when}',
+                        bar,
+                        _try(paired_gain, *both, g),
+                    )
+    bench = b or 'hand'
+    y = [
+        {r['seed']: v for r in find(bench, m) if (v := label_figures(r).get('yield')) is not None}
+        for m in ('pseudo', 'pseudo2d')
+    ]
+    _claim(
+        out,
+        f'{bench}: integrated labels select more correct labels than M_2D alone (points of yield)',
+        0,
+        _over_seeds({s: y[0][s] - y[1][s] for s in sorted(set(y[0]) & set(y[1]))}),
+        lambda g: 'by the mean alone' if not g.low > 0 and g.mean > 0 else g.mean > 0,
+    )
+    return pd.DataFrame.from_dict(out, orient='index')

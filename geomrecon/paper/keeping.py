@@ -22,63 +22,152 @@ from .training import Stage, _variant
 
 # %% ../../nbs/paper/11_keeping.ipynb #2195ad6a
 def video_counts(
-    kp, # (N,K,2) predicted joints
-    data, # Labelled images they belong to
-    radius:float=.05, # A hit is within this share of the image side
-    most:int=256, # Videos; more of them, such as stills, are counted in so many groups of neighbours
-)->dict: # hits and seen, videos x joints
+    kp,  # (N,K,2) predicted joints
+    data,  # Labelled images they belong to
+    radius: float = 0.05,  # A hit is within this share of the image side
+    most: int = 256,  # Videos; more of them, such as stills, are counted in so many groups of neighbours
+) -> dict:  # hits and seen, videos x joints
     "Hits and visible joints by video and joint, for intervals over videos; images without videos go in sixteen groups"
-    b = [data.batch(i) for i in np.array_split(np.arange(len(data)),-(-len(data)//256))]; true,vis = (torch.cat([x[k] for x in b]) for k in ('keypoints','visible'))
-    vid = np.asarray(getattr(data,'video_id',np.arange(len(data))*16//len(data))); v = torch.as_tensor(np.unique(vid,return_inverse=True)[1]).flatten(); n = int(v.max())+1; v = v*most//n if n>most else v
-    hit = (joint_distances(kp,true)<=radius)&vis.bool(); count = lambda m: torch.zeros(int(v.max())+1,m.shape[1],dtype=torch.long).index_add_(0,v,m.long()).tolist()
-    return dict(hits=count(hit),seen=count(vis.bool()))
+    b = [data.batch(i) for i in np.array_split(np.arange(len(data)), -(-len(data) // 256))]
+    true, vis = (torch.cat([x[k] for x in b]) for k in ('keypoints', 'visible'))
+    vid = np.asarray(getattr(data, 'video_id', np.arange(len(data)) * 16 // len(data)))
+    v = torch.as_tensor(np.unique(vid, return_inverse=True)[1]).flatten()
+    n = int(v.max()) + 1
+    v = v * most // n if n > most else v
+    hit = (joint_distances(kp, true) <= radius) & vis.bool()
+    count = lambda m: (
+        torch.zeros(int(v.max()) + 1, m.shape[1], dtype=torch.long)
+        .index_add_(0, v, m.long())
+        .tolist()
+    )
+    return dict(hits=count(hit), seen=count(vis.bool()))
 
 # %% ../../nbs/paper/11_keeping.ipynb #869997a3
-def _rounded(o, n=4): return {k:_rounded(v,n) for k,v in o.items()} if isinstance(o,dict) else [_rounded(v,n) for v in o] if isinstance(o,list) else round(o,n) if isinstance(o,float) else o
+def _rounded(o, n=4):
+    return (
+        {k: _rounded(v, n) for k, v in o.items()}
+        if isinstance(o, dict)
+        else [_rounded(v, n) for v in o]
+        if isinstance(o, list)
+        else round(o, n)
+        if isinstance(o, float)
+        else o
+    )
 
 # %% ../../nbs/paper/11_keeping.ipynb #ca6434df
-def _rounds(s): return 2 if s.method in FURTHER else OURS.get(s.method,{}).get('rounds',1)
-def _precision(learn): return next((n for t,n in ((MixedPrecision,'mixed'),(CPUMixedPrecision,'bfloat16')) if any(isinstance(cb,t) for cb in learn.cbs)),'float32')
-def _data(b): return {} if b.source is None else dict(data={k:getattr(b,k) for k in ('source','target','test')}) # What a bench of data sets is
+def _rounds(s):
+    return 2 if s.method in FURTHER else OURS.get(s.method, {}).get('rounds', 1)
+
+
+def _precision(learn):
+    return next(
+        (
+            n
+            for t, n in ((MixedPrecision, 'mixed'), (CPUMixedPrecision, 'bfloat16'))
+            if any(isinstance(cb, t) for cb in learn.cbs)
+        ),
+        'float32',
+    )
+
+
+def _data(b):
+    return (
+        {}
+        if b.source is None
+        else dict(data={k: getattr(b, k) for k in ('source', 'target', 'test')})
+    )  # What a bench of data sets is
+
 
 def measure(
-    s:Spec, # What was trained
-    st:Stage, # Where
-    learn, # Its learner
-    seconds:float, # Its training time
-    domain:str, # Whose batch-norm statistics
-)->dict: # As kept in the file
+    s: Spec,  # What was trained
+    st: Stage,  # Where
+    learn,  # Its learner
+    seconds: float,  # Its training time
+    domain: str,  # Whose batch-norm statistics
+) -> dict:  # As kept in the file
     "All figures of a finished run"
-    p = _variant(st,s).preset if s.method not in SHARED else st.task.preset; e = evaluate(learn.model,st.test,domain); cb = lambda n: list(getattr(getattr(learn,n,None),'epochs',[]))
-    test = {k:v for k,v in row_of(e).items() if isinstance(v,dict)}; test.update(video_counts(e['keypoints'],st.test))
-    b = [st.test.batch(i) for i in np.array_split(np.arange(len(st.test)),-(-len(st.test)//256))]; true,seen = (torch.cat([x[k] for x in b]) for k in ('keypoints','visible'))
-    kinds = None if getattr(st.test,'video_id',None) is None else error_kinds(e['keypoints'],true,seen,np.asarray(st.test.video_id),st.task.skeleton)
-    labels = [{k:v for k,v in q.items() if k!='joints'} for q in cb('label_quality')]
-    rebuild = learn.model if learn.model.warp is not None else None; teacher = getattr(getattr(learn,'pseudo_label',None),'teacher',None)
-    look = lambda m,d,**kw: diagnose(m,st.task.frames,st.task.skeleton,domain=d,seed=0,rebuild=rebuild,**kw)
+    p = _variant(st, s).preset if s.method not in SHARED else st.task.preset
+    e = evaluate(learn.model, st.test, domain)
+    cb = lambda n: list(getattr(getattr(learn, n, None), 'epochs', []))
+    test = {k: v for k, v in row_of(e).items() if isinstance(v, dict)}
+    test.update(video_counts(e['keypoints'], st.test))
+    b = [st.test.batch(i) for i in np.array_split(np.arange(len(st.test)), -(-len(st.test) // 256))]
+    true, seen = (torch.cat([x[k] for x in b]) for k in ('keypoints', 'visible'))
+    kinds = (
+        None
+        if getattr(st.test, 'video_id', None) is None
+        else error_kinds(e['keypoints'], true, seen, np.asarray(st.test.video_id), st.task.skeleton)
+    )
+    labels = [{k: v for k, v in q.items() if k != 'joints'} for q in cb('label_quality')]
+    rebuild = learn.model if learn.model.warp is not None else None
+    teacher = getattr(getattr(learn, 'pseudo_label', None), 'teacher', None)
+    look = lambda m, d, **kw: diagnose(
+        m, st.task.frames, st.task.skeleton, domain=d, seed=0, rebuild=rebuild, **kw
+    )
     sk = st.task.skeleton
-    return _rounded(dict(preset=st.task.preset.name, bench=s.bench.name, method=s.method, changes=plain(dict(s.changes)), options=plain(s.options), seed=s.seed, seconds=round(seconds,1),
-        threads=torch.get_num_threads(), torch=torch.__version__.split('+')[0], machine=f'{os.cpu_count()} cores, {"GPU" if torch.cuda.is_available() else "no GPU"}', precision=_precision(st.aligned), steps=p.steps*p.adapt_epochs*_rounds(s), **_data(s.bench),
-        joints=list(sk.joints), groups={g:list(i) for g,i in sk.groups.items()}, test=test, errors=kinds, valid=None if st.valid is None else dict(pck=evaluate(learn.model,st.valid,domain)['pck']),
-        epochs=cb('epoch_figures'), labels=labels, diagnosis=dict(before=look(st.aligned.model,'source'),after=look(learn.model,domain,teacher=teacher))))
+    return _rounded(
+        dict(
+            preset=st.task.preset.name,
+            bench=s.bench.name,
+            method=s.method,
+            changes=plain(dict(s.changes)),
+            options=plain(s.options),
+            seed=s.seed,
+            seconds=round(seconds, 1),
+            threads=torch.get_num_threads(),
+            torch=torch.__version__.split('+')[0],
+            machine=f'{os.cpu_count()} cores, {"GPU" if torch.cuda.is_available() else "no GPU"}',
+            precision=_precision(st.aligned),
+            steps=p.steps * p.adapt_epochs * _rounds(s),
+            **_data(s.bench),
+            joints=list(sk.joints),
+            groups={g: list(i) for g, i in sk.groups.items()},
+            test=test,
+            errors=kinds,
+            valid=None
+            if st.valid is None
+            else dict(pck=evaluate(learn.model, st.valid, domain)['pck']),
+            epochs=cb('epoch_figures'),
+            labels=labels,
+            diagnosis=dict(
+                before=look(st.aligned.model, 'source'),
+                after=look(learn.model, domain, teacher=teacher),
+            ),
+        )
+    )
 
 # %% ../../nbs/paper/11_keeping.ipynb #9ae2e1cc
 def _places(model, frames, idxs):
-    out = [model.predict(frames.images(i)) for i in np.array_split(idxs,-(-len(idxs)//128))]
-    return (torch.cat([o[k] for o in out]) for k in (0,1))
+    out = [model.predict(frames.images(i)) for i in np.array_split(idxs, -(-len(idxs) // 128))]
+    return (torch.cat([o[k] for o in out]) for k in (0, 1))
+
 
 def confident_keypoints(
-    before:PoseAdapter, # Adapted by pseudo-labels
-    after:dict, # Name -> the same net after further epochs
-    truth, # Labelled training frames, for measuring alone
-    gamma:float=.5, # Confident: peak above this
-    n:int=512, # Frames looked at, evenly spread
-    radius:float=.05, # Right: within this share of the image side
-)->dict: # joints, count, then by name percent right joint by joint; `wrong`: the same of keypoints that were wrong before
+    before: PoseAdapter,  # Adapted by pseudo-labels
+    after: dict,  # Name -> the same net after further epochs
+    truth,  # Labelled training frames, for measuring alone
+    gamma: float = 0.5,  # Confident: peak above this
+    n: int = 512,  # Frames looked at, evenly spread
+    radius: float = 0.05,  # Right: within this share of the image side
+) -> dict:  # joints, count, then by name percent right joint by joint; `wrong`: the same of keypoints that were wrong before
     "Accuracy of the keypoints that were confident before, after it and then"
-    idxs = np.unique(np.linspace(0,len(truth)-1,min(n,len(truth))).astype(int)); b = truth.batch(idxs); fr = truth.frames()
-    kp,conf = _places(before,fr,idxs); sure = (conf>gamma)&b['visible'].bool(); right = lambda k: joint_distances(k,b['keypoints'])<=radius
-    share = lambda m,r: (100*(m&r).sum(0)/m.sum(0).clamp_min(1)).tolist(); ok = {'before':right(kp),**{k:right(list(_places(m,fr,idxs))[0]) for k,m in after.items()}}
-    wrong = sure&~ok['before']; pct = lambda m,r: float(100*(m&r).sum()/m.sum().clamp_min(1))
-    return dict(joints=list(truth.skeleton.joints),count=sure.sum(0).tolist(),**{k:share(sure,r) for k,r in ok.items()},all={k:pct(sure,r) for k,r in ok.items()},
-        wrong=dict(count=int(wrong.sum()),**{k:pct(wrong,r) for k,r in ok.items()}))
+    idxs = np.unique(np.linspace(0, len(truth) - 1, min(n, len(truth))).astype(int))
+    b = truth.batch(idxs)
+    fr = truth.frames()
+    kp, conf = _places(before, fr, idxs)
+    sure = (conf > gamma) & b['visible'].bool()
+    right = lambda k: joint_distances(k, b['keypoints']) <= radius
+    share = lambda m, r: (100 * (m & r).sum(0) / m.sum(0).clamp_min(1)).tolist()
+    ok = {
+        'before': right(kp),
+        **{k: right(list(_places(m, fr, idxs))[0]) for k, m in after.items()},
+    }
+    wrong = sure & ~ok['before']
+    pct = lambda m, r: float(100 * (m & r).sum() / m.sum().clamp_min(1))
+    return dict(
+        joints=list(truth.skeleton.joints),
+        count=sure.sum(0).tolist(),
+        **{k: share(sure, r) for k, r in ok.items()},
+        all={k: pct(sure, r) for k, r in ok.items()},
+        wrong=dict(count=int(wrong.sum()), **{k: pct(wrong, r) for k, r in ok.items()}),
+    )

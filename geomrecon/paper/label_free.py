@@ -23,82 +23,196 @@ from .specification import _named
 # %% ../../nbs/paper/07_label_free.ipynb #431961b2
 def _ranks(x):
     "Average ranks along the last axis"
-    return ((x[...,None]>x[...,None,:]).sum(-1)+(x[...,None]>=x[...,None,:]).sum(-1)+1)/2
+    return (
+        (x[..., None] > x[..., None, :]).sum(-1) + (x[..., None] >= x[..., None, :]).sum(-1) + 1
+    ) / 2
 
-_fewest_clusters = 5 # Below which drawing them says nothing
+
+_fewest_clusters = 5  # Below which drawing them says nothing
+
+
 def _pearson(x, y):
-    a,b = x-x.mean(-1,keepdims=True),y-y.mean(-1,keepdims=True); d = np.sqrt((a*a).sum(-1)*(b*b).sum(-1))
-    return np.where(d>1e-12,(a*b).sum(-1)/np.where(d>1e-12,d,1),np.nan)
+    a = x - x.mean(-1, keepdims=True)
+    b = y - y.mean(-1, keepdims=True)
+    d = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+    return np.where(d > 1e-12, (a * b).sum(-1) / np.where(d > 1e-12, d, 1), np.nan)
+
 
 def correlation(
-    x, y, # (N,) values
-    kind:str='spearman', # 'spearman' or 'pearson'
-    n:int=2000, # Draws of the N pairs, with replacement
-    seed:int=0, # Of the draws
-    clusters=None, # (N,) names: pairs of one name are drawn together, no interval for fewer than five names; None: each by itself
-)->Gain: # correlation with its 95% interval
+    x,
+    y,  # (N,) values
+    kind: str = 'spearman',  # 'spearman' or 'pearson'
+    n: int = 2000,  # Draws of the N pairs, with replacement
+    seed: int = 0,  # Of the draws
+    clusters=None,  # (N,) names: pairs of one name are drawn together, no interval for fewer than five names; None: each by itself
+) -> Gain:  # correlation with its 95% interval
     "Correlation with a bootstrap interval; raises `DataError` for fewer than three pairs"
-    x,y = np.asarray(x,float),np.asarray(y,float); N = len(x)
-    if N<3 or len(y)!=N: raise DataError('correlation', f'{N} and {len(y)} values', 'as many of both, at least three')
-    f = (lambda a,b: _pearson(_ranks(a),_ranks(b))) if kind=='spearman' else _pearson
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    N = len(x)
+    if N < 3 or len(y) != N:
+        raise DataError(
+            'correlation', f'{N} and {len(y)} values', 'as many of both, at least three'
+        )
+    f = (lambda a, b: _pearson(_ranks(a), _ranks(b))) if kind == 'spearman' else _pearson
     rng = np.random.default_rng(seed)
-    if clusters is None: d = np.concatenate([f(x[j],y[j]) for j in np.array_split(rng.integers(0,N,(n,N)),max(1,n*N*N//4_000_000))])
-    else: at = [np.flatnonzero(np.asarray(clusters)==c) for c in pd.unique(np.asarray(clusters))]; d = np.array([f(x[j],y[j]) for j in (np.concatenate([at[k] for k in q]) for q in rng.integers(0,len(at),(n,len(at))))])
-    ok = d[np.isfinite(d)]; lo,hi = _interval(ok) if len(ok) and (clusters is None or len(at)>=_fewest_clusters) else (math.nan,math.nan)
-    return Gain(float(f(x,y)),None,lo,hi,{},(),f'{N} runs' if clusters is None else f'{N} runs of {len(at)} methods on benches')
+    if clusters is None:
+        d = np.concatenate(
+            [
+                f(x[j], y[j])
+                for j in np.array_split(rng.integers(0, N, (n, N)), max(1, n * N * N // 4_000_000))
+            ]
+        )
+    else:
+        at = [np.flatnonzero(np.asarray(clusters) == c) for c in pd.unique(np.asarray(clusters))]
+        d = np.array(
+            [
+                f(x[j], y[j])
+                for j in (
+                    np.concatenate([at[k] for k in q])
+                    for q in rng.integers(0, len(at), (n, len(at)))
+                )
+            ]
+        )
+    ok = d[np.isfinite(d)]
+    lo, hi = (
+        _interval(ok)
+        if len(ok) and (clusters is None or len(at) >= _fewest_clusters)
+        else (math.nan, math.nan)
+    )
+    return Gain(
+        float(f(x, y)),
+        None,
+        lo,
+        hi,
+        {},
+        (),
+        f'{N} runs' if clusters is None else f'{N} runs of {len(at)} methods on benches',
+    )
 
 # %% ../../nbs/paper/07_label_free.ipynb #e4f1b0ac
 def diagnosis_changes(
-    runs, # From `load_runs`
-    preset:str|None=None, # Preset; the usual one if None
-    start:str='aligned', # Method of the net before
-    without=('source','aligned'), # Methods that adapt nothing
-)->pd.DataFrame: # a row per run: bench, method, seed, change of PCK, change of each figure
+    runs,  # From `load_runs`
+    preset: str | None = None,  # Preset; the usual one if None
+    start: str = 'aligned',  # Method of the net before
+    without=('source', 'aligned'),  # Methods that adapt nothing
+) -> pd.DataFrame:  # a row per run: bench, method, seed, change of PCK, change of each figure
     "Changes of label-free figures beside the change of true PCK, for all runs that have both, of the usual bench alone where there is one"
-    preset,b = usual_preset(preset),usual_bench(); runs = [r for r in runs if b in ('',r['bench'])]
-    at = {(r['bench'],r['seed']):r['test']['pck']['all'] for r in runs if r['method']==start and r['preset']==preset and not r['changes']}; out = []
+    preset, b = usual_preset(preset), usual_bench()
+    runs = [r for r in runs if b in ('', r['bench'])]
+    at = {
+        (r['bench'], r['seed']): r['test']['pck']['all']
+        for r in runs
+        if r['method'] == start and r['preset'] == preset and not r['changes']
+    }
+    out = []
     for r in runs:
-        d = r.get('diagnosis') or {}; a,b = d.get('before') or {},d.get('after') or {}
-        if r['preset']!=preset or r['method'] in without or (r['bench'],r['seed']) not in at or not b: continue
-        change = {k:b[k]-a[k] for k in FIGURES if _isnum(a.get(k)) and _isnum(b.get(k))}
-        out.append(dict(bench=r['bench'],method=r['method'],seed=r['seed'],pck=r['test']['pck']['all']-at[r['bench'],r['seed']],**change))
+        d = r.get('diagnosis') or {}
+        a, b = d.get('before') or {}, d.get('after') or {}
+        if (
+            r['preset'] != preset
+            or r['method'] in without
+            or (r['bench'], r['seed']) not in at
+            or not b
+        ):
+            continue
+        change = {k: b[k] - a[k] for k in FIGURES if _isnum(a.get(k)) and _isnum(b.get(k))}
+        out.append(
+            dict(
+                bench=r['bench'],
+                method=r['method'],
+                seed=r['seed'],
+                pck=r['test']['pck']['all'] - at[r['bench'], r['seed']],
+                **change,
+            )
+        )
     return pd.DataFrame(out)
 
-_fewest = 8 # Runs below which no correlation is shown
+
+_fewest = 8  # Runs below which no correlation is shown
+
+
 def _within(changes, k, kind='spearman'):
     "Correlation of a figure with PCK, both less the mean of their bench; the seeds and variants of a method on a bench are drawn together"
-    q = changes[['bench','method','pck',k]].dropna(); x,y = (q[c]-q.groupby('bench')[c].transform('mean') for c in (k,'pck'))
-    return q,correlation(x,y,kind,clusters=q['bench']+' '+q['method'])
+    q = changes[['bench', 'method', 'pck', k]].dropna()
+    x, y = (q[c] - q.groupby('bench')[c].transform('mean') for c in (k, 'pck'))
+    return q, correlation(x, y, kind, clusters=q['bench'] + ' ' + q['method'])
+
 
 def correlation_frame(
-    changes:pd.DataFrame, # From `diagnosis_changes`
-)->pd.DataFrame:
+    changes: pd.DataFrame,  # From `diagnosis_changes`
+) -> pd.DataFrame:
     "Spearman and Pearson correlations within benches of each figure's change with the change of PCK; expected sign beside them"
     rows = {}
     for k in [k for k in FIGURES if k in changes]:
-        if changes[k].notna().sum()<_fewest: continue
-        (q,s),(_,p) = (_within(changes,k,m) for m in ('spearman','pearson')); txt = lambda c: f'{c.mean:+.2f}'+('' if math.isnan(c.low) else f' [{c.low:+.2f}, {c.high:+.2f}]')
-        rows[FIGURES[k].title] = dict(runs=len(q),expected={1:'+',-1:'-',0:''}[FIGURES[k].better],spearman=txt(s),pearson=txt(p))
-    return pd.DataFrame.from_dict(rows,orient='index')
+        if changes[k].notna().sum() < _fewest:
+            continue
+        (q, s), (_, p) = (_within(changes, k, m) for m in ('spearman', 'pearson'))
+        txt = lambda c: (
+            f'{c.mean:+.2f}' + ('' if math.isnan(c.low) else f' [{c.low:+.2f}, {c.high:+.2f}]')
+        )
+        rows[FIGURES[k].title] = dict(
+            runs=len(q),
+            expected={1: '+', -1: '-', 0: ''}[FIGURES[k].better],
+            spearman=txt(s),
+            pearson=txt(p),
+        )
+    return pd.DataFrame.from_dict(rows, orient='index')
 
 # %% ../../nbs/paper/07_label_free.ipynb #76dc4f0b
 def show_correlation(
-    runs, # From `load_runs`
-    preset:str|None=None, # Preset; the usual one if None
-    cols:int=4, # Panels in a row
-)->np.ndarray: # of axes
+    runs,  # From `load_runs`
+    preset: str | None = None,  # Preset; the usual one if None
+    cols: int = 4,  # Panels in a row
+) -> np.ndarray:  # of axes
     "Change of each label-free figure against the change of true PCK, a mark per run, another for each bench; Spearman within benches with its interval above; raises `NothingToShowError`"
-    ch = diagnosis_changes(runs,preset); ks = [k for k in FIGURES if k in ch and ch[k].notna().sum()>=_fewest]
-    if not ks: raise NothingToShowError('diagnosis', f'fewer than {_fewest} runs with figures', 'runs of several methods, and aligned')
-    cols = min(cols,len(ks)); rows = -(-len(ks)//cols); fig,axs = plt.subplots(rows,cols,figsize=(1.75*cols,1.55*rows),squeeze=False,layout='constrained')
-    ms,benches = (list(dict.fromkeys(ch[c])) for c in ('method','bench'))
-    for ax,k in zip(axs.flat,ks):
-        q,s = _within(ch,k)
-        for i,m in enumerate(ms):
-            for b,mark in zip(benches,'os^Dv<>'*9): sel = q[(q['method']==m)&(q['bench']==b)]; ax.plot(sel[k],sel['pck'],mark,ms=2.6,c=method_colour(m,i),label=_named(m) if b==benches[0] else None)
-        _chart(ax,f'{FIGURES[k].title}\n{s.mean:+.2f}'+('' if math.isnan(s.low) else f' [{s.low:+.2f}, {s.high:+.2f}]'),6); ax.xaxis.set_major_locator(plt.MaxNLocator(3))
-        ax.axhline(0,c='#9aa3ad',lw=.6); ax.axvline(0,c='#9aa3ad',lw=.6)
-    for ax in axs.flat[len(ks):]: ax.axis('off')
-    for ax in axs[:,0]: ax.set_ylabel('change of PCK',fontsize=6)
-    h,l = axs.flat[0].get_legend_handles_labels(); fig.legend(h,l,fontsize=5.5,frameon=False,ncols=min(6,len(l)),loc='outside lower center',handlelength=1)
-    return axs.flat[:len(ks)]
+    ch = diagnosis_changes(runs, preset)
+    ks = [k for k in FIGURES if k in ch and ch[k].notna().sum() >= _fewest]
+    if not ks:
+        raise NothingToShowError(
+            'diagnosis',
+            f'fewer than {_fewest} runs with figures',
+            'runs of several methods, and aligned',
+        )
+    cols = min(cols, len(ks))
+    rows = -(-len(ks) // cols)
+    fig, axs = plt.subplots(
+        rows, cols, figsize=(1.75 * cols, 1.55 * rows), squeeze=False, layout='constrained'
+    )
+    ms, benches = (list(dict.fromkeys(ch[c])) for c in ('method', 'bench'))
+    for ax, k in zip(axs.flat, ks):
+        q, s = _within(ch, k)
+        for i, m in enumerate(ms):
+            for b, mark in zip(benches, 'os^Dv<>' * 9):
+                sel = q[(q['method'] == m) & (q['bench'] == b)]
+                ax.plot(
+                    sel[k],
+                    sel['pck'],
+                    mark,
+                    ms=2.6,
+                    c=method_colour(m, i),
+                    label=_named(m) if b == benches[0] else None,
+                )
+        _chart(
+            ax,
+            f'{FIGURES[k].title}\n{s.mean:+.2f}'
+            + ('' if math.isnan(s.low) else f' [{s.low:+.2f}, {s.high:+.2f}]'),
+            6,
+        )
+        ax.xaxis.set_major_locator(plt.MaxNLocator(3))
+        ax.axhline(0, c='#9aa3ad', lw=0.6)
+        ax.axvline(0, c='#9aa3ad', lw=0.6)
+    for ax in axs.flat[len(ks) :]:
+        ax.axis('off')
+    for ax in axs[:, 0]:
+        ax.set_ylabel('change of PCK', fontsize=6)
+    h, l = axs.flat[0].get_legend_handles_labels()
+    fig.legend(
+        h,
+        l,
+        fontsize=5.5,
+        frameon=False,
+        ncols=min(6, len(l)),
+        loc='outside lower center',
+        handlelength=1,
+    )
+    return axs.flat[: len(ks)]

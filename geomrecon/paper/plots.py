@@ -21,147 +21,302 @@ from .specification import _named
 from .tables import _one, shown_groups
 
 # %% ../../nbs/paper/06_plots.ipynb #dd7b06db
-def _distinct(i): return plt.get_cmap('tab20')(2*i%20+i//10%2) # The ten strong colours first
-def _legend(ax, **kw): ax.legend(fontsize=6, frameon=False, handlelength=1, handleheight=.8, columnspacing=1, **kw)
+def _distinct(i):
+    return plt.get_cmap('tab20')(2 * i % 20 + i // 10 % 2)  # The ten strong colours first
+
+
+def _legend(ax, **kw):
+    ax.legend(fontsize=6, frameon=False, handlelength=1, handleheight=0.8, columnspacing=1, **kw)
+
 
 def show_table(
-    table, # Name of one table, or a `Table`
-    runs, # From `load_runs`
-    groups=None, # Groups to show; the table's if None
-    bench:str|None=None, # Which bench; the table's first if None
-    preset:str|None=None, # Preset; the usual one if None
-    width:float=7., # Width of the figure, inches
-)->plt.Axes:
+    table,  # Name of one table, or a `Table`
+    runs,  # From `load_runs`
+    groups=None,  # Groups to show; the table's if None
+    bench: str | None = None,  # Which bench; the table's first if None
+    preset: str | None = None,  # Preset; the usual one if None
+    width: float = 7.0,  # Width of the figure, inches
+) -> plt.Axes:
     "Bars of PCK by joint group, a dot per seed, bootstrap intervals over seeds and videos; raises `NothingToShowError` without runs"
-    t = _one(table); bench = bench or t.benches[0]; gs = list(groups or shown_groups(t,bench,runs)); have = [(r,r.runs(runs,preset)) for r in t.rows if r.bench==bench]
-    have = [(r,x) for r,x in have if x]
-    if not have: raise NothingToShowError(f'table {t.name}', f'no run on {bench!r}', t.command)
-    ax = plt.subplots(figsize=(width,2.3),layout='constrained')[1]; w = .84/len(have); many = len({r.method for r,_ in have})<len(have)-1
-    for i,(row,x) in enumerate(have):
-        at = np.arange(len(gs))+(i-(len(have)-1)/2)*w; m = [mean_interval(x,g,2000) for g in gs]
-        c = _distinct(i) if many else method_colour(row.method,i)
-        e = np.array([[max(0,g.mean-g.low),max(0,g.high-g.mean)] for g in m]).T
-        ax.bar(at,[g.mean for g in m],.9*w,color=c,alpha=.5 if row.changes and not many else 1.,label=row.name,yerr=e,error_kw=dict(lw=.6,capsize=1,ecolor='#5c6773'))
-        for p,g in zip(at,m): ax.plot([p]*len(g.each),list(g.each.values()),'.',ms=1.8,c=_ink)
-    ax.set_ylim(bottom=0); _chart(ax); ax.set_xticks(range(len(gs)),[g.replace('_',' ') for g in gs],fontsize=7); ax.tick_params(axis='x',length=0)
-    ax.set_ylabel('PCK@0.05, %',fontsize=7,color=_ink); ax.margins(x=.01)
-    _legend(ax,ncols=max(1,min(5,len(have),int(22*width)//(max(len(r.name) for r,_ in have)+5))),loc='lower left',bbox_to_anchor=(-.01,1),borderaxespad=0)
+    t = _one(table)
+    bench = bench or t.benches[0]
+    gs = list(groups or shown_groups(t, bench, runs))
+    have = [(r, r.runs(runs, preset)) for r in t.rows if r.bench == bench]
+    have = [(r, x) for r, x in have if x]
+    if not have:
+        raise NothingToShowError(f'table {t.name}', f'no run on {bench!r}', t.command)
+    ax = plt.subplots(figsize=(width, 2.3), layout='constrained')[1]
+    w = 0.84 / len(have)
+    many = len({r.method for r, _ in have}) < len(have) - 1
+    for i, (row, x) in enumerate(have):
+        at = np.arange(len(gs)) + (i - (len(have) - 1) / 2) * w
+        m = [mean_interval(x, g, 2000) for g in gs]
+        c = _distinct(i) if many else method_colour(row.method, i)
+        e = np.array([[max(0, g.mean - g.low), max(0, g.high - g.mean)] for g in m]).T
+        ax.bar(
+            at,
+            [g.mean for g in m],
+            0.9 * w,
+            color=c,
+            alpha=0.5 if row.changes and not many else 1.0,
+            label=row.name,
+            yerr=e,
+            error_kw=dict(lw=0.6, capsize=1, ecolor='#5c6773'),
+        )
+        for p, g in zip(at, m):
+            ax.plot([p] * len(g.each), list(g.each.values()), '.', ms=1.8, c=_ink)
+    ax.set_ylim(bottom=0)
+    _chart(ax)
+    ax.set_xticks(range(len(gs)), [g.replace('_', ' ') for g in gs], fontsize=7)
+    ax.tick_params(axis='x', length=0)
+    ax.set_ylabel('PCK@0.05, %', fontsize=7, color=_ink)
+    ax.margins(x=0.01)
+    _legend(
+        ax,
+        ncols=max(1, min(5, len(have), int(22 * width) // (max(len(r.name) for r, _ in have) + 5))),
+        loc='lower left',
+        bbox_to_anchor=(-0.01, 1),
+        borderaxespad=0,
+    )
     return ax
 
 # %% ../../nbs/paper/06_plots.ipynb #01e9cdb8
 def show_gains(
-    gains:dict, # Text -> `Gain`
-    unit:str='points of PCK@0.05', # Below the axis
-    ax=None, # Axes; made if None
-    better:int=1, # Sign of a change for the better
-)->plt.Axes:
+    gains: dict,  # Text -> `Gain`
+    unit: str = 'points of PCK@0.05',  # Below the axis
+    ax=None,  # Axes; made if None
+    better: int = 1,  # Sign of a change for the better
+) -> plt.Axes:
     "Differences with 95% intervals, a dot per seed; filled where the interval excludes zero, green for the better and red for the worse; raises `NothingToShowError` where there is none"
-    if not gains: raise NothingToShowError('gains', 'none', 'at least one difference with runs on both sides')
-    ax = ax or plt.subplots(figsize=(5.2,.19*len(gains)+.5),layout='constrained')[1]
-    for y,g in enumerate(gains.values()):
-        c = '#5c6773' if not g.excludes_zero else '#2c9a56' if g.mean*better>0 else '#d0492f'
-        ax.plot([g.low,g.high],[y,y],c=c,lw=1.6,solid_capstyle='round'); ax.plot(g.mean,y,'o',ms=4.5,mec=c,mfc=c if g.excludes_zero else 'w',zorder=3)
-        ax.plot(list(g.each.values()),[y+.28]*len(g.each),'.',ms=2.2,c=_ink,alpha=.7)
-    _chart(ax); ax.grid(axis='x',color='#eef0f2',lw=.5); ax.grid(False,axis='y'); ax.axvline(0,c='#9aa3ad',lw=.8)
-    ax.set_yticks(range(len(gains)),list(gains),fontsize=6.3); ax.set_ylim(len(gains)-.4,-.6)
-    ax.tick_params(axis='y',length=0); ax.set_xlabel(unit,fontsize=6.5,color=_ink)
+    if not gains:
+        raise NothingToShowError('gains', 'none', 'at least one difference with runs on both sides')
+    ax = ax or plt.subplots(figsize=(5.2, 0.19 * len(gains) + 0.5), layout='constrained')[1]
+    for y, g in enumerate(gains.values()):
+        c = '#5c6773' if not g.excludes_zero else '#2c9a56' if g.mean * better > 0 else '#d0492f'
+        ax.plot([g.low, g.high], [y, y], c=c, lw=1.6, solid_capstyle='round')
+        ax.plot(g.mean, y, 'o', ms=4.5, mec=c, mfc=c if g.excludes_zero else 'w', zorder=3)
+        ax.plot(list(g.each.values()), [y + 0.28] * len(g.each), '.', ms=2.2, c=_ink, alpha=0.7)
+    _chart(ax)
+    ax.grid(axis='x', color='#eef0f2', lw=0.5)
+    ax.grid(False, axis='y')
+    ax.axvline(0, c='#9aa3ad', lw=0.8)
+    ax.set_yticks(range(len(gains)), list(gains), fontsize=6.3)
+    ax.set_ylim(len(gains) - 0.4, -0.6)
+    ax.tick_params(axis='y', length=0)
+    ax.set_xlabel(unit, fontsize=6.5, color=_ink)
     return ax
 
 # %% ../../nbs/paper/06_plots.ipynb #19c7440c
 def _curve_of(run, key):
-    if key=='test' or key=='valid': return [e.get(key) for e in run['epochs']]
-    return [100*(q['selected']*q['correct'] if key=='yield' else q[key]) for q in run['labels']]
+    if key == 'test' or key == 'valid':
+        return [e.get(key) for e in run['epochs']]
+    return [
+        100 * (q['selected'] * q['correct'] if key == 'yield' else q[key]) for q in run['labels']
+    ]
+
 
 def _band(ax, curves, colour, name, style='-'):
     "Mean over seeds, and the band from the lowest to the highest"
-    cs = [c for c in curves if c and all(map(_isnum,c))]
-    if not cs: return
-    n = min(map(len,cs)); y = np.array([c[:n] for c in cs]); x = np.arange(1,n+1)
-    ax.fill_between(x,y.min(0),y.max(0),color=colour,alpha=.18,lw=0); ax.plot(x,y.mean(0),style,c=colour,lw=1.3,label=f'{name} ({len(cs)})')
+    cs = [c for c in curves if c and all(map(_isnum, c))]
+    if not cs:
+        return
+    n = min(map(len, cs))
+    y = np.array([c[:n] for c in cs])
+    x = np.arange(1, n + 1)
+    ax.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.18, lw=0)
+    ax.plot(x, y.mean(0), style, c=colour, lw=1.3, label=f'{name} ({len(cs)})')
 
 # %% ../../nbs/paper/06_plots.ipynb #d735cbda
 def show_curves_over_epochs(
-    table, # Name of one table, or a `Table`
-    runs, # From `load_runs`
-    keys=('correct','selected','yield'), # 'test' or 'valid' (PCK), or figures of the pseudo-labels
-    bench:str|None=None, # Which bench; the table's first if None
-    preset:str|None=None, # Preset; the usual one if None
-)->np.ndarray: # of axes
+    table,  # Name of one table, or a `Table`
+    runs,  # From `load_runs`
+    keys=(
+        'correct',
+        'selected',
+        'yield',
+    ),  # 'test' or 'valid' (PCK), or figures of the pseudo-labels
+    bench: str | None = None,  # Which bench; the table's first if None
+    preset: str | None = None,  # Preset; the usual one if None
+) -> np.ndarray:  # of axes
     "Mean over seeds by epoch, the band from the lowest seed to the highest; raises `NothingToShowError` without runs"
-    t = _one(table); bench = bench or t.benches[0]
-    names = {'test':'PCK@0.05 on test videos','valid':'PCK@0.05 on validation videos','correct':'labels that are right',
-             'selected':'joints with a label','yield':'joints with a correct label'}
-    rows = [r for r in t.rows if r.bench==bench and r.runs(runs,preset)]; many = len(rows)>4; tab = len({r.method for r in rows})<len(rows)-1
-    fig,axs = plt.subplots(1,len(keys),figsize=(min(7,.4+2.3*len(keys)+1.6*many),1.8+.07*max(0,len(rows)-6)),squeeze=False,layout='constrained')
-    for ax,k in zip(axs[0],keys):
-        for i,row in enumerate(rows): _band(ax,[_curve_of(r,k) for r in row.runs(runs,preset)],_distinct(i) if tab else method_colour(row.method,i),row.name,'--' if row.changes and not tab else '-')
-        _chart(ax,f'{names[k]}, %'); ax.set_xlabel('epoch',fontsize=6.5)
-    drawn = next((ax for ax in axs[0] if ax.lines),None)
-    if drawn is None: plt.close(fig); raise NothingToShowError(f'table {t.name}', f'no curve of {list(keys)} on {bench!r}', t.command)
-    if many: fig.legend(*drawn.get_legend_handles_labels(),fontsize=5.8,frameon=False,handlelength=1,loc='outside right center')
-    else: fig.legend(*drawn.get_legend_handles_labels(),fontsize=6,frameon=False,handlelength=1,ncols=len(rows),loc='outside upper center')
+    t = _one(table)
+    bench = bench or t.benches[0]
+    names = {
+        'test': 'PCK@0.05 on test videos',
+        'valid': 'PCK@0.05 on validation videos',
+        'correct': 'labels that are right',
+        'selected': 'joints with a label',
+        'yield': 'joints with a correct label',
+    }
+    rows = [r for r in t.rows if r.bench == bench and r.runs(runs, preset)]
+    many = len(rows) > 4
+    tab = len({r.method for r in rows}) < len(rows) - 1
+    fig, axs = plt.subplots(
+        1,
+        len(keys),
+        figsize=(min(7, 0.4 + 2.3 * len(keys) + 1.6 * many), 1.8 + 0.07 * max(0, len(rows) - 6)),
+        squeeze=False,
+        layout='constrained',
+    )
+    for ax, k in zip(axs[0], keys):
+        for i, row in enumerate(rows):
+            _band(
+                ax,
+                [_curve_of(r, k) for r in row.runs(runs, preset)],
+                _distinct(i) if tab else method_colour(row.method, i),
+                row.name,
+                '--' if row.changes and not tab else '-',
+            )
+        _chart(ax, f'{names[k]}, %')
+        ax.set_xlabel('epoch', fontsize=6.5)
+    drawn = next((ax for ax in axs[0] if ax.lines), None)
+    if drawn is None:
+        plt.close(fig)
+        raise NothingToShowError(
+            f'table {t.name}', f'no curve of {list(keys)} on {bench!r}', t.command
+        )
+    if many:
+        fig.legend(
+            *drawn.get_legend_handles_labels(),
+            fontsize=5.8,
+            frameon=False,
+            handlelength=1,
+            loc='outside right center',
+        )
+    else:
+        fig.legend(
+            *drawn.get_legend_handles_labels(),
+            fontsize=6,
+            frameon=False,
+            handlelength=1,
+            ncols=len(rows),
+            loc='outside upper center',
+        )
     return axs[0]
 
 # %% ../../nbs/paper/06_plots.ipynb #417f6ad1
 def _confident_mean(runs):
     cs = [r['confident'] for r in runs if r.get('confident')]
-    if not cs: raise NothingToShowError('runs', "none has 'confident'", 'runs of pseudo>full')
-    n = np.array([c['count'] for c in cs],float); w = lambda k: (np.array([c[k] for c in cs],float)*n).sum(0)/np.maximum(n.sum(0),1)
-    return cs[0]['joints'],n.sum(0),{k:w(k) for k in ('before','after','after_without')},[c['wrong'] for c in cs]
+    if not cs:
+        raise NothingToShowError('runs', "none has 'confident'", 'runs of pseudo>full')
+    n = np.array([c['count'] for c in cs], float)
+    w = lambda k: (np.array([c[k] for c in cs], float) * n).sum(0) / np.maximum(n.sum(0), 1)
+    return (
+        cs[0]['joints'],
+        n.sum(0),
+        {k: w(k) for k in ('before', 'after', 'after_without')},
+        [c['wrong'] for c in cs],
+    )
+
 
 def show_confident(
-    runs, # Runs of `pseudo>full` on one bench
-    ax=None, # Axes; made if None
-)->plt.Axes:
+    runs,  # Runs of `pseudo>full` on one bench
+    ax=None,  # Axes; made if None
+) -> plt.Axes:
     "Accuracy of keypoints that were confident before reconstruction, joint by joint, weighted over seeds by their number; raises `NothingToShowError`"
-    joints,n,v,wrong = _confident_mean(runs); ax = ax or plt.subplots(figsize=(min(7,.29*len(joints)+1.2),2.1),layout='constrained')[1]
+    joints, n, v, wrong = _confident_mean(runs)
+    ax = (
+        ax or plt.subplots(figsize=(min(7, 0.29 * len(joints) + 1.2), 2.1), layout='constrained')[1]
+    )
     for i in range(len(joints)):
-        if not n[i]: continue
-        a,b,c = (v[k][i] for k in ('before','after','after_without')); col = '#2c9a56' if b>=a else '#d0492f'
-        ax.plot([i,i],[a,b],c=col,lw=2,solid_capstyle='round'); ax.plot(i,a,'o',ms=3.5,mfc='w',mec=col); ax.plot(i,b,'o',ms=3.5,c=col)
-        ax.plot([i-.28,i+.28],[c,c],c=_ink,lw=.9)
-    ax.plot([],[],'o',ms=3.5,mfc='w',mec=_ink,label='before'); ax.plot([],[],'o',ms=3.5,c=_ink,label='after, with reconstruction')
-    ax.plot([],[],c=_ink,lw=.9,label='as many epochs without')
-    _chart(ax); ax.set_xticks(range(len(joints)),[f'{j}\n{int(k)}' for j,k in zip(joints,n)],fontsize=5,rotation=90)
-    ax.set_ylabel('right, %',fontsize=6.5,color=_ink); _legend(ax,ncols=3,loc='lower left',bbox_to_anchor=(0,1),borderaxespad=0)
+        if not n[i]:
+            continue
+        a, b, c = (v[k][i] for k in ('before', 'after', 'after_without'))
+        col = '#2c9a56' if b >= a else '#d0492f'
+        ax.plot([i, i], [a, b], c=col, lw=2, solid_capstyle='round')
+        ax.plot(i, a, 'o', ms=3.5, mfc='w', mec=col)
+        ax.plot(i, b, 'o', ms=3.5, c=col)
+        ax.plot([i - 0.28, i + 0.28], [c, c], c=_ink, lw=0.9)
+    ax.plot([], [], 'o', ms=3.5, mfc='w', mec=_ink, label='before')
+    ax.plot([], [], 'o', ms=3.5, c=_ink, label='after, with reconstruction')
+    ax.plot([], [], c=_ink, lw=0.9, label='as many epochs without')
+    _chart(ax)
+    ax.set_xticks(
+        range(len(joints)), [f'{j}\n{int(k)}' for j, k in zip(joints, n)], fontsize=5, rotation=90
+    )
+    ax.set_ylabel('right, %', fontsize=6.5, color=_ink)
+    _legend(ax, ncols=3, loc='lower left', bbox_to_anchor=(0, 1), borderaxespad=0)
     return ax
 
 # %% ../../nbs/paper/06_plots.ipynb #e08cb1f5
-_kinds = (('varying','#2f6f9f'),('steady','#e0a030'),('far','#b0413e'))
+_kinds = (('varying', '#2f6f9f'), ('steady', '#e0a030'), ('far', '#b0413e'))
+
 
 def show_error_kinds(
-    runs, # From `load_runs`
-    rows, # (bench, method) or (bench, method, changes)
-    ax=None, # Axes; made if None
-)->pd.DataFrame: # percent of visible joints by kind, mean over seeds, with their number
+    runs,  # From `load_runs`
+    rows,  # (bench, method) or (bench, method, changes)
+    ax=None,  # Axes; made if None
+) -> pd.DataFrame:  # percent of visible joints by kind, mean over seeds, with their number
     "Missed joints by kind, a bar per row, drawn and returned, over the seeds that all rows of a bench have; rows that did not measure it are left out; raises `NothingToShowError` where none did"
-    out,seeds = [],lambda b,m,*c: {r['seed'] for r in find_runs(runs,b,m,*c) if r.get('errors')}
-    same = {b:set.intersection(*(s for q in rows if q[0]==b and (s := seeds(*q))),set(range(10**6))) for b in {q[0] for q in rows}}
-    for b,m,*c in rows:
-        es = [r['errors'] for r in find_runs(runs,b,m,*c) if r.get('errors') and r['seed'] in same[b]]
-        if es: out.append(dict(bench=b,method=' '.join([_named(m),*(f'{k}={v}' for k,v in dict(c[0]).items())] if c else [_named(m)]),seeds=len(es),**{k:np.mean([e[k] for e in es]) for k,_ in _kinds}))
-    if not out: raise NothingToShowError('runs', "none has 'errors'", 'runs on a bench of videos')
-    df = pd.DataFrame(out); at,left = np.arange(len(df))[::-1],np.zeros(len(df)); ax = ax or plt.subplots(figsize=(5,.28*len(df)+.6),layout='constrained')[1]
-    for k,col in _kinds:
-        ax.barh(at,df[k],left=left,color=col,height=.7,label=k)
-        for y,x,w in zip(at,left,df[k]): ax.text(x+w/2,y,f'{w:.1f}',ha='center',va='center',color='w',fontsize=6)
+    out = []
+    seeds = lambda b, m, *c: {r['seed'] for r in find_runs(runs, b, m, *c) if r.get('errors')}
+    same = {
+        b: set.intersection(*(s for q in rows if q[0] == b and (s := seeds(*q))), set(range(10**6)))
+        for b in {q[0] for q in rows}
+    }
+    for b, m, *c in rows:
+        es = [
+            r['errors']
+            for r in find_runs(runs, b, m, *c)
+            if r.get('errors') and r['seed'] in same[b]
+        ]
+        if es:
+            out.append(
+                dict(
+                    bench=b,
+                    method=' '.join(
+                        [_named(m), *(f'{k}={v}' for k, v in dict(c[0]).items())]
+                        if c
+                        else [_named(m)]
+                    ),
+                    seeds=len(es),
+                    **{k: np.mean([e[k] for e in es]) for k, _ in _kinds},
+                )
+            )
+    if not out:
+        raise NothingToShowError('runs', "none has 'errors'", 'runs on a bench of videos')
+    df = pd.DataFrame(out)
+    at = np.arange(len(df))[::-1]
+    left = np.zeros(len(df))
+    ax = ax or plt.subplots(figsize=(5, 0.28 * len(df) + 0.6), layout='constrained')[1]
+    for k, col in _kinds:
+        ax.barh(at, df[k], left=left, color=col, height=0.7, label=k)
+        for y, x, w in zip(at, left, df[k]):
+            ax.text(x + w / 2, y, f'{w:.1f}', ha='center', va='center', color='w', fontsize=6)
         left += df[k].to_numpy()
-    _chart(ax); ax.set_yticks(at,df['bench']+': '+df['method'],fontsize=6.5); ax.set_xlabel('missed joints, % of the visible',fontsize=6.5,color=_ink); _legend(ax,ncols=3,loc='lower left',bbox_to_anchor=(0,1),borderaxespad=0)
+    _chart(ax)
+    ax.set_yticks(at, df['bench'] + ': ' + df['method'], fontsize=6.5)
+    ax.set_xlabel('missed joints, % of the visible', fontsize=6.5, color=_ink)
+    _legend(ax, ncols=3, loc='lower left', bbox_to_anchor=(0, 1), borderaxespad=0)
     return df.round(1)
 
 # %% ../../nbs/paper/06_plots.ipynb #8f8c254a
 def show_stride(
-    runs, # From `load_runs`
-    preset:str|None=None, # Preset; the usual one if None
-)->np.ndarray: # of two axes
+    runs,  # From `load_runs`
+    preset: str | None = None,  # Preset; the usual one if None
+) -> np.ndarray:  # of two axes
     "PCK by the distance of paired frames: ours with seeds and intervals, and the paper's beside it; raises `NothingToShowError` without runs"
-    t = _one('4'); have = [(i,r.name[7:],r.runs(runs,preset)) for i,r in enumerate(t.rows) if r.method=='full']; have = [h for h in have if h[2]]; p = t.paper[0]
-    if not have: raise NothingToShowError('table 4', f'no run on {t.benches[0]!r}', t.command)
-    _,axs = plt.subplots(1,2,figsize=(6.4,1.8),layout='constrained'); x = [i for i,_,_ in have]; m = [mean_interval(r) for _,_,r in have]
-    axs[0].fill_between(x,[g.low for g in m],[g.high for g in m],color='#e2603a',alpha=.15,lw=0); axs[0].plot(x,[g.mean for g in m],'o-',c='#e2603a',ms=3.5,lw=1.4)
-    for i,g in zip(x,m): axs[0].plot([i]*len(g.each),list(g.each.values()),'.',ms=3,c=_ink)
-    axs[1].plot(range(len(p.columns)),p.rows['Ours'],'s--',c='#5c6773',ms=3.5,lw=1.2)
-    for ax,ti in zip(axs,(f'here: {t.benches[0]}, PCK@0.05, %',f'paper: {p.data}, PCK@0.05, %')):
-        _chart(ax,ti); ax.set_xticks(range(len(p.columns)),p.columns,fontsize=6); ax.set_xlim(-.4,len(p.columns)-.6)
-        ax.set_xlabel('frames between base and driving image',fontsize=6)
+    t = _one('4')
+    have = [
+        (i, r.name[7:], r.runs(runs, preset)) for i, r in enumerate(t.rows) if r.method == 'full'
+    ]
+    have = [h for h in have if h[2]]
+    p = t.paper[0]
+    if not have:
+        raise NothingToShowError('table 4', f'no run on {t.benches[0]!r}', t.command)
+    _, axs = plt.subplots(1, 2, figsize=(6.4, 1.8), layout='constrained')
+    x = [i for i, _, _ in have]
+    m = [mean_interval(r) for _, _, r in have]
+    axs[0].fill_between(
+        x, [g.low for g in m], [g.high for g in m], color='#e2603a', alpha=0.15, lw=0
+    )
+    axs[0].plot(x, [g.mean for g in m], 'o-', c='#e2603a', ms=3.5, lw=1.4)
+    for i, g in zip(x, m):
+        axs[0].plot([i] * len(g.each), list(g.each.values()), '.', ms=3, c=_ink)
+    axs[1].plot(range(len(p.columns)), p.rows['Ours'], 's--', c='#5c6773', ms=3.5, lw=1.2)
+    for ax, ti in zip(axs, (f'here: {t.benches[0]}, PCK@0.05, %', f'paper: {p.data}, PCK@0.05, %')):
+        _chart(ax, ti)
+        ax.set_xticks(range(len(p.columns)), p.columns, fontsize=6)
+        ax.set_xlim(-0.4, len(p.columns) - 0.6)
+        ax.set_xlabel('frames between base and driving image', fontsize=6)
     return axs

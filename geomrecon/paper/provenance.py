@@ -19,56 +19,90 @@ from .raw import _command, csv_agrees, csv_path, tidy_rows
 
 # %% ../../nbs/paper/08_provenance.ipynb #5e1f0a02
 def starts(
-    runs, # Checked runs
-)->dict: # (preset, bench, seed) -> list of lists of runs, the most first
+    runs,  # Checked runs
+) -> dict:  # (preset, bench, seed) -> list of lists of runs, the most first
     "Which runs start from the same pre-trained nets, told by the label-free figures of these nets"
-    mark = lambda r: tuple(r.get('diagnosis',{}).get('before',{}).get(k) for k in ('flip','affine','bones','confidence')); out = {}
-    for r in runs: out.setdefault((r['preset'],r['bench'],r['seed']),{}).setdefault(mark(r),[]).append(r)
-    return {k:sorted(v.values(),key=len,reverse=True) for k,v in out.items()}
+    mark = lambda r: tuple(
+        r.get('diagnosis', {}).get('before', {}).get(k)
+        for k in ('flip', 'affine', 'bones', 'confidence')
+    )
+    out = {}
+    for r in runs:
+        out.setdefault((r['preset'], r['bench'], r['seed']), {}).setdefault(mark(r), []).append(r)
+    return {k: sorted(v.values(), key=len, reverse=True) for k, v in out.items()}
+
 
 def _again(runs):
     "A line of provenance about runs that start from nets trained again"
-    named = lambda r: _named(r['method'])+''.join(f', {k} {v}' for k,v in r['changes'].items()); seeds = {}
-    for (_,b,s),groups in starts(runs).items():
-        for r in itertools.chain(*groups[1:]): seeds.setdefault((b,named(r)),[]).append(s)
-    return '\nfrom pre-trained nets trained again: '+'; '.join(f"{b}: {n} ({', '.join(map(str,sorted(x)))})" for (b,n),x in seeds.items()) if seeds else ''
+    named = lambda r: _named(r['method']) + ''.join(f', {k} {v}' for k, v in r['changes'].items())
+    seeds = {}
+    for (_, b, s), groups in starts(runs).items():
+        for r in itertools.chain(*groups[1:]):
+            seeds.setdefault((b, named(r)), []).append(s)
+    return (
+        '\nfrom pre-trained nets trained again: '
+        + '; '.join(f"{b}: {n} ({', '.join(map(str, sorted(x)))})" for (b, n), x in seeds.items())
+        if seeds
+        else ''
+    )
 
 # %% ../../nbs/paper/08_provenance.ipynb #fd98f1e4
 def provenance(
-    table, # As for `get_tables`
-    runs, # From `load_runs`
-    preset:str|None=None, # Preset; the usual one if None
-)->str:
+    table,  # As for `get_tables`
+    runs,  # From `load_runs`
+    preset: str | None = None,  # Preset; the usual one if None
+) -> str:
     "Command, seeds, hardware and time of the runs of a table, read from them"
-    preset = usual_preset(preset); ts = get_tables(table); mine = {run_key(r):r for t in ts for row in t.rows for r in row.runs(runs,preset)}.values(); cmd = ' ; '.join(_command(t,preset) for t in ts)
-    if not mine: return f'command: {cmd}\nno run yet'
+    preset = usual_preset(preset)
+    ts = get_tables(table)
+    mine = {run_key(r): r for t in ts for row in t.rows for r in row.runs(runs, preset)}.values()
+    cmd = ' ; '.join(_command(t, preset) for t in ts)
+    if not mine:
+        return f'command: {cmd}\nno run yet'
+
     def say(k):
-        found = [str(r[k]) for r in mine if r.get(k) is not None]; part = f' ({len(found)} of {len(mine)} runs say)' if len(found)<len(mine) else ''
-        return ', '.join(sorted(set(found)))+part if found else 'not said'
-    seeds,hours = ', '.join(map(str,sorted({r['seed'] for r in mine}))),_time(sum(r['seconds'] for r in mine))
-    return (f"command: {cmd}\npreset {preset}; seeds {seeds}; {len(mine)} runs, {hours} of training in all\n"
-            f"hardware: {say('machine')}; threads {say('threads')}; torch {say('torch')}; precision {say('precision')}; steps of adaptation {say('steps')}")+_again(mine)
+        found = [str(r[k]) for r in mine if r.get(k) is not None]
+        part = f' ({len(found)} of {len(mine)} runs say)' if len(found) < len(mine) else ''
+        return ', '.join(sorted(set(found))) + part if found else 'not said'
+
+    seeds = ', '.join(map(str, sorted({r['seed'] for r in mine})))
+    hours = _time(sum(r['seconds'] for r in mine))
+    return (
+        f"command: {cmd}\npreset {preset}; seeds {seeds}; {len(mine)} runs, {hours} of training in all\n"
+        f"hardware: {say('machine')}; threads {say('threads')}; torch {say('torch')}; precision {say('precision')}; steps of adaptation {say('steps')}"
+    ) + _again(mine)
 
 # %% ../../nbs/paper/08_provenance.ipynb #cac7e89f
 def or_say(
-    show, # A `show_*` function
-    *args, **kwargs
+    show,  # A `show_*` function
+    *args,
+    **kwargs,
 ):
     "Draw, or print what is missing: result notebooks can be executed before all runs are there"
-    try: show(*args,**kwargs)
-    except NothingToShowError as e: print(f'nothing to draw yet: {e}')
+    try:
+        show(*args, **kwargs)
+    except NothingToShowError as e:
+        print(f'nothing to draw yet: {e}')
+
 
 def check_tables(
-    table, # As for `get_tables`
-    runs, # From `load_runs`
-    folder='results/tables', # Where the raw results are kept
-    preset:str|None=None, # Preset; the usual one if None
-)->str:
+    table,  # As for `get_tables`
+    runs,  # From `load_runs`
+    folder='results/tables',  # Where the raw results are kept
+    preset: str | None = None,  # Preset; the usual one if None
+) -> str:
     "Say which raw results are there; raises `DataError` where they are not what the runs give; those of the package's benches are not held against other runs"
-    if elsewhere(): return f'{", ".join(csv_path(t,folder).name for t in get_tables(table))}: not compared, these are other runs'
+    if elsewhere():
+        return f'{", ".join(csv_path(t, folder).name for t in get_tables(table))}: not compared, these are other runs'
     out = []
     for t in get_tables(table):
-        p = csv_path(t,folder); have = p.exists() or tidy_rows(t,runs,preset)
-        if have and not (p.exists() and csv_agrees(t,runs,p,preset)): raise DataError(p, 'differs from the runs' if p.exists() else 'not there', f'what `write_csv` writes: {t.command}')
+        p = csv_path(t, folder)
+        have = p.exists() or tidy_rows(t, runs, preset)
+        if have and not (p.exists() and csv_agrees(t, runs, p, preset)):
+            raise DataError(
+                p,
+                'differs from the runs' if p.exists() else 'not there',
+                f'what `write_csv` writes: {t.command}',
+            )
         out.append(f"{p.name}: {'agrees with the runs' if have else 'no runs yet'}")
     return '; '.join(out)

@@ -18,68 +18,115 @@ from .specification import get_tables, missing, needed
 from .tables import _one
 
 # %% ../../nbs/paper/04_raw.ipynb #72dd4526
-COLUMNS = ('table','bench','method','changes','seed','metric','group','value')
+COLUMNS = ('table', 'bench', 'method', 'changes', 'seed', 'metric', 'group', 'value')
+
+
 def _figures(t, r):
     "(metric, group, value) of a run, as far as the table shows them"
-    for m in ('pck','pck_legacy','epe3d','pa_epe3d','auc3d'):
-        yield from ((m,g,v) for g,v in (r['test'].get(m) or {}).items() if _isnum(v) and math.isfinite(v))
-    yield 'seconds','',r['seconds']
-    yield from (('pck_test_by_epoch',e['epoch'],e['test']) for e in r['epochs'] if _isnum(e.get('test')))
-    if t.kind=='labels': yield from ((f'labels_{k}',q['epoch'],q[k]) for q in r['labels'] for k in ('selected','correct'))
-    if c := t.kind=='confident' and r.get('confident'):
-        yield from ((f'confident_{k}',j,v) for k in ('count','before','after','after_without') for j,v in zip(c['joints'],c[k]))
-        yield from (('confident_wrong',k,c['wrong'][k]) for k in ('count','before','after','after_without'))
+    for m in ('pck', 'pck_legacy', 'epe3d', 'pa_epe3d', 'auc3d'):
+        yield from (
+            (m, g, v) for g, v in (r['test'].get(m) or {}).items() if _isnum(v) and math.isfinite(v)
+        )
+    yield 'seconds', '', r['seconds']
+    yield from (
+        ('pck_test_by_epoch', e['epoch'], e['test']) for e in r['epochs'] if _isnum(e.get('test'))
+    )
+    if t.kind == 'labels':
+        yield from (
+            (f'labels_{k}', q['epoch'], q[k]) for q in r['labels'] for k in ('selected', 'correct')
+        )
+    if c := t.kind == 'confident' and r.get('confident'):
+        yield from (
+            (f'confident_{k}', j, v)
+            for k in ('count', 'before', 'after', 'after_without')
+            for j, v in zip(c['joints'], c[k])
+        )
+        yield from (
+            ('confident_wrong', k, c['wrong'][k])
+            for k in ('count', 'before', 'after', 'after_without')
+        )
+
 
 def tidy_rows(
-    table, # Name of one table, or a `Table`
-    runs, # From `load_runs`
-    preset:str|None=None, # Preset; the usual one if None
-)->list: # of tuples, see `COLUMNS`
+    table,  # Name of one table, or a `Table`
+    runs,  # From `load_runs`
+    preset: str | None = None,  # Preset; the usual one if None
+) -> list:  # of tuples, see `COLUMNS`
     "Every figure behind a table"
     t = _one(table)
-    ch = lambda r: json.dumps(r['changes'],sort_keys=True) if r['changes'] else ''
-    return [(t.name,row.bench,row.method,ch(r),r['seed'],m,str(g),v) for row in t.rows for r in row.runs(runs,preset) for m,g,v in _figures(t,r)]
+    ch = lambda r: json.dumps(r['changes'], sort_keys=True) if r['changes'] else ''
+    return [
+        (t.name, row.bench, row.method, ch(r), r['seed'], m, str(g), v)
+        for row in t.rows
+        for r in row.runs(runs, preset)
+        for m, g, v in _figures(t, r)
+    ]
 
 # %% ../../nbs/paper/04_raw.ipynb #87249e54
 def write_csv(
-    table, # Name of one table, or a `Table`
-    runs, # From `load_runs`
-    path, # File, such as results/tables/table1.csv
-    preset:str|None=None, # Preset; the usual one if None
-)->Path:
+    table,  # Name of one table, or a `Table`
+    runs,  # From `load_runs`
+    path,  # File, such as results/tables/table1.csv
+    preset: str | None = None,  # Preset; the usual one if None
+) -> Path:
     "Tidy raw results of a table"
-    f = io.StringIO(); w = csv.writer(f,lineterminator='\n'); w.writerow(COLUMNS); w.writerows(tidy_rows(table,runs,preset))
-    return write_atomic(Path(path),f.getvalue())
+    f = io.StringIO()
+    w = csv.writer(f, lineterminator='\n')
+    w.writerow(COLUMNS)
+    w.writerows(tidy_rows(table, runs, preset))
+    return write_atomic(Path(path), f.getvalue())
+
 
 def csv_path(
-    table, # Name of one table, or a `Table`
-    folder='results/tables', # Where the raw results are kept
-)->Path:
+    table,  # Name of one table, or a `Table`
+    folder='results/tables',  # Where the raw results are kept
+) -> Path:
     "Where a table's raw results lie"
-    n = _one(table).name; return Path(folder)/(f'table{n}.csv' if n[0].isdigit() else f'{n}.csv')
+    n = _one(table).name
+    return Path(folder) / (f'table{n}.csv' if n[0].isdigit() else f'{n}.csv')
+
 
 def csv_agrees(
-    table, runs, path, preset:str|None=None, # As for `write_csv`
-)->bool:
+    table,
+    runs,
+    path,
+    preset: str | None = None,  # As for `write_csv`
+) -> bool:
     "Whether the file holds what the runs give"
-    with open(path,newline='',encoding='utf-8') as f: lines = list(csv.reader(f))
-    return [tuple(l) for l in lines]==[COLUMNS]+[tuple(map(str,r)) for r in tidy_rows(table,runs,preset)]
+    with open(path, newline='', encoding='utf-8') as f:
+        lines = list(csv.reader(f))
+    return [tuple(l) for l in lines] == [COLUMNS] + [
+        tuple(map(str, r)) for r in tidy_rows(table, runs, preset)
+    ]
 
 # %% ../../nbs/paper/04_raw.ipynb #8db5ae4f
-def _command(t, preset): return t.command+f' --preset {preset}'*(preset!='tiny' and '--preset' not in t.command)
+def _command(t, preset):
+    return t.command + f' --preset {preset}' * (preset != 'tiny' and '--preset' not in t.command)
+
 
 def status_text(
-    table, # As for `get_tables`
-    runs, # From `load_runs`
-    seeds=(0,1,2), # Seeds
-    preset:str|None=None, # Preset; the usual one if None
-)->str:
+    table,  # As for `get_tables`
+    runs,  # From `load_runs`
+    seeds=(0, 1, 2),  # Seeds
+    preset: str | None = None,  # Preset; the usual one if None
+) -> str:
     "What is there and what is missing"
-    out,preset = [],usual_preset(preset)
+    out, preset = [], usual_preset(preset)
     for t in get_tables(table):
-        lack = missing(t,runs,seeds,preset); n = len(needed(t,seeds)); out.append(f'{t.heading}: {n-len(lack)} of {n} runs ({preset})')
+        lack = missing(t, runs, seeds, preset)
+        n = len(needed(t, seeds))
+        out.append(f'{t.heading}: {n - len(lack)} of {n} runs ({preset})')
         for row in t.rows:
-            have = {r['seed'] for r in row.runs(runs,preset)}; gone = [s for s in seeds if s not in have]
-            out.append(f"  {row.bench+':':11} {row.name:42} "+('complete' if not gone else f"missing seed{'s' if len(gone)>1 else ''} {', '.join(map(str,gone))}"))
-        if lack: out.append(f'  to make what is missing: {_command(t,preset)}')
+            have = {r['seed'] for r in row.runs(runs, preset)}
+            gone = [s for s in seeds if s not in have]
+            out.append(
+                f"  {row.bench + ':':11} {row.name:42} "
+                + (
+                    'complete'
+                    if not gone
+                    else f"missing seed{'s' if len(gone) > 1 else ''} {', '.join(map(str, gone))}"
+                )
+            )
+        if lack:
+            out.append(f'  to make what is missing: {_command(t, preset)}')
     return '\n'.join(out)

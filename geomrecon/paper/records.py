@@ -16,143 +16,264 @@ from ..core.errors import DataError
 from ..use.results_file import _isnum
 
 # %% ../../nbs/paper/00_records.ipynb #54ac0e59
-USUAL = dict(bench='GEOMRECON_BENCH', preset='GEOMRECON_PRESET', runs='GEOMRECON_RUNS') # Variables that say what is meant where nothing is given
-def elsewhere()->bool:
+USUAL = dict(
+    bench='GEOMRECON_BENCH', preset='GEOMRECON_PRESET', runs='GEOMRECON_RUNS'
+)  # Variables that say what is meant where nothing is given
+
+
+def elsewhere() -> bool:
     "Is any of them set, so that runs are others than those that the package brings?"
     return any(os.environ.get(v) for v in USUAL.values())
 
+
 def usual_bench(
-    bench:str|None=None, # Given: itself
-)->str: # '': every table has its own
+    bench: str | None = None,  # Given: itself
+) -> str:  # '': every table has its own
     "The bench that takes the place of those of a table"
-    return os.environ.get(USUAL['bench'],'') if bench is None else bench
+    return os.environ.get(USUAL['bench'], '') if bench is None else bench
+
 
 def usual_preset(
-    preset:str|None=None, # Given: itself
-)->str:
+    preset: str | None = None,  # Given: itself
+) -> str:
     "The preset whose runs are shown"
     return preset or os.environ.get(USUAL['preset']) or 'tiny'
 
+
 def usual_runs(
-    folder='results/tables/runs', # Where no variable says another one
-)->Path:
+    folder='results/tables/runs',  # Where no variable says another one
+) -> Path:
     "The folder of the runs"
     return Path(os.environ.get(USUAL['runs']) or folder)
 
 # %% ../../nbs/paper/00_records.ipynb #7892ab41
 def members(
-    run:dict, # A run: its `joints` and `groups`
-    group:str, # A group, 'all', 'all_no_head', or several groups joined by '+'
-)->list: # joint indices
+    run: dict,  # A run: its `joints` and `groups`
+    group: str,  # A group, 'all', 'all_no_head', or several groups joined by '+'
+) -> list:  # joint indices
     "The joints of a group; raises `DataError` for an unknown one"
-    gs = run['groups']; every = {i for ii in gs.values() for i in ii} or set(range(len(run['joints'])))
-    if group=='all': return sorted(every)
-    if group=='all_no_head': return sorted(every-set(gs.get('head',())))
-    if bad := [g for g in group.split('+') if g not in gs]: raise DataError(f"run of {run['method']!r}", f'no group {bad}', f'{list(gs)}, all, all_no_head')
+    gs = run['groups']
+    every = {i for ii in gs.values() for i in ii} or set(range(len(run['joints'])))
+    if group == 'all':
+        return sorted(every)
+    if group == 'all_no_head':
+        return sorted(every - set(gs.get('head', ())))
+    if bad := [g for g in group.split('+') if g not in gs]:
+        raise DataError(
+            f"run of {run['method']!r}", f'no group {bad}', f'{list(gs)}, all, all_no_head'
+        )
     return sorted({i for g in group.split('+') for i in gs[g]})
 
+
 def pck_from_counts(
-    run:dict, # A run with `hits` and `seen`, videos x joints
-    group:str='all', # As for `members`
-)->float: # percent
+    run: dict,  # A run with `hits` and `seen`, videos x joints
+    group: str = 'all',  # As for `members`
+) -> float:  # percent
     "PCK as the mean over joints of hits by seen, as `metrics.group_pck` has it"
-    h,s = (np.asarray(run['test'][k],float).sum(0)[members(run,group)] for k in ('hits','seen'))
-    return float(100*np.mean(h[s>0]/s[s>0]))
+    h, s = (np.asarray(run['test'][k], float).sum(0)[members(run, group)] for k in ('hits', 'seen'))
+    return float(100 * np.mean(h[s > 0] / s[s > 0]))
 
 # %% ../../nbs/paper/00_records.ipynb #ba9666c5
-_need = dict(preset=str, bench=str, method=str, changes=dict, seed=int, seconds=(int,float), joints=list, groups=dict, test=dict, epochs=list, labels=list)
+_need = dict(
+    preset=str,
+    bench=str,
+    method=str,
+    changes=dict,
+    seed=int,
+    seconds=(int, float),
+    joints=list,
+    groups=dict,
+    test=dict,
+    epochs=list,
+    labels=list,
+)
+
 
 def _check_counts(run, bad):
-    t,K = run['test'],len(run['joints']); h,s = (np.asarray(t.get(k,[]),dtype=object) for k in ('hits','seen'))
-    if h.ndim!=2 or h.shape!=s.shape or h.shape[1]!=K or not len(h): bad(f'hits {h.shape} and seen {s.shape}', f'counts of videos x {K} joints')
-    if not all(type(v) is int for v in (*h.flat,*s.flat)) or (h<0).any() or (h>s).any(): bad('counts that are no counts', 'whole numbers with 0 <= hits <= seen')
-    for g,v in t['pck'].items():
-        if v is not None and abs(v-pck_from_counts(run,g))>1e-4: bad(f'pck of {g!r} is {v}, its counts give {pck_from_counts(run,g):.4f}', 'the same')
+    t, K = run['test'], len(run['joints'])
+    h, s = (np.asarray(t.get(k, []), dtype=object) for k in ('hits', 'seen'))
+    if h.ndim != 2 or h.shape != s.shape or h.shape[1] != K or not len(h):
+        bad(f'hits {h.shape} and seen {s.shape}', f'counts of videos x {K} joints')
+    if not all(type(v) is int for v in (*h.flat, *s.flat)) or (h < 0).any() or (h > s).any():
+        bad('counts that are no counts', 'whole numbers with 0 <= hits <= seen')
+    for g, v in t['pck'].items():
+        if v is not None and abs(v - pck_from_counts(run, g)) > 1e-4:
+            bad(f'pck of {g!r} is {v}, its counts give {pck_from_counts(run, g):.4f}', 'the same')
 
 # %% ../../nbs/paper/00_records.ipynb #35d9e21f
 def check_run(
-    run:dict, # As read from a file
-    where='run', # File or name, for the message
-)->dict: # The same
+    run: dict,  # As read from a file
+    where='run',  # File or name, for the message
+) -> dict:  # The same
     "A run whose shape, counts and PCK agree; raises `DataError` naming what does not"
-    def bad(found, expected=''): raise DataError(where, found, expected)
-    if not isinstance(run,dict): bad(f'a {type(run).__name__}', 'a mapping')
-    for k,t in _need.items():
-        if not isinstance(run.get(k),t) or isinstance(run[k],bool): bad(f'{k} is {run.get(k,"not there")!r}'[:120], getattr(t,'__name__','number'))
+
+    def bad(found, expected=''):
+        raise DataError(where, found, expected)
+
+    if not isinstance(run, dict):
+        bad(f'a {type(run).__name__}', 'a mapping')
+    for k, t in _need.items():
+        if not isinstance(run.get(k), t) or isinstance(run[k], bool):
+            bad(f'{k} is {run.get(k, "not there")!r}'[:120], getattr(t, '__name__', 'number'))
     K = len(run['joints'])
-    for g,ii in run['groups'].items():
-        if not isinstance(ii,list) or not all(isinstance(i,int) and 0<=i<K for i in ii): bad(f'group {g!r} is {ii}', f'joint indices below {K}')
+    for g, ii in run['groups'].items():
+        if not isinstance(ii, list) or not all(isinstance(i, int) and 0 <= i < K for i in ii):
+            bad(f'group {g!r} is {ii}', f'joint indices below {K}')
     pck = run['test'].get('pck')
-    if not isinstance(pck,dict) or not _isnum(pck.get('all')) or not math.isfinite(pck['all']): bad('no finite test.pck.all', 'percent')
-    _check_counts(run,bad)
-    for i,e in enumerate(run['epochs']):
-        if not isinstance(e,dict) or not _isnum(e.get('epoch')): bad(f'epochs[{i}] is {e}', 'epoch, test, valid')
+    if not isinstance(pck, dict) or not _isnum(pck.get('all')) or not math.isfinite(pck['all']):
+        bad('no finite test.pck.all', 'percent')
+    _check_counts(run, bad)
+    for i, e in enumerate(run['epochs']):
+        if not isinstance(e, dict) or not _isnum(e.get('epoch')):
+            bad(f'epochs[{i}] is {e}', 'epoch, test, valid')
     return run
 
 # %% ../../nbs/paper/00_records.ipynb #c92a7c13
-_rates = dict(source=.45,aligned=.55,bn=.50,control=.50,ccssl=.56,regda=.58,uniframe=.62,semihand=.57,dualnet=.58,pseudo2d=.62,heatmap=.66,pseudo=.64,full=.69,oracle=.82)
+_rates = dict(
+    source=0.45,
+    aligned=0.55,
+    bn=0.50,
+    control=0.50,
+    ccssl=0.56,
+    regda=0.58,
+    uniframe=0.62,
+    semihand=0.57,
+    dualnet=0.58,
+    pseudo2d=0.62,
+    heatmap=0.66,
+    pseudo=0.64,
+    full=0.69,
+    oracle=0.82,
+)
+
+
 def made_up_run(
-    method:str='full', # Its rate of hits is made up as well
-    seed:int=0, # Seed of the run, and of the draws
-    skeleton=None, # `HAND21` or another; needed
-    bench:str='hand', # Name of the bench
-    changes:dict|None=None, # As of a run
-    rate:float|None=None, # Rate of hits in place of the method's
-    n_videos:int=16, # Test videos
-    frames:int=40, # Frames of each
-)->dict:
+    method: str = 'full',  # Its rate of hits is made up as well
+    seed: int = 0,  # Seed of the run, and of the draws
+    skeleton=None,  # `HAND21` or another; needed
+    bench: str = 'hand',  # Name of the bench
+    changes: dict | None = None,  # As of a run
+    rate: float | None = None,  # Rate of hits in place of the method's
+    n_videos: int = 16,  # Test videos
+    frames: int = 40,  # Frames of each
+) -> dict:
     "A run with invented figures of the right shape, for tests and examples only"
-    rng = np.random.default_rng([seed,sum(map(ord,method+str(changes or '')))]); sk,V,K = skeleton,n_videos,skeleton.n_joints
-    shared,mean = np.random.default_rng(9),_rates.get(method,.6) if rate is None else rate
-    p = mean+.12*shared.standard_normal((V,1))+.08*shared.standard_normal(K)+.01*rng.standard_normal()
-    seen = np.random.default_rng(8).integers(frames//2,frames+1,(V,K)); hits = rng.binomial(seen,p.clip(.02,.98))
-    run = dict(preset='tiny',bench=bench,method=method,changes=dict(changes or {}),seed=seed,seconds=200.+seed,threads=1,torch='made up',precision='float32',steps=400,
-               joints=list(sk.joints),groups={g:list(i) for g,i in sk.groups.items()},test=dict(pck={},hits=hits.tolist(),seen=seen.tolist()),valid=None)
-    gs = [*sk.groups,'all']+['all_no_head']*('head' in sk.groups); run['test']['pck'] = {g:round(pck_from_counts(run,g),4) for g in gs}
-    return _made_up_rest(run,rng)
+    rng = np.random.default_rng([seed, sum(map(ord, method + str(changes or '')))])
+    sk, V, K = skeleton, n_videos, skeleton.n_joints
+    shared = np.random.default_rng(9)
+    mean = _rates.get(method, 0.6) if rate is None else rate
+    p = (
+        mean
+        + 0.12 * shared.standard_normal((V, 1))
+        + 0.08 * shared.standard_normal(K)
+        + 0.01 * rng.standard_normal()
+    )
+    seen = np.random.default_rng(8).integers(frames // 2, frames + 1, (V, K))
+    hits = rng.binomial(seen, p.clip(0.02, 0.98))
+    run = dict(
+        preset='tiny',
+        bench=bench,
+        method=method,
+        changes=dict(changes or {}),
+        seed=seed,
+        seconds=200.0 + seed,
+        threads=1,
+        torch='made up',
+        precision='float32',
+        steps=400,
+        joints=list(sk.joints),
+        groups={g: list(i) for g, i in sk.groups.items()},
+        test=dict(pck={}, hits=hits.tolist(), seen=seen.tolist()),
+        valid=None,
+    )
+    gs = [*sk.groups, 'all'] + ['all_no_head'] * ('head' in sk.groups)
+    run['test']['pck'] = {g: round(pck_from_counts(run, g), 4) for g in gs}
+    return _made_up_rest(run, rng)
 
 # %% ../../nbs/paper/00_records.ipynb #8a458890
 def _made_up_rest(run, rng):
     "3D errors, curves, labels and diagnosis that go with the PCK of a made-up run"
-    m,e,top = run['method'],np.arange(8),run['test']['pck']['all']; mm = lambda a: {g:round(a*(110-v)/4,3) for g,v in run['test']['pck'].items()}
-    d = lambda q: dict(coverage=.3+q/200,flip=.2-q/800,jitter=.05-q/3000); rise = 1-np.exp(-e/2); pck = top-12*(1-rise)+rng.normal(0,.5,8)
-    run['test'].update(epe3d=mm(1.),pa_epe3d=mm(.7)); run['epochs'] = [dict(epoch=int(i),test=float(v),valid=float(v-1)) for i,v in zip(e,pck)]
-    run['labels'] = [dict(epoch=int(i),selected=.5+.03*float(i),correct=.55+.2*float(r)+(top-60)/100) for i,r in zip(e,rise)] if 'pseudo' in m or m=='full' else []
-    run['diagnosis'] = dict(before=d(50.),after=d(top+3*rng.standard_normal()))
+    m = run['method']
+    e = np.arange(8)
+    top = run['test']['pck']['all']
+    mm = lambda a: {g: round(a * (110 - v) / 4, 3) for g, v in run['test']['pck'].items()}
+    d = lambda q: dict(coverage=0.3 + q / 200, flip=0.2 - q / 800, jitter=0.05 - q / 3000)
+    rise = 1 - np.exp(-e / 2)
+    pck = top - 12 * (1 - rise) + rng.normal(0, 0.5, 8)
+    run['test'].update(epe3d=mm(1.0), pa_epe3d=mm(0.7))
+    run['epochs'] = [dict(epoch=int(i), test=float(v), valid=float(v - 1)) for i, v in zip(e, pck)]
+    run['labels'] = (
+        [
+            dict(
+                epoch=int(i),
+                selected=0.5 + 0.03 * float(i),
+                correct=0.55 + 0.2 * float(r) + (top - 60) / 100,
+            )
+            for i, r in zip(e, rise)
+        ]
+        if 'pseudo' in m or m == 'full'
+        else []
+    )
+    run['diagnosis'] = dict(before=d(50.0), after=d(top + 3 * rng.standard_normal()))
     return run
 
 # %% ../../nbs/paper/00_records.ipynb #3b47837d
-def _frozen(changes): # changes as text that is the same for tuples and lists, 5 and 5.0
-    plain = lambda v: {k:plain(u) for k,u in v.items()} if isinstance(v,dict) else [plain(u) for u in v] if isinstance(v,(list,tuple)) else float(v) if _isnum(v) else v
-    return json.dumps(plain(dict(changes or {})),sort_keys=True)
+def _frozen(changes):  # changes as text that is the same for tuples and lists, 5 and 5.0
+    plain = lambda v: (
+        {k: plain(u) for k, u in v.items()}
+        if isinstance(v, dict)
+        else [plain(u) for u in v]
+        if isinstance(v, (list, tuple))
+        else float(v)
+        if _isnum(v)
+        else v
+    )
+    return json.dumps(plain(dict(changes or {})), sort_keys=True)
 
 # %% ../../nbs/paper/00_records.ipynb #9111258a
-def run_key(r): return r['preset'],r['bench'],r['method'],_frozen(r['changes']),r['seed']
+def run_key(r):
+    return r['preset'], r['bench'], r['method'], _frozen(r['changes']), r['seed']
+
 
 def load_runs(
-    folder='results/tables/runs', # Folder of `PRESET/BENCH/METHOD/SEED.json`
-    preset:str|None=None, # Only runs of this preset
-)->list: # checked runs; empty where there is no folder
+    folder='results/tables/runs',  # Folder of `PRESET/BENCH/METHOD/SEED.json`
+    preset: str | None = None,  # Only runs of this preset
+) -> list:  # checked runs; empty where there is no folder
     "Every finished run; raises `DataError` naming the file and what is wrong with it"
-    out,seen = [],{}
+    out, seen = [], {}
     for path in sorted(Path(folder).rglob('*.json')):
-        try: r = json.loads(path.read_text(encoding='utf-8'))
-        except (OSError,ValueError) as e: raise DataError(path, f'cannot be read: {e}', 'a result file; delete it to repeat the run') from None
-        k = run_key(check_run(r,path))
-        if path.stem!=str(r['seed']): raise DataError(path, f"seed {r['seed']}", f'the seed that the file is named after')
-        if k in seen: raise DataError(path, f'the same run as {seen[k]}', 'one file per run')
+        try:
+            r = json.loads(path.read_text(encoding='utf-8'))
+        except (OSError, ValueError) as e:
+            raise DataError(
+                path, f'cannot be read: {e}', 'a result file; delete it to repeat the run'
+            ) from None
+        k = run_key(check_run(r, path))
+        if path.stem != str(r['seed']):
+            raise DataError(path, f"seed {r['seed']}", f'the seed that the file is named after')
+        if k in seen:
+            raise DataError(path, f'the same run as {seen[k]}', 'one file per run')
         seen[k] = path
-        if preset in (None,r['preset']): out.append(r)
+        if preset in (None, r['preset']):
+            out.append(r)
     return out
 
+
 def find_runs(
-    runs, # From `load_runs`
-    bench:str, # Name of the bench
-    method:str, # Name of the method
-    changes=None, # Changed fields; only runs with exactly these
-    preset:str|None=None, # Preset; the usual one if None
-)->list: # by seed
+    runs,  # From `load_runs`
+    bench: str,  # Name of the bench
+    method: str,  # Name of the method
+    changes=None,  # Changed fields; only runs with exactly these
+    preset: str | None = None,  # Preset; the usual one if None
+) -> list:  # by seed
     "The runs of one method, one for each seed that is there; raises `DataError` where they were made with different options"
-    key = (usual_preset(preset),bench,method,_frozen(changes)); out = sorted((r for r in runs if run_key(r)[:4]==key), key=lambda r: r['seed'])
-    if len(kinds := {_frozen(r.get('options')):r['seed'] for r in out})>1: raise DataError(f'runs of {method!r} on {bench!r}', 'made with different options: '+', '.join(f'{o} (seed {s})' for o,s in kinds.items()), 'one setting for all seeds: geomrecon results --run repeats those of old settings')
+    key = (usual_preset(preset), bench, method, _frozen(changes))
+    out = sorted((r for r in runs if run_key(r)[:4] == key), key=lambda r: r['seed'])
+    if len(kinds := {_frozen(r.get('options')): r['seed'] for r in out}) > 1:
+        raise DataError(
+            f'runs of {method!r} on {bench!r}',
+            'made with different options: '
+            + ', '.join(f'{o} (seed {s})' for o, s in kinds.items()),
+            'one setting for all seeds: geomrecon results --run repeats those of old settings',
+        )
     return out

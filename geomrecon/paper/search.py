@@ -17,27 +17,49 @@ from .work import finished
 
 # %% ../../nbs/paper/13_search.ipynb #bf82100f
 def search_specs(
-    names=None, # Methods; all that have settings if None
-    bench='hand', seed:int=0, preset:str='tiny', # Where it is done
-)->list:
+    names=None,  # Methods; all that have settings if None
+    bench='hand',
+    seed: int = 0,
+    preset: str = 'tiny',  # Where it is done
+) -> list:
     "The runs of the search; raises `ConfigError` for data sets without a part to validate on"
     b = get_bench(bench)
-    if b.source is not None and b.valid is None: raise ConfigError('search', f'bench {b.name!r} without validation images', '--valid NAME:FOLDER, labelled images of the target domain that are not those of the test')
-    return [Spec(b,m,seed,tuple(sorted(o.items())),preset,i) for m in (names or SEARCH) for i,o in enumerate(SEARCH[m])]
+    if b.source is not None and b.valid is None:
+        raise ConfigError(
+            'search',
+            f'bench {b.name!r} without validation images',
+            '--valid NAME:FOLDER, labelled images of the target domain that are not those of the test',
+        )
+    return [
+        Spec(b, m, seed, tuple(sorted(o.items())), preset, i)
+        for m in (names or SEARCH)
+        for i, o in enumerate(SEARCH[m])
+    ]
+
 
 def search_results(
-    results='results/tables/runs', # Folder of result files
-    **where # As for `search_specs`
-)->dict: # method -> list of (setting, validation PCK or None)
+    results='results/tables/runs',  # Folder of result files
+    **where,  # As for `search_specs`
+) -> dict:  # method -> list of (setting, validation PCK or None)
     "What the search has found so far"
     out = {}
     for s in search_specs(**where):
-        r = finished(s,results); out.setdefault(s.method,[]).append((dict(s.changes),None if r is None else r['valid']['pck']['all']))
+        r = finished(s, results)
+        out.setdefault(s.method, []).append(
+            (dict(s.changes), None if r is None else r['valid']['pck']['all'])
+        )
     return out
 
+
 def best_settings(
-    found:dict, # From `search_results`
-)->dict: # method -> options, where all its settings were tried and the defaults were not the best
+    found: dict,  # From `search_results`
+) -> (
+    dict
+):  # method -> options, where all its settings were tried and the defaults were not the best
     "The winners on validation videos"
-    best = {m:max(v,key=lambda x: x[1])[0] for m,v in found.items() if all(p is not None for _,p in v)}
-    return {m:o for m,o in best.items() if o}
+    best = {
+        m: max(v, key=lambda x: x[1])[0]
+        for m, v in found.items()
+        if all(p is not None for _, p in v)
+    }
+    return {m: o for m, o in best.items() if o}

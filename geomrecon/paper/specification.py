@@ -17,116 +17,247 @@ from ..core.canvas import method_name
 from .records import _frozen, find_runs, run_key, usual_bench, usual_preset
 
 # %% ../../nbs/paper/02_specification.ipynb #695e7cc4
-_names = dict(control='source continued, same steps',full='ours',pseudo='ours, labels alone',pseudo2d='ours, M_2D labels alone',heatmap='ours, L_heatmap')
-def _named(m): return _names.get(m) or method_name(m)
+_names = dict(
+    control='source continued, same steps',
+    full='ours',
+    pseudo='ours, labels alone',
+    pseudo2d='ours, M_2D labels alone',
+    heatmap='ours, L_heatmap',
+)
+
+
+def _named(m):
+    return _names.get(m) or method_name(m)
+
+
 @dataclass(frozen=True)
 class Row:
     "One row of a table"
-    bench: str # Name of the bench
-    method: str # Name of the method
-    changes: tuple = () # (field, value) pairs
-    label: str = '' # In place of the method's name
+
+    bench: str  # Name of the bench
+    method: str  # Name of the method
+    changes: tuple = ()  # (field, value) pairs
+    label: str = ''  # In place of the method's name
+
     @property
-    def name(self): return self.label or _named(self.method)
-    def runs(self, runs, preset=None): return find_runs(runs,self.bench,self.method,dict(self.changes),preset)
+    def name(self):
+        return self.label or _named(self.method)
+
+    def runs(self, runs, preset=None):
+        return find_runs(runs, self.bench, self.method, dict(self.changes), preset)
 
 # %% ../../nbs/paper/02_specification.ipynb #e8c78df0
 @dataclass(frozen=True)
 class Paper:
     "Figures printed in the paper"
-    data: str # Data sets
-    columns: tuple # Names of the columns
-    rows: dict # Method, as printed -> figures; None where the paper has a dash
+
+    data: str  # Data sets
+    columns: tuple  # Names of the columns
+    rows: dict  # Method, as printed -> figures; None where the paper has a dash
+
 
 @dataclass(frozen=True)
 class Table:
     "Specification of a table"
-    name: str # As for `geomrecon results --table`
-    title: str # What is compared
-    rows: tuple # `Row`s
-    groups: dict # Bench -> joint groups
-    pairs: tuple = () # (Row, Row): differences that are tested, first minus second
-    base: object = 'source' # What gains are taken against: a method with no changed field, or a `Row`
-    kind: str = 'pck' # 'pck', 'labels', 'confident' or 'epe'
-    paper: tuple = () # `Paper`s
-    note: str = '' # Said below the table
+
+    name: str  # As for `geomrecon results --table`
+    title: str  # What is compared
+    rows: tuple  # `Row`s
+    groups: dict  # Bench -> joint groups
+    pairs: tuple = ()  # (Row, Row): differences that are tested, first minus second
+    base: object = (
+        'source'  # What gains are taken against: a method with no changed field, or a `Row`
+    )
+    kind: str = 'pck'  # 'pck', 'labels', 'confident' or 'epe'
+    paper: tuple = ()  # `Paper`s
+    note: str = ''  # Said below the table
+
     @property
-    def benches(self): return list(dict.fromkeys(r.bench for r in self.rows))
+    def benches(self):
+        return list(dict.fromkeys(r.bench for r in self.rows))
+
     @property
-    def heading(self): return f'Table {self.name}. {self.title}' if self.name[0].isdigit() else self.title
+    def heading(self):
+        return f'Table {self.name}. {self.title}' if self.name[0].isdigit() else self.title
+
     @property
     def command(self):
-        own = f'geomrecon results --table {self.name} --run'; there = self.name not in TABLES or self.benches==TABLES[self.name].benches
-        return own if there else f'{own} --bench {self.benches[0]} with the --source, --target, --test and --preset of its other runs'
+        own = f'geomrecon results --table {self.name} --run'
+        there = self.name not in TABLES or self.benches == TABLES[self.name].benches
+        return (
+            own
+            if there
+            else f'{own} --bench {self.benches[0]} with the --source, --target, --test and --preset of its other runs'
+        )
 
 # %% ../../nbs/paper/02_specification.ipynb #9bcfdf09
-_hand = ('source','aligned','bn','control','ccssl','regda','uniframe','semihand','dualnet','pseudo','full','oracle')
-_body = tuple(m for m in _hand if m not in ('semihand','dualnet'))
-_fingers = ('mcp','pip','dip','fin','all')
-_limbs = ('head','shoulder','elbow','wrist','hip','knee','ankle','all','all_no_head')
-_row = lambda bench,m,label='',**ch: Row(bench,m,tuple(sorted(ch.items())),label)
-def _against(bench, better, others): return tuple((_row(bench,better),_row(bench,m)) for m in others)
+_hand = (
+    'source',
+    'aligned',
+    'bn',
+    'control',
+    'ccssl',
+    'regda',
+    'uniframe',
+    'semihand',
+    'dualnet',
+    'pseudo',
+    'full',
+    'oracle',
+)
+_body = tuple(m for m in _hand if m not in ('semihand', 'dualnet'))
+_fingers = ('mcp', 'pip', 'dip', 'fin', 'all')
+_limbs = ('head', 'shoulder', 'elbow', 'wrist', 'hip', 'knee', 'ankle', 'all', 'all_no_head')
+_row = lambda bench, m, label='', **ch: Row(bench, m, tuple(sorted(ch.items())), label)
+
+
+def _against(bench, better, others):
+    return tuple((_row(bench, better), _row(bench, m)) for m in others)
+
 
 def _printed(data, columns, text):
     "Figures as printed: a method per line, its figures behind a colon"
     lines = (l.split(':') for l in text.strip().split('\n'))
-    return Paper(data,tuple(columns.split(', ')),{n.strip():tuple(None if v=='-' else float(v) for v in xs.split()) for n,xs in lines})
+    return Paper(
+        data,
+        tuple(columns.split(', ')),
+        {n.strip(): tuple(None if v == '-' else float(v) for v in xs.split()) for n, xs in lines},
+    )
 
 # %% ../../nbs/paper/02_specification.ipynb #89c14ac2
-PAPER_1 = (_printed('RHD to H3D','MCP, PIP, DIP, Fin, All',"""
+PAPER_1 = (
+    _printed(
+        'RHD to H3D',
+        'MCP, PIP, DIP, Fin, All',
+        """
     Source only: 67.4 64.2 63.3 54.8 61.8
     SemiHand:    -    -    -    -    67.2
     DualNet:     -    -    -    -    74.9
     CC-SSL:      81.5 79.9 74.4 64.0 75.1
     RegDA:       79.6 74.4 71.2 62.9 72.5
     UniFrame:    86.7 84.6 78.9 68.1 79.6
-    Ours:        89.4 88.3 81.9 73.9 84.1"""), _printed('RHD to MVHand','MCP, PIP, DIP, Fin, All',"""
+    Ours:        89.4 88.3 81.9 73.9 84.1""",
+    ),
+    _printed(
+        'RHD to MVHand',
+        'MCP, PIP, DIP, Fin, All',
+        """
     Source only: 32.1 70.5 64.6 39.8 52.7
     SemiHand:    -    -    -    -    56.3
     DualNet:     -    -    -    -    68.9
     CC-SSL:      -    -    -    -    60.2
     RegDA:       -    -    -    -    60.1
     UniFrame:    45.0 77.7 71.0 57.6 62.9
-    Ours:        76.4 76.9 68.7 61.0 70.8"""))
+    Ours:        76.4 76.9 68.7 61.0 70.8""",
+    ),
+)
 _parts = 'Head, Sld, Elb, Wrist, Hip, Knee, Ankle, All'
-PAPER_2 = (_printed('SURREAL to Human3.6M',_parts,"""
+PAPER_2 = (
+    _printed(
+        'SURREAL to Human3.6M',
+        _parts,
+        """
     Source only: 51.3 69.4 75.4 66.4 37.9 77.3 77.7 67.3
     CC-SSL:      -    44.3 68.5 55.2 22.2 62.3 57.8 51.7
     RegDA:       -    73.3 86.4 72.8 54.8 82.0 84.4 75.6
     UniFrame:    63.5 78.1 89.6 81.1 52.6 85.3 87.1 79.0
-    Ours:        87.5 89.8 90.1 78.7 69.5 85.4 84.8 83.7"""), _printed('SURREAL to 3DPW',_parts,"""
+    Ours:        87.5 89.8 90.1 78.7 69.5 85.4 84.8 83.7""",
+    ),
+    _printed(
+        'SURREAL to 3DPW',
+        _parts,
+        """
     Source only: 40.9 59.2 65.6 64.2 64.4 56.4 39.8 57.9
     CC-SSL:      41.0 58.5 76.3 67.4 77.6 61.7 47.8 62.5
     RegDA:       41.8 65.8 73.3 68.1 72.8 65.0 49.3 64.8
     UniFrame:    54.6 68.9 77.5 74.8 75.5 67.8 60.3 70.5
-    Ours:        66.6 86.6 77.8 75.8 83.6 71.9 65.3 76.7"""))
+    Ours:        66.6 86.6 77.8 75.8 83.6 71.9 65.3 76.7""",
+    ),
+)
 
 # %% ../../nbs/paper/02_specification.ipynb #98247c13
-PAPER_3A = (Paper('Table 3 (a) is a picture; its text gives gains, data set not named there',('gain',),
-                  {'integrated labels over L_UniFrame':(1.2,),'with reconstruction ("further boost the increase to")':(2.7,)}),)
-PAPER_3B = (Paper('MVHand, training frames: share of correct pseudo-labels at saturation',('%',),{'L_UniFrame':(59.,),'integrated':(72.,)}),)
-PAPER_4 = (Paper('SURREAL to Human3.6M, All',('[0, 5]','[0, 15]','[5, 15]','[15, 30]','[30, 50]'),{'Ours':(81.8,83.5,83.7,83.1,82.5)}),)
-PAPER_5A = (_printed('with temporal consistency (gain by it), All','RHD to MVHand, gain, SURREAL to Human3.6M, gain',"""
+PAPER_3A = (
+    Paper(
+        'Table 3 (a) is a picture; its text gives gains, data set not named there',
+        ('gain',),
+        {
+            'integrated labels over L_UniFrame': (1.2,),
+            'with reconstruction ("further boost the increase to")': (2.7,),
+        },
+    ),
+)
+PAPER_3B = (
+    Paper(
+        'MVHand, training frames: share of correct pseudo-labels at saturation',
+        ('%',),
+        {'L_UniFrame': (59.0,), 'integrated': (72.0,)},
+    ),
+)
+PAPER_4 = (
+    Paper(
+        'SURREAL to Human3.6M, All',
+        ('[0, 5]', '[0, 15]', '[5, 15]', '[15, 30]', '[30, 50]'),
+        {'Ours': (81.8, 83.5, 83.7, 83.1, 82.5)},
+    ),
+)
+PAPER_5A = (
+    _printed(
+        'with temporal consistency (gain by it), All',
+        'RHD to MVHand, gain, SURREAL to Human3.6M, gain',
+        """
     RegDA:                   60.7 0.6 76.4 0.8
     UniFrame:                63.4 0.5 79.3 0.3
-    Ours (no temporal term): 70.8 -   83.7 -"""),)
-PAPER_5B = (_printed('3D EPE, mm','RHD to H3D, RHD to MVHand',"""
+    Ours (no temporal term): 70.8 -   83.7 -""",
+    ),
+)
+PAPER_5B = (
+    _printed(
+        '3D EPE, mm',
+        'RHD to H3D, RHD to MVHand',
+        """
     Source only: 27.77 21.21
     SemiHand:    19.19 19.75
     DualNet:     17.08 16.45
-    Ours:        16.92 16.37"""),)
+    Ours:        16.92 16.37""",
+    ),
+)
 
 # %% ../../nbs/paper/02_specification.ipynb #a0d8fae6
-_strides = (((1,5),'stride [0, 5]'),((1,15),'stride [0, 15]'),((5,15),'stride [5, 15]'),((15,30),'stride [15, 30]'),((30,50),'stride [30, 50]'))
-_stride_rows = tuple(_row('body-long','full',t,**({} if s==(5,15) else dict(stride=s))) for s,t in _strides)
-_temporal = ('regda','regda+temporal','uniframe','uniframe+temporal','full')
-_ablations = (('raw SVD of the covariance',dict(warp_mode='svd')),('SVD with the sign heuristic',dict(warp_mode='sign')),('moments of bone maps',dict(warp_mode='moments')),
-    ('printed covariance, not normalised',dict(warp_mode='printed')),('printed direction of the warp',dict(warp_mode='inverse')),
-    ('reconstruction by pixels alone',dict(features='pixels')),('random perceptual features',dict(features='random')),('labels from the net, no teacher',dict(decay=None)),
-    ('beta 5',dict(beta=5.)),('beta 40',dict(beta=40.)),('no detached warm-up of W and G',dict(rec_attach=.5)),('joint batch-norm statistics',dict(split_bn=False)))
-_printed_form = dict(label_views=0,rec_gate=None) # Labels from the frame alone, reconstruction that moves every joint
-_abl_base = _row('hand','full','the base: labels from the frame, every joint moved',**_printed_form)
-_abl_rows = tuple(_row('hand','full',t,**_printed_form,**ch) for t,ch in _ablations)+(_row('hand','full','labels averaged over views',rec_gate=None),_row('hand','full','both, as in the other tables'))
+_strides = (
+    ((1, 5), 'stride [0, 5]'),
+    ((1, 15), 'stride [0, 15]'),
+    ((5, 15), 'stride [5, 15]'),
+    ((15, 30), 'stride [15, 30]'),
+    ((30, 50), 'stride [30, 50]'),
+)
+_stride_rows = tuple(
+    _row('body-long', 'full', t, **({} if s == (5, 15) else dict(stride=s))) for s, t in _strides
+)
+_temporal = ('regda', 'regda+temporal', 'uniframe', 'uniframe+temporal', 'full')
+_ablations = (
+    ('raw SVD of the covariance', dict(warp_mode='svd')),
+    ('SVD with the sign heuristic', dict(warp_mode='sign')),
+    ('moments of bone maps', dict(warp_mode='moments')),
+    ('printed covariance, not normalised', dict(warp_mode='printed')),
+    ('printed direction of the warp', dict(warp_mode='inverse')),
+    ('reconstruction by pixels alone', dict(features='pixels')),
+    ('random perceptual features', dict(features='random')),
+    ('labels from the net, no teacher', dict(decay=None)),
+    ('beta 5', dict(beta=5.0)),
+    ('beta 40', dict(beta=40.0)),
+    ('no detached warm-up of W and G', dict(rec_attach=0.5)),
+    ('joint batch-norm statistics', dict(split_bn=False)),
+)
+_printed_form = dict(
+    label_views=0, rec_gate=None
+)  # Labels from the frame alone, reconstruction that moves every joint
+_abl_base = _row(
+    'hand', 'full', 'the base: labels from the frame, every joint moved', **_printed_form
+)
+_abl_rows = tuple(_row('hand', 'full', t, **_printed_form, **ch) for t, ch in _ablations) + (
+    _row('hand', 'full', 'labels averaged over views', rec_gate=None),
+    _row('hand', 'full', 'both, as in the other tables'),
+)
 
 # %% ../../nbs/paper/02_specification.ipynb #f416dd98
 _no_head = "The paper's All is computed in two ways: its baselines leave the head out, its own row has it in (83.7 with, 83.05 without). Both are shown here for every method."
@@ -136,77 +267,211 @@ _paired_frames = f'{_ours} A row with the temporal term sees pairs of consecutiv
 _gap = '`body-gap` annotates its target by another convention than its source.'
 _sure = f"""The paper's Table 3 (c) is a picture: its text says that head, shoulder and hip improve on the training set of Human3.6M and that other keypoints hardly change.
 {_gap}
-`after without` are as many further epochs without reconstruction: what more training does by itself.""".replace('\n',' ')
+`after without` are as many further epochs without reconstruction: what more training does by itself.""".replace(
+    '\n', ' '
+)
 _long = 'Videos of 60 frames.'
-_counts = f'{_long} The paper counts from 0; a frame is never its own partner here, so [0, 5] is 1 to 5.'
+_counts = (
+    f'{_long} The paper counts from 0; a frame is never its own partner here, so [0, 5] is 1 to 5.'
+)
 _lifted = 'Mean joint error relative to the wrist; the true length of one bone gives the scale. Procrustes-aligned: after the best rigid fit and scale.'
-_parts3 = (('uniframe','L_UniFrame'),('pseudo2d','labels by M_2D alone'),('pseudo','integrated labels'),
-           ('heatmap','+ L_heatmap: reconstruction from heatmaps'),('full','+ reconstruction'))
-_alone = (_row('hand','pseudo','labels from the frame alone',label_views=0),_row('hand','full','these + reconstruction of every joint',**_printed_form),_row('hand','full','integrated labels + reconstruction of every joint',rec_gate=None))
-_every = _row('body','full','ours, reconstruction moves every joint',rec_gate=None)
-_settled = (_row('hand','pseudo','integrated labels, once'),_row('hand','full','with reconstruction, once'),_row('hand','pseudo>pseudo','labels, then labels'),_row('hand','pseudo-twice','labels alone, twice as long'),_row('hand','full-twice','with reconstruction, twice as long'),
-            _row('hand','pseudo>full','labels, then reconstruction'),_row('body-gap','pseudo>pseudo','labels, then labels'),_row('body-gap','pseudo>full','labels, then reconstruction'))
+_parts3 = (
+    ('uniframe', 'L_UniFrame'),
+    ('pseudo2d', 'labels by M_2D alone'),
+    ('pseudo', 'integrated labels'),
+    ('heatmap', '+ L_heatmap: reconstruction from heatmaps'),
+    ('full', '+ reconstruction'),
+)
+_alone = (
+    _row('hand', 'pseudo', 'labels from the frame alone', label_views=0),
+    _row('hand', 'full', 'these + reconstruction of every joint', **_printed_form),
+    _row('hand', 'full', 'integrated labels + reconstruction of every joint', rec_gate=None),
+)
+_every = _row('body', 'full', 'ours, reconstruction moves every joint', rec_gate=None)
+_settled = (
+    _row('hand', 'pseudo', 'integrated labels, once'),
+    _row('hand', 'full', 'with reconstruction, once'),
+    _row('hand', 'pseudo>pseudo', 'labels, then labels'),
+    _row('hand', 'pseudo-twice', 'labels alone, twice as long'),
+    _row('hand', 'full-twice', 'with reconstruction, twice as long'),
+    _row('hand', 'pseudo>full', 'labels, then reconstruction'),
+    _row('body-gap', 'pseudo>pseudo', 'labels, then labels'),
+    _row('body-gap', 'pseudo>full', 'labels, then reconstruction'),
+)
 _twice = f"Not in the paper. A round is that of the other tables; a second starts from the net of the first, with new W and G; the oracle has one. {_gap}"
-_others = lambda ms: [m for m in ms if m not in ('full','oracle')]
-_both = ('hand','body')
-_ends = lambda b: (_row(b,'source'),_row(b,'oracle')) # Between which a gap is closed
-_rows5 = tuple((_row(b,f'{m}+temporal'),_row(b,m)) for b in _both for m in ('regda','uniframe'))
+_others = lambda ms: [m for m in ms if m not in ('full', 'oracle')]
+_both = ('hand', 'body')
+_ends = lambda b: (_row(b, 'source'), _row(b, 'oracle'))  # Between which a gap is closed
+_rows5 = tuple((_row(b, f'{m}+temporal'), _row(b, m)) for b in _both for m in ('regda', 'uniframe'))
 
 # %% ../../nbs/paper/02_specification.ipynb #6ffa6b0e
 _specs = (
-    Table('1','Hands: 2D joints, PCK@0.05',tuple(_row('hand',m) for m in _hand),dict(hand=_fingers),_against('hand','full',_others(_hand)),paper=PAPER_1,note=_ours),
-    Table('2','Bodies: 2D joints, PCK@0.05',tuple(_row('body',m) for m in _body)+(_every,),dict(body=_limbs),_against('body','full',_others(_body))+((_row('body','full'),_every),),paper=PAPER_2,note=_no_head),
-    Table('3a','Components: what each adds',tuple(_row('hand',m,t) for m,t in _parts3)+_alone+_ends('hand'),dict(hand=_fingers),
-          _against('hand','pseudo',['uniframe','pseudo2d'])+_against('hand','full',['pseudo','heatmap'])+_against('hand','heatmap',['pseudo'])+((_alone[1],_alone[0]),(_row('hand','pseudo'),_alone[0]),(_row('hand','full'),_alone[2])),paper=PAPER_3A,note=_ours),
-    Table('3b','Pseudo-labels on training frames that are right',tuple(_row('hand',m) for m in ('uniframe','pseudo2d','pseudo','full')),dict(hand=('all',)),
-          kind='labels',paper=PAPER_3B,note=_frames),
-    Table('3c','Keypoints that were confident after pseudo-labels alone, before and after reconstruction',tuple(_row(b,'pseudo>full') for b in ('body-gap','hand')),
-          {'body-gap':('all',),'hand':('all',)},kind='confident',note=_sure),
-    Table('3d','Twice the steps: reconstruction never, throughout, or once labels alone have settled',_settled+_ends('hand'),{'hand':_fingers,'body-gap':('all','all_no_head','head+wrist')},
-          tuple((_settled[i],_settled[j]) for i,j in ((1,0),(4,3),(4,2),(5,2),(5,4),(7,6))),note=_twice),
-    Table('4','Distance of the two frames of a pair',_stride_rows+_ends('body-long'),{'body-long':('all','all_no_head')},tuple((_stride_rows[2],r) for i,r in enumerate(_stride_rows) if i!=2),
-          _stride_rows[2],paper=PAPER_4,note=_counts),
-    Table('5a','Temporal consistency for methods that see single frames',tuple(_row(b,m) for b in _both for m in ('source',*_temporal,'oracle')),dict(hand=('all',),body=('all','all_no_head')),
-          _rows5+tuple(p for b in _both for p in _against(b,'full',['uniframe+temporal'])),paper=PAPER_5A,note=_paired_frames),
-    Table('5b','Hands in 3D',tuple(_row('hand',m) for m in ('source','semihand','dualnet','full')),dict(hand=('all',)),_against('hand','full',['source','semihand','dualnet']),
-          kind='epe',paper=PAPER_5B,note=_lifted),
-    Table('ablations','Choices of ours, one changed at a time',(_abl_base,*_abl_rows,*_ends('hand')),dict(hand=_fingers),tuple((r,_abl_base) for r in _abl_rows),
-          _abl_base,note='Differences are against the first row: negative where the change does harm. Labels come from the frame alone and reconstruction moves every joint, as the paper has it, because reconstruction has most to do there; the row "both" is the method of the other tables.'))
-TABLES = {t.name:t for t in _specs}
+    Table(
+        '1',
+        'Hands: 2D joints, PCK@0.05',
+        tuple(_row('hand', m) for m in _hand),
+        dict(hand=_fingers),
+        _against('hand', 'full', _others(_hand)),
+        paper=PAPER_1,
+        note=_ours,
+    ),
+    Table(
+        '2',
+        'Bodies: 2D joints, PCK@0.05',
+        tuple(_row('body', m) for m in _body) + (_every,),
+        dict(body=_limbs),
+        _against('body', 'full', _others(_body)) + ((_row('body', 'full'), _every),),
+        paper=PAPER_2,
+        note=_no_head,
+    ),
+    Table(
+        '3a',
+        'Components: what each adds',
+        tuple(_row('hand', m, t) for m, t in _parts3) + _alone + _ends('hand'),
+        dict(hand=_fingers),
+        _against('hand', 'pseudo', ['uniframe', 'pseudo2d'])
+        + _against('hand', 'full', ['pseudo', 'heatmap'])
+        + _against('hand', 'heatmap', ['pseudo'])
+        + (
+            (_alone[1], _alone[0]),
+            (_row('hand', 'pseudo'), _alone[0]),
+            (_row('hand', 'full'), _alone[2]),
+        ),
+        paper=PAPER_3A,
+        note=_ours,
+    ),
+    Table(
+        '3b',
+        'Pseudo-labels on training frames that are right',
+        tuple(_row('hand', m) for m in ('uniframe', 'pseudo2d', 'pseudo', 'full')),
+        dict(hand=('all',)),
+        kind='labels',
+        paper=PAPER_3B,
+        note=_frames,
+    ),
+    Table(
+        '3c',
+        'Keypoints that were confident after pseudo-labels alone, before and after reconstruction',
+        tuple(_row(b, 'pseudo>full') for b in ('body-gap', 'hand')),
+        {'body-gap': ('all',), 'hand': ('all',)},
+        kind='confident',
+        note=_sure,
+    ),
+    Table(
+        '3d',
+        'Twice the steps: reconstruction never, throughout, or once labels alone have settled',
+        _settled + _ends('hand'),
+        {'hand': _fingers, 'body-gap': ('all', 'all_no_head', 'head+wrist')},
+        tuple(
+            (_settled[i], _settled[j]) for i, j in ((1, 0), (4, 3), (4, 2), (5, 2), (5, 4), (7, 6))
+        ),
+        note=_twice,
+    ),
+    Table(
+        '4',
+        'Distance of the two frames of a pair',
+        _stride_rows + _ends('body-long'),
+        {'body-long': ('all', 'all_no_head')},
+        tuple((_stride_rows[2], r) for i, r in enumerate(_stride_rows) if i != 2),
+        _stride_rows[2],
+        paper=PAPER_4,
+        note=_counts,
+    ),
+    Table(
+        '5a',
+        'Temporal consistency for methods that see single frames',
+        tuple(_row(b, m) for b in _both for m in ('source', *_temporal, 'oracle')),
+        dict(hand=('all',), body=('all', 'all_no_head')),
+        _rows5 + tuple(p for b in _both for p in _against(b, 'full', ['uniframe+temporal'])),
+        paper=PAPER_5A,
+        note=_paired_frames,
+    ),
+    Table(
+        '5b',
+        'Hands in 3D',
+        tuple(_row('hand', m) for m in ('source', 'semihand', 'dualnet', 'full')),
+        dict(hand=('all',)),
+        _against('hand', 'full', ['source', 'semihand', 'dualnet']),
+        kind='epe',
+        paper=PAPER_5B,
+        note=_lifted,
+    ),
+    Table(
+        'ablations',
+        'Choices of ours, one changed at a time',
+        (_abl_base, *_abl_rows, *_ends('hand')),
+        dict(hand=_fingers),
+        tuple((r, _abl_base) for r in _abl_rows),
+        _abl_base,
+        note='Differences are against the first row: negative where the change does harm. Labels come from the frame alone and reconstruction moves every joint, as the paper has it, because reconstruction has most to do there; the row "both" is the method of the other tables.',
+    ),
+)
+TABLES = {t.name: t for t in _specs}
 
 # %% ../../nbs/paper/02_specification.ipynb #1000076c
 def on_bench(
-    table, # '1', '3' (for 3a to 3d), 'ablations', 'all', or a `Table`
-    bench:str|None=None, # Takes the place of every bench; '': the table's own; None: as `GEOMRECON_BENCH` says
-)->list: # of `Table`
+    table,  # '1', '3' (for 3a to 3d), 'ablations', 'all', or a `Table`
+    bench: str
+    | None = None,  # Takes the place of every bench; '': the table's own; None: as `GEOMRECON_BENCH` says
+) -> list:  # of `Table`
     "The tables of that name on one bench, such as one of real data sets; raises `ConfigError`"
-    ts = [table] if isinstance(table,Table) else [t for t in TABLES.values() if table in ('all',t.name) or t.name[:-1]==str(table)]; b = usual_bench(bench)
-    if not ts: raise ConfigError('table', repr(table), f'one of {[*TABLES,"3","5","all"]}')
-    if not b: return ts # What is said of the rendered benches is not said of others
-    note = lambda t: t.note if b in {r.bench for u in TABLES.values() for r in u.rows} else ' '.join(t.note.replace(_ours,'').replace(_gap,'').replace(_long,'').split())
-    on = lambda r: replace(r,bench=b); pairs = lambda t: tuple(dict.fromkeys((on(x),on(y)) for x,y in t.pairs))
-    return [replace(t,rows=tuple(dict.fromkeys(map(on,t.rows))),pairs=pairs(t),base=on(t.base) if isinstance(t.base,Row) else t.base,groups={b:next(iter(t.groups.values()))},note=note(t)) for t in ts]
+    ts = (
+        [table]
+        if isinstance(table, Table)
+        else [t for t in TABLES.values() if table in ('all', t.name) or t.name[:-1] == str(table)]
+    )
+    b = usual_bench(bench)
+    if not ts:
+        raise ConfigError('table', repr(table), f'one of {[*TABLES, "3", "5", "all"]}')
+    if not b:
+        return ts  # What is said of the rendered benches is not said of others
+    note = lambda t: (
+        t.note
+        if b in {r.bench for u in TABLES.values() for r in u.rows}
+        else ' '.join(t.note.replace(_ours, '').replace(_gap, '').replace(_long, '').split())
+    )
+    on = lambda r: replace(r, bench=b)
+    pairs = lambda t: tuple(dict.fromkeys((on(x), on(y)) for x, y in t.pairs))
+    return [
+        replace(
+            t,
+            rows=tuple(dict.fromkeys(map(on, t.rows))),
+            pairs=pairs(t),
+            base=on(t.base) if isinstance(t.base, Row) else t.base,
+            groups={b: next(iter(t.groups.values()))},
+            note=note(t),
+        )
+        for t in ts
+    ]
+
 
 def get_tables(
-    name, # As for `on_bench`; a `Table` stays as it is
-)->list: # of `Table`
+    name,  # As for `on_bench`; a `Table` stays as it is
+) -> list:  # of `Table`
     "The tables of that name, where `GEOMRECON_BENCH` says; raises `ConfigError`"
-    return [name] if isinstance(name,Table) else on_bench(name)
+    return [name] if isinstance(name, Table) else on_bench(name)
+
 
 def needed(
-    table, # Name or `Table`
-    seeds=(0,1,2), # Seeds
-)->list: # (bench, method, changes, seed), seed by seed
+    table,  # Name or `Table`
+    seeds=(0, 1, 2),  # Seeds
+) -> list:  # (bench, method, changes, seed), seed by seed
     "The runs of a table, each once"
-    rows = dict.fromkeys((r.bench,r.method,r.changes) for t in get_tables(table) for r in t.rows)
-    return [(b,m,dict(c),s) for s in seeds for b,m,c in rows]
+    rows = dict.fromkeys((r.bench, r.method, r.changes) for t in get_tables(table) for r in t.rows)
+    return [(b, m, dict(c), s) for s in seeds for b, m, c in rows]
+
 
 def missing(
-    table, # Name or `Table`
-    runs, # From `load_runs`
-    seeds=(0,1,2), # Seeds
-    preset:str|None=None, # Preset; the usual one if None
-)->list: # as `needed`
+    table,  # Name or `Table`
+    runs,  # From `load_runs`
+    seeds=(0, 1, 2),  # Seeds
+    preset: str | None = None,  # Preset; the usual one if None
+) -> list:  # as `needed`
     "What of it is not there"
-    have,preset = {run_key(r) for r in runs},usual_preset(preset)
-    return [(b,m,c,s) for b,m,c,s in needed(table,seeds) if (preset,b,m,_frozen(c),s) not in have]
+    have = {run_key(r) for r in runs}
+    preset = usual_preset(preset)
+    return [
+        (b, m, c, s)
+        for b, m, c, s in needed(table, seeds)
+        if (preset, b, m, _frozen(c), s) not in have
+    ]

@@ -19,92 +19,173 @@ from .records import members, pck_from_counts
 @functools.lru_cache(16)
 def _draws(S, V, n, seed):
     "How often each video (n,V) and each seed (n,S) is drawn"
-    rng = np.random.default_rng(seed); return rng.multinomial(V,[1/V]*V,n).astype(float),rng.multinomial(S,[1/S]*S,n).astype(float)
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(V, [1 / V] * V, n).astype(float), rng.multinomial(
+        S, [1 / S] * S, n
+    ).astype(float)
+
 
 def _pck_draws(run, group, W):
     "PCK of a run in every draw of videos"
-    ii = members(run,group); h,s = (W@np.asarray(run['test'][k],float)[:,ii] for k in ('hits','seen')); ok = s>0
-    return 100*np.where(ok,h/np.where(ok,s,1),0).sum(1)/ok.sum(1)
+    ii = members(run, group)
+    h, s = (W @ np.asarray(run['test'][k], float)[:, ii] for k in ('hits', 'seen'))
+    ok = s > 0
+    return 100 * np.where(ok, h / np.where(ok, s, 1), 0).sum(1) / ok.sum(1)
 
-def _interval(x): return tuple(float(v) for v in np.percentile(x,[2.5,97.5]))
+
+def _interval(x):
+    return tuple(float(v) for v in np.percentile(x, [2.5, 97.5]))
+
 
 def _t_interval(x):
     "95% interval of a mean over seeds alone, by Student's t; NaN for one seed"
-    if len(x)<2: return math.nan,math.nan
-    h = float(student.ppf(.975,len(x)-1)*np.std(x,ddof=1)/math.sqrt(len(x))); return float(np.mean(x))-h,float(np.mean(x))+h
+    if len(x) < 2:
+        return math.nan, math.nan
+    h = float(student.ppf(0.975, len(x) - 1) * np.std(x, ddof=1) / math.sqrt(len(x)))
+    return float(np.mean(x)) - h, float(np.mean(x)) + h
+
 
 def _by_seed(*lists):
     "Runs of several methods, seed by seed, and the seeds that not all of them have"
-    maps = [{r['seed']:r for r in rs} for rs in lists]; common = sorted(set.intersection(*map(set,maps))); every = set().union(*maps)
-    return common,[[m[s] for s in common] for m in maps],sorted(every-set(common))
+    maps = [{r['seed']: r for r in rs} for rs in lists]
+    common = sorted(set.intersection(*map(set, maps)))
+    every = set().union(*maps)
+    return common, [[m[s] for s in common] for m in maps], sorted(every - set(common))
 
 # %% ../../nbs/paper/01_statistics.ipynb #fa604b99
 @dataclass(frozen=True)
 class Gain:
     "A difference between two methods, paired by seed, or a share of such differences"
-    mean: float # Mean over seeds
-    sd: float|None # Sample standard deviation over seeds; None for one
-    low: float # Lower end of the 95% interval; NaN where there is none
-    high: float # Upper end
-    each: dict # Seed -> difference
-    left_out: tuple = () # Seeds that only one of the methods has
-    how: str = '' # What was drawn for the interval
-    unit: str = '' # '%' for a share
+
+    mean: float  # Mean over seeds
+    sd: float | None  # Sample standard deviation over seeds; None for one
+    low: float  # Lower end of the 95% interval; NaN where there is none
+    high: float  # Upper end
+    each: dict  # Seed -> difference
+    left_out: tuple = ()  # Seeds that only one of the methods has
+    how: str = ''  # What was drawn for the interval
+    unit: str = ''  # '%' for a share
+
     @property
-    def excludes_zero(self): return self.low>0 or self.high<0
-    def __str__(self): return f'{self.mean:+.1f}{self.unit}'+('' if math.isnan(self.low) else f' [{self.low:+.1f}, {self.high:+.1f}]')+(f" ({len(self.each)} seed{'s'*(len(self.each)>1)})" if self.left_out else '')
+    def excludes_zero(self):
+        return self.low > 0 or self.high < 0
+
+    def __str__(self):
+        return (
+            f'{self.mean:+.1f}{self.unit}'
+            + ('' if math.isnan(self.low) else f' [{self.low:+.1f}, {self.high:+.1f}]')
+            + (f" ({len(self.each)} seed{'s' * (len(self.each) > 1)})" if self.left_out else '')
+        )
+
 
 def _value(run, metric, group):
     v = (run['test'].get(metric) or {}).get(group)
-    if v is None and metric=='pck': return pck_from_counts(run,group)
-    if v is None: raise DataError(f"run of {run['method']!r}, seed {run['seed']}", f'no {metric} of {group!r}', 'another metric or group')
+    if v is None and metric == 'pck':
+        return pck_from_counts(run, group)
+    if v is None:
+        raise DataError(
+            f"run of {run['method']!r}, seed {run['seed']}",
+            f'no {metric} of {group!r}',
+            'another metric or group',
+        )
     return v
 
 # %% ../../nbs/paper/01_statistics.ipynb #98e265d8
 def _paired(metric, group, n, seed, *lists):
     "Seeds, figures (methods, S), draws (methods, n, S) or None, counts of drawn seeds (n,S), seeds left out, how"
-    common,rs,left = _by_seed(*lists); names = [r[0]['method'] if r else 'none' for r in lists]
-    if not common: raise DataError(f'runs of {" and ".join(names)}', 'no seed in common', 'runs of the same seeds')
-    n_seeds = f"{len(common)} seed{'s'*(len(common)>1)}"; shapes = {np.shape(r['test']['hits']) for x in rs for r in x}
-    if len(shapes)>1: raise DataError(f'runs of {" and ".join(names)}', f'counts of {sorted(shapes)} videos and joints', 'the same test videos')
-    W,C = _draws(len(common),next(iter(shapes))[0],n,seed); x = np.array([[_value(r,metric,group) for r in q] for q in rs])
-    if metric!='pck': return common,x,None,C,left,f"{n_seeds} (Student's t: counts of videos are kept for PCK alone)"
-    return common,x,np.stack([np.stack([_pck_draws(r,group,W) for r in q],-1) for q in rs]),C,left,f'{n_seeds} and {len(W[0])} test videos'
+    common, rs, left = _by_seed(*lists)
+    names = [r[0]['method'] if r else 'none' for r in lists]
+    if not common:
+        raise DataError(
+            f'runs of {" and ".join(names)}', 'no seed in common', 'runs of the same seeds'
+        )
+    n_seeds = f"{len(common)} seed{'s' * (len(common) > 1)}"
+    shapes = {np.shape(r['test']['hits']) for x in rs for r in x}
+    if len(shapes) > 1:
+        raise DataError(
+            f'runs of {" and ".join(names)}',
+            f'counts of {sorted(shapes)} videos and joints',
+            'the same test videos',
+        )
+    W, C = _draws(len(common), next(iter(shapes))[0], n, seed)
+    x = np.array([[_value(r, metric, group) for r in q] for q in rs])
+    if metric != 'pck':
+        return (
+            common,
+            x,
+            None,
+            C,
+            left,
+            f"{n_seeds} (Student's t: counts of videos are kept for PCK alone)",
+        )
+    return (
+        common,
+        x,
+        np.stack([np.stack([_pck_draws(r, group, W) for r in q], -1) for q in rs]),
+        C,
+        left,
+        f'{n_seeds} and {len(W[0])} test videos',
+    )
+
 
 def paired_gain(
-    runs_a, # Runs of one method, from `find_runs`
-    runs_b, # Runs of the method it is compared with, on the same bench
-    group:str='all', # As for `members`
-    metric:str='pck', # 'pck', or another metric of a run: then the interval is Student's t over seeds
-    n:int=10_000, # Draws
-    seed:int=0, # Of the draws
-)->Gain:
+    runs_a,  # Runs of one method, from `find_runs`
+    runs_b,  # Runs of the method it is compared with, on the same bench
+    group: str = 'all',  # As for `members`
+    metric: str = 'pck',  # 'pck', or another metric of a run: then the interval is Student's t over seeds
+    n: int = 10_000,  # Draws
+    seed: int = 0,  # Of the draws
+) -> Gain:
     "A minus B over the seeds that both have; raises `DataError` where there are none"
-    s,x,d,C,left,how = _paired(metric,group,n,seed,runs_a,runs_b); each = x[0]-x[1]; mean,sd = _stats(list(each))
-    return Gain(mean,sd,*(_t_interval(each) if d is None else _interval(((d[0]-d[1])*C).sum(1)/len(s))),dict(zip(s,each.tolist())),tuple(left),how)
+    s, x, d, C, left, how = _paired(metric, group, n, seed, runs_a, runs_b)
+    each = x[0] - x[1]
+    mean, sd = _stats(list(each))
+    return Gain(
+        mean,
+        sd,
+        *(_t_interval(each) if d is None else _interval(((d[0] - d[1]) * C).sum(1) / len(s))),
+        dict(zip(s, each.tolist())),
+        tuple(left),
+        how,
+    )
 
 # %% ../../nbs/paper/01_statistics.ipynb #80a58cfe
 def gap_closed(
-    method, # Runs of a method
-    source, # Runs of `source`
-    oracle, # Runs of `oracle`
-    group:str='all', # As for `members`
-    n:int=10_000, # Draws
-    seed:int=0, # Of the draws
-)->Gain: # percent
+    method,  # Runs of a method
+    source,  # Runs of `source`
+    oracle,  # Runs of `oracle`
+    group: str = 'all',  # As for `members`
+    n: int = 10_000,  # Draws
+    seed: int = 0,  # Of the draws
+) -> Gain:  # percent
     "(method - source) / (oracle - source), drawn as for `paired_gain`; raises `DataError`"
-    s,x,d,C,left,how = _paired('pck',group,n,seed,method,source,oracle); gain,gap = x[0]-x[1],x[2]-x[1]
-    if gap.mean()<=0: raise DataError('oracle', f'{gap.mean():.2f} points from the source', 'a gap to close')
-    top,below = (((d[i]-d[1])*C).sum(1) for i in (0,2)); mean = float(100*gain.mean()/gap.mean())
-    each = {k:float(100*a/b) if b else math.nan for k,a,b in zip(s,gain,gap)}
-    return Gain(mean,_stats(list(each.values()))[1],*_interval(100*top[below>0]/below[below>0]),each,tuple(left),how,'%')
+    s, x, d, C, left, how = _paired('pck', group, n, seed, method, source, oracle)
+    gain, gap = x[0] - x[1], x[2] - x[1]
+    if gap.mean() <= 0:
+        raise DataError('oracle', f'{gap.mean():.2f} points from the source', 'a gap to close')
+    top, below = (((d[i] - d[1]) * C).sum(1) for i in (0, 2))
+    mean = float(100 * gain.mean() / gap.mean())
+    each = {k: float(100 * a / b) if b else math.nan for k, a, b in zip(s, gain, gap)}
+    return Gain(
+        mean,
+        _stats(list(each.values()))[1],
+        *_interval(100 * top[below > 0] / below[below > 0]),
+        each,
+        tuple(left),
+        how,
+        '%',
+    )
+
 
 def mean_interval(
-    runs, # Runs of one method
-    group:str='all', # As for `members`
-    n:int=10_000, # Draws
-    seed:int=0, # Of the draws
-)->Gain: # of PCK itself
+    runs,  # Runs of one method
+    group: str = 'all',  # As for `members`
+    n: int = 10_000,  # Draws
+    seed: int = 0,  # Of the draws
+) -> Gain:  # of PCK itself
     "Mean PCK over seeds with its interval over seeds and videos"
-    s,x,d,C,left,how = _paired('pck',group,n,seed,runs); mean,sd = _stats(list(x[0]))
-    return Gain(mean,sd,*_interval((d[0]*C).sum(1)/len(s)),dict(zip(s,x[0].tolist())),(),how)
+    s, x, d, C, left, how = _paired('pck', group, n, seed, runs)
+    mean, sd = _stats(list(x[0]))
+    return Gain(
+        mean, sd, *_interval((d[0] * C).sum(1) / len(s)), dict(zip(s, x[0].tolist())), (), how
+    )

@@ -23,147 +23,274 @@ from .specification import Row, Table, get_tables
 
 # %% ../../nbs/paper/03_tables.ipynb #d5968ece
 DAGGER = '† best epoch on target test labels: selected on test labels, as the family does; not comparable with the other columns.'
+
+
 def _pm(xs, digits=1):
-    m,sd = _stats(xs)
+    m, sd = _stats(xs)
     return '-' if m is None else f'{m:.{digits}f}' + ('' if sd is None else f' ± {sd:.{digits}f}')
+
 
 def _best_epoch(run):
     xs = [e['test'] for e in run['epochs'] if _isnum(e.get('test'))]
     return max(xs) if xs else None
 
+
 def _try(f, *args):
     "`f`, where the lists of runs among its arguments have a seed in common; else None"
-    return f(*args) if set.intersection(*({r['seed'] for r in a} for a in args if isinstance(a,list))) else None
+    return (
+        f(*args)
+        if set.intersection(*({r['seed'] for r in a} for a in args if isinstance(a, list)))
+        else None
+    )
+
 
 def _closed(runs, source, oracle, group='all'):
     "The gap closed; None without a common seed, 'no gap' where the oracle is not above the source"
-    common,(_,below,top),_ = _by_seed(runs,source,oracle); mean = lambda rs: np.mean([_value(r,'pck',group) for r in rs])
-    return None if not common else 'no gap' if mean(top)<=mean(below) else gap_closed(runs,source,oracle,group)
+    common, (_, below, top), _ = _by_seed(runs, source, oracle)
+    mean = lambda rs: np.mean([_value(r, 'pck', group) for r in rs])
+    return (
+        None
+        if not common
+        else 'no gap'
+        if mean(top) <= mean(below)
+        else gap_closed(runs, source, oracle, group)
+    )
+
 
 def _closed_text(*args):
-    c = _closed(*args); left = c and not isinstance(c,str) and c.left_out
-    return '-' if c is None else c if isinstance(c,str) else f'{c.mean:.0f}% [{c.low:.0f}, {c.high:.0f}]'+(f" ({len(c.each)} seed{'s'*(len(c.each)>1)})" if left else '')
+    c = _closed(*args)
+    left = c and not isinstance(c, str) and c.left_out
+    return (
+        '-'
+        if c is None
+        else c
+        if isinstance(c, str)
+        else f'{c.mean:.0f}% [{c.low:.0f}, {c.high:.0f}]'
+        + (f" ({len(c.each)} seed{'s' * (len(c.each) > 1)})" if left else '')
+    )
+
 
 _late = 3
+
+
 def label_figures(
-    run:dict, # A run
-    last:int=_late, # Epochs at the end that are averaged
-)->dict: # percent: selected, correct, 'yield'; empty for a method without pseudo-labels
+    run: dict,  # A run
+    last: int = _late,  # Epochs at the end that are averaged
+) -> dict:  # percent: selected, correct, 'yield'; empty for a method without pseudo-labels
     "Share of joints with a label, share of those that are right, and their product"
     e = run['labels'][-last:]
-    mean = lambda f: float(100*np.mean([f(q) for q in e]))
-    return {} if not e else {'selected':mean(lambda q: q['selected']),'correct':mean(lambda q: q['correct']),'yield':mean(lambda q: q['selected']*q['correct'])}
+    mean = lambda f: float(100 * np.mean([f(q) for q in e]))
+    return (
+        {}
+        if not e
+        else {
+            'selected': mean(lambda q: q['selected']),
+            'correct': mean(lambda q: q['correct']),
+            'yield': mean(lambda q: q['selected'] * q['correct']),
+        }
+    )
 
 # %% ../../nbs/paper/03_tables.ipynb #da07b7ab
 def shown_groups(
-    t:Table, # A table
-    bench:str, # One of its benches
-    runs, # From `load_runs`
-)->tuple: # names of groups
+    t: Table,  # A table
+    bench: str,  # One of its benches
+    runs,  # From `load_runs`
+) -> tuple:  # names of groups
     "A table's joint groups; those of the runs where their joints have others"
-    gs,one = t.groups[bench],next((r for r in runs if r['bench']==bench),None)
-    if one is None: return gs
-    have = (*one['groups'],'all',*['all_no_head']*('head' in one['groups']))
-    return gs if set(gs)<=set(have) else have
+    gs = t.groups[bench]
+    one = next((r for r in runs if r['bench'] == bench), None)
+    if one is None:
+        return gs
+    have = (*one['groups'], 'all', *['all_no_head'] * ('head' in one['groups']))
+    return gs if set(gs) <= set(have) else have
 
 # %% ../../nbs/paper/03_tables.ipynb #ec02efe6
 def _pck_cells(t, row, mine, runs, preset):
     "Figures by group, and for every overall one its share of the gap, and the gain over the base"
-    gs = shown_groups(t,row.bench,runs); out = {g:_pm([_value(r,'pck',g) for r in mine]) for g in gs}; find = lambda m: find_runs(runs,row.bench,m,preset=preset)
-    src,top,base = find('source'),find('oracle'),t.base.runs(runs,preset) if isinstance(t.base,Row) else find(t.base)
+    gs = shown_groups(t, row.bench, runs)
+    out = {g: _pm([_value(r, 'pck', g) for r in mine]) for g in gs}
+    find = lambda m: find_runs(runs, row.bench, m, preset=preset)
+    src = find('source')
+    top = find('oracle')
+    base = t.base.runs(runs, preset) if isinstance(t.base, Row) else find(t.base)
     for g in [g for g in gs if g.startswith('all')]:
-        out['gap closed'+g[3:].replace('_',' ')] = '-' if row.method=='source' else _closed_text(mine,src,top,g)
-    d = _try(paired_gain,mine,base) if mine!=base else None
-    out[f'gain over {t.base.name.split(":")[0] if isinstance(t.base,Row) else method_name(t.base)}'] = '-' if d is None else str(d)
+        out['gap closed' + g[3:].replace('_', ' ')] = (
+            '-' if row.method == 'source' else _closed_text(mine, src, top, g)
+        )
+    d = _try(paired_gain, mine, base) if mine != base else None
+    out[
+        f'gain over {t.base.name.split(":")[0] if isinstance(t.base, Row) else method_name(t.base)}'
+    ] = '-' if d is None else str(d)
     out['best epoch †'] = _pm([_best_epoch(r) for r in mine]) if mine else '-'
     return out
 
+
 def _epe_cells(row, mine):
-    have = lambda m: [r['test'][m]['all'] for r in mine if (r['test'].get(m) or {}).get('all') is not None]
-    return {metric_title(m):_pm(have(m)) for m in ('epe3d','pa_epe3d','auc3d')}
+    have = lambda m: [
+        r['test'][m]['all'] for r in mine if (r['test'].get(m) or {}).get('all') is not None
+    ]
+    return {metric_title(m): _pm(have(m)) for m in ('epe3d', 'pa_epe3d', 'auc3d')}
+
 
 def _label_cells(mine):
-    q = [x for x in map(label_figures,mine) if x]
-    return {f'{k}, last {_late} epochs, %':_pm([x[k] for x in q]) if q else '-' for k in ('selected','correct','yield')}
+    q = [x for x in map(label_figures, mine) if x]
+    return {
+        f'{k}, last {_late} epochs, %': _pm([x[k] for x in q]) if q else '-'
+        for k in ('selected', 'correct', 'yield')
+    }
+
 
 def _confident_cells(mine):
-    q = [r['confident'] for r in mine if r.get('confident')]; mean = lambda c,k: np.average(c[k],weights=c['count']) if sum(c['count']) else None
-    out = {k.replace('_',' ')+', %':_pm([mean(c,k) for c in q]) for k in ('before','after','after_without')}
-    out.update(confident=_pm([sum(c['count']) for c in q],0), wrong=_pm([c['wrong']['count'] for c in q],0))
-    return {**out,**{f"wrong before, right {k.replace('_',' ')}, %":_pm([c['wrong'][k] for c in q]) for k in ('after','after_without')}}
+    q = [r['confident'] for r in mine if r.get('confident')]
+    mean = lambda c, k: np.average(c[k], weights=c['count']) if sum(c['count']) else None
+    out = {
+        k.replace('_', ' ') + ', %': _pm([mean(c, k) for c in q])
+        for k in ('before', 'after', 'after_without')
+    }
+    out.update(
+        confident=_pm([sum(c['count']) for c in q], 0),
+        wrong=_pm([c['wrong']['count'] for c in q], 0),
+    )
+    return {
+        **out,
+        **{
+            f"wrong before, right {k.replace('_', ' ')}, %": _pm([c['wrong'][k] for c in q])
+            for k in ('after', 'after_without')
+        },
+    }
 
 # %% ../../nbs/paper/03_tables.ipynb #0ac535ea
 def table_frame(
-    table, # Name of one table, or a `Table`
-    runs, # From `load_runs`
-    seeds=(0,1,2), # Seeds that it should have
-    preset:str|None=None, # Preset; the usual one if None
-)->pd.DataFrame: # rows in the table's order, text in the cells, '-' where nothing is there
+    table,  # Name of one table, or a `Table`
+    runs,  # From `load_runs`
+    seeds=(0, 1, 2),  # Seeds that it should have
+    preset: str | None = None,  # Preset; the usual one if None
+) -> pd.DataFrame:  # rows in the table's order, text in the cells, '-' where nothing is there
     "A table as text: mean ± sample standard deviation over the seeds that are there, and how many those are"
-    t = _one(table); out = {}
+    t = _one(table)
+    out = {}
     for row in t.rows:
-        mine = [r for r in row.runs(runs,preset) if r['seed'] in seeds]
-        cells = dict(pck=lambda: _pck_cells(t,row,mine,runs,preset),epe=lambda: _epe_cells(row,mine),
-                     labels=lambda: _label_cells(mine),confident=lambda: _confident_cells(mine))[t.kind]()
-        bench = dict(bench=row.bench) if len(t.benches)>1 else {}
-        out[(row.bench,row.name)] = {**bench,'seeds':f'{len(mine)}/{len(seeds)}',**cells,'time':_time(np.mean([r['seconds'] for r in mine])) if mine else '-'}
-    df = pd.DataFrame.from_dict(out,orient='index').fillna('-'); df.index = [n for _,n in out]
-    last = [c for c in df if c.startswith(('gap','gain','best'))]+['time']
-    df = df[[c for c in df if c not in last]+last]
-    return df.drop(columns=[c for c in last if (df[c]=='-').all()])
+        mine = [r for r in row.runs(runs, preset) if r['seed'] in seeds]
+        cells = dict(
+            pck=lambda: _pck_cells(t, row, mine, runs, preset),
+            epe=lambda: _epe_cells(row, mine),
+            labels=lambda: _label_cells(mine),
+            confident=lambda: _confident_cells(mine),
+        )[t.kind]()
+        bench = dict(bench=row.bench) if len(t.benches) > 1 else {}
+        out[(row.bench, row.name)] = {
+            **bench,
+            'seeds': f'{len(mine)}/{len(seeds)}',
+            **cells,
+            'time': _time(np.mean([r['seconds'] for r in mine])) if mine else '-',
+        }
+    df = pd.DataFrame.from_dict(out, orient='index').fillna('-')
+    df.index = [n for _, n in out]
+    last = [c for c in df if c.startswith(('gap', 'gain', 'best'))] + ['time']
+    df = df[[c for c in df if c not in last] + last]
+    return df.drop(columns=[c for c in last if (df[c] == '-').all()])
+
 
 def _one(table):
     ts = get_tables(table)
-    if len(ts)>1: raise ConfigError('table', repr(table), f'one of {[t.name for t in ts]}')
+    if len(ts) > 1:
+        raise ConfigError('table', repr(table), f'one of {[t.name for t in ts]}')
     return ts[0]
 
 # %% ../../nbs/paper/03_tables.ipynb #3f1c7a90
 def gap_frame(
-    table, # Name of one table, or a `Table`
-    runs, # From `load_runs`
-    seeds=(0,1,2), preset:str|None=None, # As for `table_frame`
-)->pd.DataFrame: # bench and method by joint group, text
+    table,  # Name of one table, or a `Table`
+    runs,  # From `load_runs`
+    seeds=(0, 1, 2),
+    preset: str | None = None,  # As for `table_frame`
+) -> pd.DataFrame:  # bench and method by joint group, text
     "Share of the source-oracle gap that each method closes, joint group by joint group, with its 95% interval"
-    t = _one(table); rs = [r for r in runs if r['seed'] in seeds]; ends = {b:[find_runs(rs,b,m,preset=preset) for m in ('source','oracle')] for b in t.benches}
-    rows = {(r.bench,r.name):{g:_closed_text(r.runs(rs,preset),*ends[r.bench],g) for g in shown_groups(t,r.bench,rs)} for r in t.rows if r.method not in ('source','oracle')}
-    df = pd.DataFrame.from_dict(rows,orient='index').fillna('-')
-    return df.droplevel(0) if len(t.benches)==1 else df
+    t = _one(table)
+    rs = [r for r in runs if r['seed'] in seeds]
+    ends = {
+        b: [find_runs(rs, b, m, preset=preset) for m in ('source', 'oracle')] for b in t.benches
+    }
+    rows = {
+        (r.bench, r.name): {
+            g: _closed_text(r.runs(rs, preset), *ends[r.bench], g)
+            for g in shown_groups(t, r.bench, rs)
+        }
+        for r in t.rows
+        if r.method not in ('source', 'oracle')
+    }
+    df = pd.DataFrame.from_dict(rows, orient='index').fillna('-')
+    return df.droplevel(0) if len(t.benches) == 1 else df
 
 # %% ../../nbs/paper/03_tables.ipynb #c34d23f1
 _marks = '± sample standard deviation over seeds; [ , ] 95% bootstrap interval over seeds and test videos.'
-def _notes(t, df): return [DAGGER]*any('†' in c for c in df)+([t.note] if t.note else [])
+
+
+def _notes(t, df):
+    return [DAGGER] * any('†' in c for c in df) + ([t.note] if t.note else [])
+
 
 def format_table_text(
-    table, # Name of one table, or a `Table`
-    runs, # From `load_runs`
-    seeds=(0,1,2), preset:str|None=None, # As for `table_frame`
-)->str:
+    table,  # Name of one table, or a `Table`
+    runs,  # From `load_runs`
+    seeds=(0, 1, 2),
+    preset: str | None = None,  # As for `table_frame`
+) -> str:
     "A table for the terminal, with what its marks mean"
-    t = _one(table); df = table_frame(t,runs,seeds,preset)
-    lines = [[n,*map(str,r)] for n,r in zip(df.index,df.values.tolist())]
-    return '\n'.join([t.heading,'',_lay([' ',*df.columns],lines),'',_marks,*_notes(t,df)])
+    t = _one(table)
+    df = table_frame(t, runs, seeds, preset)
+    lines = [[n, *map(str, r)] for n, r in zip(df.index, df.values.tolist())]
+    return '\n'.join([t.heading, '', _lay([' ', *df.columns], lines), '', _marks, *_notes(t, df)])
+
 
 def table_html(
-    table, runs, seeds=(0,1,2), preset:str|None=None, # As for `table_frame`
-)->str:
+    table,
+    runs,
+    seeds=(0, 1, 2),
+    preset: str | None = None,  # As for `table_frame`
+) -> str:
     "The same for a notebook"
-    t = _one(table); df = table_frame(t,runs,seeds,preset); e = html.escape
-    head = ''.join(f'<th>{e(c)}</th>' for c in df.columns); cell = lambda c,v: f'<td><b>{e(v)}</b></td>' if c in ('all','all_no_head') else f'<td>{e(v)}</td>'
-    line = lambda n,r: f'<tr><th style="text-align:left">{e(n)}</th>'+''.join(cell(c,str(v)) for c,v in zip(df.columns,r))+'</tr>'
-    body = ''.join(line(n,r) for n,r in zip(df.index,df.values.tolist())); notes = '<br>'.join(map(e,[_marks,*_notes(t,df)]))
+    t = _one(table)
+    df = table_frame(t, runs, seeds, preset)
+    e = html.escape
+    head = ''.join(f'<th>{e(c)}</th>' for c in df.columns)
+    cell = lambda c, v: (
+        f'<td><b>{e(v)}</b></td>' if c in ('all', 'all_no_head') else f'<td>{e(v)}</td>'
+    )
+    line = lambda n, r: (
+        f'<tr><th style="text-align:left">{e(n)}</th>'
+        + ''.join(cell(c, str(v)) for c, v in zip(df.columns, r))
+        + '</tr>'
+    )
+    body = ''.join(line(n, r) for n, r in zip(df.index, df.values.tolist()))
+    notes = '<br>'.join(map(e, [_marks, *_notes(t, df)]))
     top = f'<caption style="text-align:left">{e(t.heading)}</caption><thead><tr><th></th>{head}</tr></thead>'
     return f'<table style="font-size:85%">{top}<tbody>{body}</tbody></table><small>{notes}</small>'
 
 # %% ../../nbs/paper/03_tables.ipynb #9b85bd32
-def _unique(cols): # a repeated name gets the column before it
-    return [f'{c} ({cols[i-1]})' if cols.count(c)>1 and i else c for i,c in enumerate(cols)]
+def _unique(cols):  # a repeated name gets the column before it
+    return [f'{c} ({cols[i - 1]})' if cols.count(c) > 1 and i else c for i, c in enumerate(cols)]
+
 
 def paper_frame(
-    table, # Name of one table, or a `Table`
-)->pd.DataFrame: # empty where the paper prints no figure
+    table,  # Name of one table, or a `Table`
+) -> pd.DataFrame:  # empty where the paper prints no figure
     "The paper's own figures, on the paper's data sets, as printed there"
     t = _one(table)
-    parts = [pd.DataFrame.from_dict(p.rows,orient='index',columns=pd.MultiIndex.from_tuples([(f'paper: {p.data}',c) for c in _unique(p.columns)])) for p in t.paper]
-    if not parts: return pd.DataFrame()
-    df = pd.concat(parts,axis=1).reindex(dict.fromkeys(m for p in t.paper for m in p.rows)).astype(object)
-    return df.where(df.notna(),'-')
+    parts = [
+        pd.DataFrame.from_dict(
+            p.rows,
+            orient='index',
+            columns=pd.MultiIndex.from_tuples(
+                [(f'paper: {p.data}', c) for c in _unique(p.columns)]
+            ),
+        )
+        for p in t.paper
+    ]
+    if not parts:
+        return pd.DataFrame()
+    df = (
+        pd.concat(parts, axis=1)
+        .reindex(dict.fromkeys(m for p in t.paper for m in p.rows))
+        .astype(object)
+    )
+    return df.where(df.notna(), '-')

@@ -24,106 +24,215 @@ from .benches import EpochFigures, FURTHER, OTHERS, OURS, Spec, open_bench
 # %% ../../nbs/paper/10_training.ipynb #acfdeb48
 @contextlib.contextmanager
 def claimed(
-    path, # File that is to be made
-    wait:bool=True, # Wait for whoever has it; False: yield False at once
+    path,  # File that is to be made
+    wait: bool = True,  # Wait for whoever has it; False: yield False at once
 ):
     "Hold a piece of work against other processes of this machine; yields whether it was free"
     import fcntl
-    path = Path(path); path.parent.mkdir(parents=True,exist_ok=True)
-    with open(f'{path}.lock','w') as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX|(0 if wait else fcntl.LOCK_NB))
-        except OSError: yield False; return
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(f'{path}.lock', 'w') as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            yield False
+            return
         yield True
 
 # %% ../../nbs/paper/10_training.ipynb #454fe154
 @dataclass
 class Stage:
     "What the runs of one bench and seed share"
-    task:Task # Data, preset, folder
-    test:object # Labelled test images of the target
-    valid:object # Labelled validation images, or None
-    truth:object # Labelled training frames, for the oracle and to measure pseudo-labels with, or None
-    source:object = None # Learner of the source stage
-    aligned:object = None # Learner after style and alignment
-    seconds:tuple = () # Of the two
+
+    task: Task  # Data, preset, folder
+    test: object  # Labelled test images of the target
+    valid: object  # Labelled validation images, or None
+    truth: object  # Labelled training frames, for the oracle and to measure pseudo-labels with, or None
+    source: object = None  # Learner of the source stage
+    aligned: object = None  # Learner after style and alignment
+    seconds: tuple = ()  # Of the two
+
 
 def open_stage(
-    s:Spec, # Which bench, seed and preset
-    work, # Folder of checkpoints
-    cache=None, # Folder for rendered videos
-    bar:bool=False, # Progress bars
-    wait:bool=True, # Wait for a process that is at it; False: return None at once
-)->Stage|None:
+    s: Spec,  # Which bench, seed and preset
+    work,  # Folder of checkpoints
+    cache=None,  # Folder for rendered videos
+    bar: bool = False,  # Progress bars
+    wait: bool = True,  # Wait for a process that is at it; False: return None at once
+) -> Stage | None:
     "Data and pre-trained nets of a bench and seed: trained by the first that asks, loaded by all others"
-    folder = Path(work)/get_preset(s.preset).name/s.bench.name/str(s.seed); folder.mkdir(parents=True,exist_ok=True)
-    with claimed(folder/'shared',wait) as free:
-        if not free: return None
-        task,test,valid = open_bench(s.bench,folder,s.preset,s.seed,cache); truth,task.quality = task.quality,None
-        src,s0 = task.pretrain(bar); al,s1 = task.align(src.model.pose,bar) if task.preset.restyle else (src,0.)
-    return Stage(task,test,valid,truth,src,al,(s0,s1))
+    folder = Path(work) / get_preset(s.preset).name / s.bench.name / str(s.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder / 'shared', wait) as free:
+        if not free:
+            return None
+        task, test, valid = open_bench(s.bench, folder, s.preset, s.seed, cache)
+        truth = task.quality
+        task.quality = None
+        src, s0 = task.pretrain(bar)
+        al, s1 = task.align(src.model.pose, bar) if task.preset.restyle else (src, 0.0)
+    return Stage(task, test, valid, truth, src, al, (s0, s1))
 
 # %% ../../nbs/paper/10_training.ipynb #2f388b20
 def split_changes(
-    s:Spec, # A run
-)->tuple: # changed fields of the preset, options of the method
+    s: Spec,  # A run
+) -> tuple:  # changed fields of the preset, options of the method
     "Which changes are fields of the preset and which are options of the comparison method; what is searched for a method is its own, also where the preset has a field of that name"
-    m = s.method.split('+')[0]; own = {k for o in OTHERS[m].search for k in o} if m in OTHERS else set()
-    names = {f.name for f in fields(Preset)}-own; both = {**s.options,**dict(s.changes)}
-    return {k:v for k,v in both.items() if k in names},{k:v for k,v in both.items() if k not in names}
+    m = s.method.split('+')[0]
+    own = {k for o in OTHERS[m].search for k in o} if m in OTHERS else set()
+    names = {f.name for f in fields(Preset)} - own
+    both = {**s.options, **dict(s.changes)}
+    return {k: v for k, v in both.items() if k in names}, {
+        k: v for k, v in both.items() if k not in names
+    }
 
 # %% ../../nbs/paper/10_training.ipynb #b841b10b
 def _variant(st, s, **more):
     "The task of one run: its own folder, changed fields"
-    ch,_ = split_changes(s)
-    t = copy.copy(st.task); t.out = st.task.out/s.room; t.out.mkdir(parents=True,exist_ok=True); t.preset = get_preset(st.task.preset,**{**more,**ch})
+    ch, _ = split_changes(s)
+    t = copy.copy(st.task)
+    t.out = st.task.out / s.room
+    t.out.mkdir(parents=True, exist_ok=True)
+    t.preset = get_preset(st.task.preset, **{**more, **ch})
     return t
 
-def _quality(st, p): return [LabelQuality(st.truth,focal=p.focal)] if st.truth is not None else []
-def _watch(st, domain='target'): return EpochFigures({k:d for k,d in dict(test=st.test,valid=st.valid).items() if d is not None},domain)
+
+def _quality(st, p):
+    return [LabelQuality(st.truth, focal=p.focal)] if st.truth is not None else []
+
+
+def _watch(st, domain='target'):
+    return EpochFigures(
+        {k: d for k, d in dict(test=st.test, valid=st.valid).items() if d is not None}, domain
+    )
 
 # %% ../../nbs/paper/10_training.ipynb #6fd2d132
-def _seeded(t): torch.manual_seed(t.seed+1); np.random.seed(t.seed+1)
+def _seeded(t):
+    torch.manual_seed(t.seed + 1)
+    np.random.seed(t.seed + 1)
+
 
 def _train(learn, t, st, s, bar):
-    with claimed(t.out/'run'): return learn,train_stage(learn,t.out/'run.ckpt',t.preset.adapt_epochs,dict(t.meta,target=t.data.get('target'),stage=s.room),t.preset.drops,bar)
+    with claimed(t.out / 'run'):
+        return learn, train_stage(
+            learn,
+            t.out / 'run.ckpt',
+            t.preset.adapt_epochs,
+            dict(t.meta, target=t.data.get('target'), stage=s.room),
+            t.preset.drops,
+            bar,
+        )
+
 
 def _control(st, s, bar):
-    t = _variant(st,s); p = t.preset; _seeded(t)
-    learn = pose_learner(t.dls(False,bs=p.adapt_bs+2*p.adapt_bs_target),p,copy.deepcopy(st.aligned.model.pose),lr=p.adapt_lr,cbs=[_watch(st,'source')])
-    return *_train(learn,t,st,s,bar),'source'
+    t = _variant(st, s)
+    p = t.preset
+    _seeded(t)
+    learn = pose_learner(
+        t.dls(False, bs=p.adapt_bs + 2 * p.adapt_bs_target),
+        p,
+        copy.deepcopy(st.aligned.model.pose),
+        lr=p.adapt_lr,
+        cbs=[_watch(st, 'source')],
+    )
+    return *_train(learn, t, st, s, bar), 'source'
 
-def _stylise(st, p, bar): cb = st.task.style(bar)[0]; cb.share,cb.alpha = p.style_share,tuple(p.style_alpha); return [cb]
+
+def _stylise(st, p, bar):
+    cb = st.task.style(bar)[0]
+    cb.share = p.style_share
+    cb.alpha = tuple(p.style_alpha)
+    return [cb]
+
 
 def _ours(st, s, bar, pose=None, terms=None):
-    how = dict(OURS.get(s.method,{})); terms,n = how.pop('terms',terms),how.pop('rounds',1); t = _variant(st,s,**how)
-    p = t.preset = get_preset(t.preset,adapt_epochs=n*t.preset.adapt_epochs,drops=tuple(n*d for d in t.preset.drops))
-    cbs = _stylise(st,p,bar) if p.style_share else []; _seeded(t); cbs += [_watch(st),*_quality(st,p)]
+    how = dict(OURS.get(s.method, {}))
+    terms = how.pop('terms', terms)
+    n = how.pop('rounds', 1)
+    t = _variant(st, s, **how)
+    p = t.preset = get_preset(
+        t.preset, adapt_epochs=n * t.preset.adapt_epochs, drops=tuple(n * d for d in t.preset.drops)
+    )
+    cbs = _stylise(st, p, bar) if p.style_share else []
+    _seeded(t)
+    cbs += [_watch(st), *_quality(st, p)]
     lim = st.task.limits() if p.labels_3d else None
-    return *_train(adapt_learner(t.dls(True),pose or st.aligned.model.pose,p,terms,limits=lim,cbs=cbs),t,st,s,bar),'target'
+    return *_train(
+        adapt_learner(t.dls(True), pose or st.aligned.model.pose, p, terms, limits=lim, cbs=cbs),
+        t,
+        st,
+        s,
+        bar,
+    ), 'target'
+
 
 def _other(st, s, bar):
-    name,_,extra = s.method.partition('+'); b = OTHERS[name]; t = _variant(st,s); _,opts = split_changes(s)
-    style = st.task.style(False)[0] if st.task.preset.restyle=='stylenet' else None; _seeded(t)
-    load = dict(b.loaders,**dict(stride=(1,1)) if extra else {}); cbs = [_watch(st),*_quality(st,t.preset)]+([TemporalConsistency(opts.pop('temporal',t.preset.pseudo_weight),sigma=t.preset.sigma)] if extra else [])
-    return *_train(b.build(t.dls(True,**load),st.aligned.model.pose,t.preset,style=style,limits=st.task.limits(),cbs=cbs,**opts),t,st,s,bar),'target'
+    name, _, extra = s.method.partition('+')
+    b = OTHERS[name]
+    t = _variant(st, s)
+    _, opts = split_changes(s)
+    style = st.task.style(False)[0] if st.task.preset.restyle == 'stylenet' else None
+    _seeded(t)
+    load = dict(b.loaders, **dict(stride=(1, 1)) if extra else {})
+    cbs = [_watch(st), *_quality(st, t.preset)] + (
+        [TemporalConsistency(opts.pop('temporal', t.preset.pseudo_weight), sigma=t.preset.sigma)]
+        if extra
+        else []
+    )
+    return *_train(
+        b.build(
+            t.dls(True, **load),
+            st.aligned.model.pose,
+            t.preset,
+            style=style,
+            limits=st.task.limits(),
+            cbs=cbs,
+            **opts,
+        ),
+        t,
+        st,
+        s,
+        bar,
+    ), 'target'
+
 
 def _oracle(st, s, bar):
-    t = _variant(st,s); _seeded(t)
-    return *_train(oracle_learner(t.dls(True),st.aligned.model.pose,t.preset,st.truth,cbs=[_watch(st)]),t,st,s,bar),'target'
+    t = _variant(st, s)
+    _seeded(t)
+    return *_train(
+        oracle_learner(t.dls(True), st.aligned.model.pose, t.preset, st.truth, cbs=[_watch(st)]),
+        t,
+        st,
+        s,
+        bar,
+    ), 'target'
 
 # %% ../../nbs/paper/10_training.ipynb #cb3cb64f
 def train_run(
-    s:Spec, # What
-    st:Stage, # Where
-    bar:bool=False, # Progress bars
-)->tuple: # learner (or a model in one), seconds, domain
+    s: Spec,  # What
+    st: Stage,  # Where
+    bar: bool = False,  # Progress bars
+) -> tuple:  # learner (or a model in one), seconds, domain
     "Train one run on a stage, or load what is finished; raises `ConfigError` for what the stage does not have"
-    if s.method in ('oracle','pseudo>full') and st.truth is None: raise ConfigError(s.method, f'bench {s.bench.name!r}: no labels of its training frames with the joints of the source', 'a target with such labels')
-    if s.method=='source': return st.source,st.seconds[0],'source'
-    if s.method=='aligned': return st.aligned,st.seconds[1],'source'
-    if s.method=='bn': return SimpleNamespace(model=st.task.batchnorm_only(st.aligned.model.pose)),0.,'target'
-    if s.method=='control': return _control(st,s,bar)
-    if s.method=='oracle': return _oracle(st,s,bar)
+    if s.method in ('oracle', 'pseudo>full') and st.truth is None:
+        raise ConfigError(
+            s.method,
+            f'bench {s.bench.name!r}: no labels of its training frames with the joints of the source',
+            'a target with such labels',
+        )
+    if s.method == 'source':
+        return st.source, st.seconds[0], 'source'
+    if s.method == 'aligned':
+        return st.aligned, st.seconds[1], 'source'
+    if s.method == 'bn':
+        return SimpleNamespace(model=st.task.batchnorm_only(st.aligned.model.pose)), 0.0, 'target'
+    if s.method == 'control':
+        return _control(st, s, bar)
+    if s.method == 'oracle':
+        return _oracle(st, s, bar)
     if s.method in FURTHER:
-        first,sec,_ = _ours(st,replace(s,method='pseudo'),bar); learn,more,domain = _ours(st,s,bar,first.model.pose,FURTHER[s.method]); return learn,sec+more,domain
-    return (_ours if s.method in OURS else _other)(st,s,bar)
+        first, sec, _ = _ours(st, replace(s, method='pseudo'), bar)
+        learn, more, domain = _ours(st, s, bar, first.model.pose, FURTHER[s.method])
+        return learn, sec + more, domain
+    return (_ours if s.method in OURS else _other)(st, s, bar)

@@ -20,74 +20,136 @@ from .keeping import _data, _rounded, confident_keypoints, measure
 
 # %% ../../nbs/paper/12_work.ipynb #6b55bbf0
 def run(
-    s:Spec, # What
-    results='results/tables/runs', # Folder of result files
-    work='runs/tables', # Folder of checkpoints
-    cache=None, # Folder for rendered videos; WORK/cache if not given
-    stage:Stage|None=None, # Opened before
-    bar:bool=False, # Progress bars
-)->dict: # The figures
+    s: Spec,  # What
+    results='results/tables/runs',  # Folder of result files
+    work='runs/tables',  # Folder of checkpoints
+    cache=None,  # Folder for rendered videos; WORK/cache if not given
+    stage: Stage | None = None,  # Opened before
+    bar: bool = False,  # Progress bars
+) -> dict:  # The figures
     "Train, measure and file one run; a finished one is read, a killed one goes on where it was"
     path = s.file(results)
-    if (r := finished(s,results)) is not None: return r
-    if (r := _twin(s,results)) is not None: write_atomic(path,json.dumps(r,separators=(',',':'))+'\n'); return r
-    st = stage or open_stage(s,work,cache or Path(work)/'cache',bar)
-    learn,sec,domain = train_run(s,st,bar); r = measure(s,st,learn,sec,domain)
-    if s.method=='pseudo>full':
-        before,without = (train_run(replace(s,method=m),st,bar)[0].model for m in ('pseudo','pseudo>pseudo'))
-        r['confident'] = _rounded(confident_keypoints(before,dict(after=learn.model,after_without=without),st.truth,st.task.preset.gamma))
-    write_atomic(path,json.dumps(r,separators=(',',':'))+'\n')
+    if (r := finished(s, results)) is not None:
+        return r
+    if (r := _twin(s, results)) is not None:
+        write_atomic(path, json.dumps(r, separators=(',', ':')) + '\n')
+        return r
+    st = stage or open_stage(s, work, cache or Path(work) / 'cache', bar)
+    learn, sec, domain = train_run(s, st, bar)
+    r = measure(s, st, learn, sec, domain)
+    if s.method == 'pseudo>full':
+        before, without = (
+            train_run(replace(s, method=m), st, bar)[0].model for m in ('pseudo', 'pseudo>pseudo')
+        )
+        r['confident'] = _rounded(
+            confident_keypoints(
+                before,
+                dict(after=learn.model, after_without=without),
+                st.truth,
+                st.task.preset.gamma,
+            )
+        )
+    write_atomic(path, json.dumps(r, separators=(',', ':')) + '\n')
     return r
 
+
 def finished(
-    s:Spec, # What
-    results='results/tables/runs', # Folder of result files
-)->dict|None:
+    s: Spec,  # What
+    results='results/tables/runs',  # Folder of result files
+) -> dict | None:
     "The figures of a finished run, None where there are none or they are of other options; raises `DataError` where they are of other data"
     path = s.file(results)
-    if not path.is_file(): return None
-    try: r = json.loads(path.read_text())
-    except ValueError as e: raise DataError(path, f'cannot be read: {e}', 'a result file; delete it to repeat the run') from None
-    if r.get('data')!=_data(s.bench).get('data'): raise DataError(path, f"made from {r.get('data') or 'a rendered bench'}", 'another name, --bench, or another --folder, for other data')
-    return r if r.get('options',{})==plain(s.options) and r.get('changes',{})==plain(dict(s.changes)) else None
+    if not path.is_file():
+        return None
+    try:
+        r = json.loads(path.read_text())
+    except ValueError as e:
+        raise DataError(
+            path, f'cannot be read: {e}', 'a result file; delete it to repeat the run'
+        ) from None
+    if r.get('data') != _data(s.bench).get('data'):
+        raise DataError(
+            path,
+            f"made from {r.get('data') or 'a rendered bench'}",
+            'another name, --bench, or another --folder, for other data',
+        )
+    return (
+        r
+        if r.get('options', {}) == plain(s.options)
+        and r.get('changes', {}) == plain(dict(s.changes))
+        else None
+    )
 
 # %% ../../nbs/paper/12_work.ipynb #8eb37b39
 def _twin(s, results):
     "The same settings trained before, as a run of the search or of a table, filed as `s`"
     if s.search is None:
-        if s.changes or s.method not in SEARCH: return None
-        same = [Spec(s.bench,s.method,s.seed,tuple(sorted(o.items())),s.preset,i) for i,o in enumerate(SEARCH[s.method]) if plain(o)==plain(s.options)]
-    else: main = Spec(s.bench,s.method,s.seed,(),s.preset); same = [main] if plain(main.options)==plain(dict(s.changes)) else []
-    r = next((r for q in same if (r := finished(q,results)) is not None),None)
-    return r and dict(r,changes=plain(dict(s.changes)),options=plain(s.options))
+        if s.changes or s.method not in SEARCH:
+            return None
+        same = [
+            Spec(s.bench, s.method, s.seed, tuple(sorted(o.items())), s.preset, i)
+            for i, o in enumerate(SEARCH[s.method])
+            if plain(o) == plain(s.options)
+        ]
+    else:
+        main = Spec(s.bench, s.method, s.seed, (), s.preset)
+        same = [main] if plain(main.options) == plain(dict(s.changes)) else []
+    r = next((r for q in same if (r := finished(q, results)) is not None), None)
+    return r and dict(r, changes=plain(dict(s.changes)), options=plain(s.options))
 
 # %% ../../nbs/paper/12_work.ipynb #7c81db3b
-def _same_work(s): # The run of a table that a setting of the search is as well: one process makes it, not two
-    main = Spec(s.bench,s.method,s.seed,(),s.preset); return main if s.search is not None and plain(main.options)==plain(dict(s.changes)) else s
+def _same_work(
+    s,
+):  # The run of a table that a setting of the search is as well: one process makes it, not two
+    main = Spec(s.bench, s.method, s.seed, (), s.preset)
+    return main if s.search is not None and plain(main.options) == plain(dict(s.changes)) else s
 
 # %% ../../nbs/paper/12_work.ipynb #1ddb49c9
 def work_on(
-    specs, # List of `Spec`
-    results='results/tables/runs', work='runs/tables', cache=None, # As for `run`
-    bar:bool=False, # Progress bars
-    tell=print, # Called with a line per finished run, and at the end with one per run that could not be made
-)->int: # runs that this process made
+    specs,  # List of `Spec`
+    results='results/tables/runs',
+    work='runs/tables',
+    cache=None,  # As for `run`
+    bar: bool = False,  # Progress bars
+    tell=print,  # Called with a line per finished run, and at the end with one per run that could not be made
+) -> int:  # runs that this process made
     "Make what is missing, one run after another; runs of one bench and seed share their data, and what another process is at comes last, in case it ends without it. A `GeomReconError` of one run does not stop the others"
-    made,key,st,failed,later = 0,None,None,{},[]
-    for s,wait in itertools.chain([(s,False) for s in specs],later):
-        if finished(s,results) is not None: continue
-        with claimed(Path(work)/'claims'/_same_work(s).path,wait) as mine:
-            if not mine: later.append((s,True)); continue
-            if finished(s,results) is not None: continue
-            if _twin(s,results) is not None: run(s,results,work,cache); continue
+    made = 0
+    key = None
+    st = None
+    failed = {}
+    later = []
+    for s, wait in itertools.chain([(s, False) for s in specs], later):
+        if finished(s, results) is not None:
+            continue
+        with claimed(Path(work) / 'claims' / _same_work(s).path, wait) as mine:
+            if not mine:
+                later.append((s, True))
+                continue
+            if finished(s, results) is not None:
+                continue
+            if _twin(s, results) is not None:
+                run(s, results, work, cache)
+                continue
             t = time.time()
             try:
-                if key!=(s.bench,s.seed,s.preset):
-                    key,st = None,open_stage(s,work,cache or Path(work)/'cache',bar,wait)
-                    if st is None: later.append((s,True)); continue
-                    key = (s.bench,s.seed,s.preset)
-                r = run(s,results,work,cache,st,bar); made += 1
-            except GeomReconError as e: failed[s] = e; continue
-            tell(f"{s.path}: PCK@0.05 {r['test']['pck']['all']:.1f}, validation {r['valid']['pck']['all']:.1f}, {time.time()-t:.0f} s" if r['valid'] else f"{s.path}: PCK@0.05 {r['test']['pck']['all']:.1f}, {time.time()-t:.0f} s")
-    for s,e in failed.items(): tell(f'{s.path}: could not be made: {type(e).__name__}: {e}')
+                if key != (s.bench, s.seed, s.preset):
+                    key = None
+                    st = open_stage(s, work, cache or Path(work) / 'cache', bar, wait)
+                    if st is None:
+                        later.append((s, True))
+                        continue
+                    key = (s.bench, s.seed, s.preset)
+                r = run(s, results, work, cache, st, bar)
+                made += 1
+            except GeomReconError as e:
+                failed[s] = e
+                continue
+            tell(
+                f"{s.path}: PCK@0.05 {r['test']['pck']['all']:.1f}, validation {r['valid']['pck']['all']:.1f}, {time.time() - t:.0f} s"
+                if r['valid']
+                else f"{s.path}: PCK@0.05 {r['test']['pck']['all']:.1f}, {time.time() - t:.0f} s"
+            )
+    for s, e in failed.items():
+        tell(f'{s.path}: could not be made: {type(e).__name__}: {e}')
     return made

@@ -16,39 +16,66 @@ import numpy as np, torch, torch.nn.functional as F
 from fastcore.basics import patch
 
 # %% ../../nbs/puppet/00_draw.ipynb #34a62689
-_U = lambda x: np.uint64(x & (2**64-1))
+_U = lambda x: np.uint64(x & (2**64 - 1))
+
+
 def _mix(x):
     "The finaliser of splitmix64, on an array of uint64"
-    x = (x ^ (x >> _U(30)))*_U(0xbf58476d1ce4e5b9)
-    x = (x ^ (x >> _U(27)))*_U(0x94d049bb133111eb)
+    x = (x ^ (x >> _U(30))) * _U(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> _U(27))) * _U(0x94D049BB133111EB)
     return x ^ (x >> _U(31))
 
+
 def hash_uniform(
-    seed:int, # Seed of the data set
-    index, # (n,) integers: which picture or video
-    name:str, # Name of the parameter
-    k:int=1, # Channels
-    step=0, # Integer, or (n,k): a further counter, such as a moment in time
-)->np.ndarray: # (n,k) float64 in [0,1)
+    seed: int,  # Seed of the data set
+    index,  # (n,) integers: which picture or video
+    name: str,  # Name of the parameter
+    k: int = 1,  # Channels
+    step=0,  # Integer, or (n,k): a further counter, such as a moment in time
+) -> np.ndarray:  # (n,k) float64 in [0,1)
     "Uniform numbers that depend on nothing but the arguments"
-    key = (seed*0x9e3779b97f4a7c15 + zlib.crc32(name.encode())*0xd1342543de82ef95) % 2**64
+    key = (seed * 0x9E3779B97F4A7C15 + zlib.crc32(name.encode()) * 0xD1342543DE82EF95) % 2**64
     key = _mix(np.array([key], np.uint64))
-    x = _mix(np.asarray(index).astype(np.int64).astype(np.uint64)*_U(0x9e3779b97f4a7c15) ^ key)
-    step = np.broadcast_to(np.asarray(step), (len(x),k)).astype(np.int64).astype(np.uint64)
-    x = _mix(x[:,None] + np.arange(1,k+1,dtype=np.uint64)*_U(0xa0761d6478bd642f) + step*_U(0xe7037ed1a0b428db))
-    return (x >> _U(11)).astype(np.float64)*2.**-53
+    x = _mix(np.asarray(index).astype(np.int64).astype(np.uint64) * _U(0x9E3779B97F4A7C15) ^ key)
+    step = np.broadcast_to(np.asarray(step), (len(x), k)).astype(np.int64).astype(np.uint64)
+    x = _mix(
+        x[:, None]
+        + np.arange(1, k + 1, dtype=np.uint64) * _U(0xA0761D6478BD642F)
+        + step * _U(0xE7037ED1A0B428DB)
+    )
+    return (x >> _U(11)).astype(np.float64) * 2.0**-53
 
 # %% ../../nbs/puppet/00_draw.ipynb #0765f1ee
 class Draw:
     "Named random numbers for a batch of pictures; with `time`, the moving ones follow smooth curves"
-    def __init__(self, seed, index, time=None): self.seed,self.index,self.time = seed,np.asarray(index),time
-    def __len__(self): return len(self.index)
-    def __getitem__(self, s): return Draw(self.seed, self.index[s], None if self.time is None else self.time[s])
-    def u(self, name, k=1, step=0): return torch.from_numpy(hash_uniform(self.seed, self.index, name, k, step))
-    def span(self, name, lohi, k=1): return lohi[0] + (lohi[1]-lohi[0])*self.u(name, k)
-    def frame(self, name, k=1): return self.u(name, k, 0 if self.time is None else np.round(self.time*16)[:,None]+1)
-    def curve(self, name, k=1, tempo=12.):
-        if self.time is None: return self.u(name, k)
-        t = self.time[:,None]/tempo + 97*hash_uniform(self.seed, self.index, name+'/phase', k)
-        i = np.floor(t); w = torch.from_numpy(t-i); w = w*w*(3-2*w)
-        return torch.lerp(self.u(name, k, i), self.u(name, k, i+1), w)
+
+    def __init__(self, seed, index, time=None):
+        self.seed = seed
+        self.index = np.asarray(index)
+        self.time = time
+
+    def __len__(self):
+        return len(self.index)
+
+    def __getitem__(self, s):
+        return Draw(self.seed, self.index[s], None if self.time is None else self.time[s])
+
+    def u(self, name, k=1, step=0):
+        return torch.from_numpy(hash_uniform(self.seed, self.index, name, k, step))
+
+    def span(self, name, lohi, k=1):
+        return lohi[0] + (lohi[1] - lohi[0]) * self.u(name, k)
+
+    def frame(self, name, k=1):
+        return self.u(name, k, 0 if self.time is None else np.round(self.time * 16)[:, None] + 1)
+
+    def curve(self, name, k=1, tempo=12.0):
+        if self.time is None:
+            return self.u(name, k)
+        t = self.time[:, None] / tempo + 97 * hash_uniform(
+            self.seed, self.index, name + '/phase', k
+        )
+        i = np.floor(t)
+        w = torch.from_numpy(t - i)
+        w = w * w * (3 - 2 * w)
+        return torch.lerp(self.u(name, k, i), self.u(name, k, i + 1), w)

@@ -20,130 +20,216 @@ from .draw import Draw
 from .style import PuppetStyle
 
 # %% ../../nbs/puppet/02_figure.ipynb #c7ea47b9
-def _side_key(name): return re.sub(r'^(left|right|[lr]_)_?', '', name)
+def _side_key(name):
+    return re.sub(r'^(left|right|[lr]_)_?', '', name)
+
 
 def compile_rig(
-    skeleton:Skeleton, # A skeleton with a rig
-)->SimpleNamespace:
+    skeleton: Skeleton,  # A skeleton with a rig
+) -> SimpleNamespace:
     "The rig as arrays; raises `SkeletonError` if there is none to draw"
     nodes = skeleton.rig
-    if not nodes: raise SkeletonError(f'skeleton {skeleton.name!r}', 'has no rig',
-        'rig nodes with offsets, radii and limits, without which it cannot be rendered')
-    names = [n.name for n in nodes]; ix = {n:i for i,n in enumerate(names)}
+    if not nodes:
+        raise SkeletonError(
+            f'skeleton {skeleton.name!r}',
+            'has no rig',
+            'rig nodes with offsets, radii and limits, without which it cannot be rendered',
+        )
+    names = [n.name for n in nodes]
+    ix = {n: i for i, n in enumerate(names)}
     r = SimpleNamespace(name=skeleton.name, names=names, joints=[ix[j] for j in skeleton.joints])
     r.parent = [-1 if n.parent is None else ix[n.parent] for n in nodes]
     arr = lambda f: torch.tensor([f(n) for n in nodes], dtype=torch.float64)
-    r.offset,r.radius,r.limits = arr(lambda n: n.offset), arr(lambda n: n.radius), arr(lambda n: n.limits)
-    r.parts = list(dict.fromkeys(n.part for n in nodes)); r.part = torch.tensor([r.parts.index(n.part) for n in nodes])
-    keys = [_side_key(n) for n in names]; uniq = list(dict.fromkeys(keys)); r.side = torch.tensor([uniq.index(k) for k in keys]); r.n_side = len(uniq)
-    r.limbs = torch.tensor([i for i,n in enumerate(nodes) if n.parent is not None and max(n.radius)>0])
-    if not len(r.limbs): raise SkeletonError(f'skeleton {skeleton.name!r}', 'its rig has no limb with a radius', 'at least one radius above 0')
-    limb = lambda i: float(sum(nodes[i].radius))/2
-    near = lambda i: max([limb(k) for k in [i,*(k for k,p in enumerate(r.parent) if p==i)]], default=0)
-    r.reach = torch.tensor([near(j) or near(max(r.parent[j],0)) for j in r.joints], dtype=torch.float64)
-    pos,_ = forward_kinematics(r, r.limits.mean(-1)[None]); span = lambda p: float((p.amax(0)-p.amin(0)).norm())
-    r.extent = max(span(pos[0,r.joints]), .3*span(pos[0]), 1e-3)
+    r.offset = arr(lambda n: n.offset)
+    r.radius = arr(lambda n: n.radius)
+    r.limits = arr(lambda n: n.limits)
+    r.parts = list(dict.fromkeys(n.part for n in nodes))
+    r.part = torch.tensor([r.parts.index(n.part) for n in nodes])
+    keys = [_side_key(n) for n in names]
+    uniq = list(dict.fromkeys(keys))
+    r.side = torch.tensor([uniq.index(k) for k in keys])
+    r.n_side = len(uniq)
+    r.limbs = torch.tensor(
+        [i for i, n in enumerate(nodes) if n.parent is not None and max(n.radius) > 0]
+    )
+    if not len(r.limbs):
+        raise SkeletonError(
+            f'skeleton {skeleton.name!r}',
+            'its rig has no limb with a radius',
+            'at least one radius above 0',
+        )
+    limb = lambda i: float(sum(nodes[i].radius)) / 2
+    near = lambda i: max(
+        [limb(k) for k in [i, *(k for k, p in enumerate(r.parent) if p == i)]], default=0
+    )
+    r.reach = torch.tensor(
+        [near(j) or near(max(r.parent[j], 0)) for j in r.joints], dtype=torch.float64
+    )
+    pos, _ = forward_kinematics(r, r.limits.mean(-1)[None])
+    span = lambda p: float((p.amax(0) - p.amin(0)).norm())
+    r.extent = max(span(pos[0, r.joints]), 0.3 * span(pos[0]), 1e-3)
     return r
 
 # %% ../../nbs/puppet/02_figure.ipynb #6fa04f8f
 def rotations(
-    a, # (...,3) angles about x, y and z, degrees
-)->torch.Tensor: # (...,3,3)
+    a,  # (...,3) angles about x, y and z, degrees
+) -> torch.Tensor:  # (...,3,3)
     "Rotation matrices `Rz Ry Rx`"
-    (sx,sy,sz),(cx,cy,cz) = (f(torch.deg2rad(a)).unbind(-1) for f in (torch.sin, torch.cos))
-    rows = (cz*cy, cz*sy*sx-sz*cx, cz*sy*cx+sz*sx, sz*cy, sz*sy*sx+cz*cx, sz*sy*cx-cz*sx, -sy, cy*sx, cy*cx)
-    return torch.stack(rows,-1).unflatten(-1,(3,3))
+    (sx, sy, sz), (cx, cy, cz) = (f(torch.deg2rad(a)).unbind(-1) for f in (torch.sin, torch.cos))
+    rows = (
+        cz * cy,
+        cz * sy * sx - sz * cx,
+        cz * sy * cx + sz * sx,
+        sz * cy,
+        sz * sy * sx + cz * cx,
+        sz * sy * cx - cz * sx,
+        -sy,
+        cy * sx,
+        cy * cx,
+    )
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
 
 def forward_kinematics(
-    rig, # Compiled rig of N nodes
-    angles, # (n,N,3) degrees
-    lengths=None, # (n,N) factor of each node's offset
-)->tuple: # positions (n,N,3) mm, rotations (n,N,3,3)
+    rig,  # Compiled rig of N nodes
+    angles,  # (n,N,3) degrees
+    lengths=None,  # (n,N) factor of each node's offset
+) -> tuple:  # positions (n,N,3) mm, rotations (n,N,3,3)
     "Pose the rig, parents first"
-    R = rotations(angles); off = rig.offset if lengths is None else rig.offset*lengths[...,None]
+    R = rotations(angles)
+    off = rig.offset if lengths is None else rig.offset * lengths[..., None]
     off = off.expand(*angles.shape)
-    pos,rot = [],[]
-    for i,p in enumerate(rig.parent):
-        M = R[:,i] if p<0 else (rot[p][:,:,:,None]*R[:,i][:,None]).sum(2)
-        step = (M*off[:,i,None]).sum(-1)
-        rot.append(M); pos.append(step if p<0 else pos[p]+step)
-    return torch.stack(pos,1), torch.stack(rot,1)
+    pos, rot = [], []
+    for i, p in enumerate(rig.parent):
+        M = R[:, i] if p < 0 else (rot[p][:, :, :, None] * R[:, i][:, None]).sum(2)
+        step = (M * off[:, i, None]).sum(-1)
+        rot.append(M)
+        pos.append(step if p < 0 else pos[p] + step)
+    return torch.stack(pos, 1), torch.stack(rot, 1)
 
 # %% ../../nbs/puppet/02_figure.ipynb #e0aaa72f
 def pose_angles(
-    rig, # Compiled rig
-    style:PuppetStyle, # Look of the domain
-    draw:Draw, # Random numbers of the batch
-)->torch.Tensor: # (n,N,3) degrees
+    rig,  # Compiled rig
+    style: PuppetStyle,  # Look of the domain
+    draw: Draw,  # Random numbers of the batch
+) -> torch.Tensor:  # (n,N,3) degrees
     "Joint angles within the rig's limits; a joint partly follows its parent, as fingers and spines do"
-    n,N = len(draw),len(rig.parent); c = style.coupling; norm = math.hypot(c,1-c)
+    n, N = len(draw), len(rig.parent)
+    c = style.coupling
+    norm = math.hypot(c, 1 - c)
     tempo = draw.span('tempo', style.tempo).numpy()
-    own = draw.curve('pose', N*3, tempo).view(n,N,3)-.5; common = draw.curve('grip', 3, tempo)-.5
-    wide = (rig.limits[...,1]-rig.limits[...,0])>8
+    own = draw.curve('pose', N * 3, tempo).view(n, N, 3) - 0.5
+    common = draw.curve('grip', 3, tempo) - 0.5
+    wide = (rig.limits[..., 1] - rig.limits[..., 0]) > 8
     u = []
-    for i,p in enumerate(rig.parent):
-        lead = torch.where(wide[p], u[p], common*torch.tensor([1.,0,0])) if p>=0 else own[:,i]
-        follows = wide[p] | torch.tensor([True,False,False]) if p>=0 else torch.tensor([False]*3)
-        u.append(torch.where(follows, ((1-c)*own[:,i]+c*lead)/norm, own[:,i]).clamp(-.5,.5))
-    lo,hi = rig.limits.unbind(-1)
-    rest = torch.zeros_like(lo).clamp(lo,hi); a = lo + (hi-lo)*(torch.stack(u,1)+.5)
-    return rest + (a-rest)*draw.span('liveliness', style.pose)[:,:,None]
+    for i, p in enumerate(rig.parent):
+        lead = (
+            torch.where(wide[p], u[p], common * torch.tensor([1.0, 0, 0])) if p >= 0 else own[:, i]
+        )
+        follows = (
+            wide[p] | torch.tensor([True, False, False]) if p >= 0 else torch.tensor([False] * 3)
+        )
+        u.append(
+            torch.where(follows, ((1 - c) * own[:, i] + c * lead) / norm, own[:, i]).clamp(
+                -0.5, 0.5
+            )
+        )
+    lo, hi = rig.limits.unbind(-1)
+    rest = torch.zeros_like(lo).clamp(lo, hi)
+    a = lo + (hi - lo) * (torch.stack(u, 1) + 0.5)
+    return rest + (a - rest) * draw.span('liveliness', style.pose)[:, :, None]
 
 # %% ../../nbs/puppet/02_figure.ipynb #f3d7e258
-USUAL = dict(hand=((50.,35.,30.),(.05,.4)), body=((14.,60.,12.),(.05,.4)), mouse=((180.,12.,14.),(0.,.02))) # (roll, yaw, pitch) degrees; gap to the ground, figure sizes
-_usual = lambda rig: USUAL.get(rig.name, ((60.,40.,30.),(0.,.2)))
+USUAL = dict(
+    hand=((50.0, 35.0, 30.0), (0.05, 0.4)),
+    body=((14.0, 60.0, 12.0), (0.05, 0.4)),
+    mouse=((180.0, 12.0, 14.0), (0.0, 0.02)),
+)  # (roll, yaw, pitch) degrees; gap to the ground, figure sizes
+_usual = lambda rig: USUAL.get(rig.name, ((60.0, 40.0, 30.0), (0.0, 0.2)))
+
 
 def view_rotation(
-    rig, # Compiled rig
-    style:PuppetStyle, # Look of the domain
-    draw:Draw, # Random numbers of the batch
-)->torch.Tensor: # (n,3,3)
+    rig,  # Compiled rig
+    style: PuppetStyle,  # Look of the domain
+    draw: Draw,  # Random numbers of the batch
+) -> torch.Tensor:  # (n,3,3)
     "How the figure is turned towards the camera: yaw, then pitch, then roll in the image plane"
-    top = torch.tensor([u if s is None else s for s,u in zip((style.roll,style.yaw,style.pitch), _usual(rig)[0])], dtype=torch.float64)
-    a = top*(2*draw.u('view',3)-1)
+    top = torch.tensor(
+        [
+            u if s is None else s
+            for s, u in zip((style.roll, style.yaw, style.pitch), _usual(rig)[0])
+        ],
+        dtype=torch.float64,
+    )
+    a = top * (2 * draw.u('view', 3) - 1)
     if draw.time is not None:
         sway = torch.full((3,), style.sway, dtype=torch.float64).minimum(top)
-        a = a*(1-sway/top.clamp_min(1e-6)) + sway*(2*draw.curve('sway', 3, 1.6*draw.span('tempo', style.tempo).numpy())-1)
-    z = torch.zeros_like(a[:,0]); R = lambda *x: rotations(torch.stack(x,-1))
-    return R(z,z,a[:,0]) @ R(a[:,2],z,z) @ R(z,a[:,1],z)
+        a = a * (1 - sway / top.clamp_min(1e-6)) + sway * (
+            2 * draw.curve('sway', 3, 1.6 * draw.span('tempo', style.tempo).numpy()) - 1
+        )
+    z = torch.zeros_like(a[:, 0])
+    R = lambda *x: rotations(torch.stack(x, -1))
+    return R(z, z, a[:, 0]) @ R(a[:, 2], z, z) @ R(z, a[:, 1], z)
+
 
 def figure(
-    rig, # Compiled rig
-    style:PuppetStyle, # Look of the domain
-    draw:Draw, # Random numbers of the batch
-)->tuple: # positions (n,N,3) and rotations (n,N,3,3) seen from the camera's direction, girth (n,N)
+    rig,  # Compiled rig
+    style: PuppetStyle,  # Look of the domain
+    draw: Draw,  # Random numbers of the batch
+) -> (
+    tuple
+):  # positions (n,N,3) and rotations (n,N,3,3) seen from the camera's direction, girth (n,N)
     "Proportions, pose and viewing direction of a batch of figures"
-    s = style.stretch[0] + (style.stretch[1]-style.stretch[0])*draw.curve('stretch', 1, draw.span('tempo', style.tempo).numpy())
-    lengths = s*draw.span('lengths', style.lengths, rig.n_side)[:,rig.side]
-    girth = s**-.35*draw.span('girth', style.girth)*draw.span('girths', (.5+.5*style.girth[0],.5+.5*style.girth[1]), rig.n_side)[:,rig.side]
-    pos,rot = forward_kinematics(rig, pose_angles(rig, style, draw), lengths)
+    s = style.stretch[0] + (style.stretch[1] - style.stretch[0]) * draw.curve(
+        'stretch', 1, draw.span('tempo', style.tempo).numpy()
+    )
+    lengths = s * draw.span('lengths', style.lengths, rig.n_side)[:, rig.side]
+    girth = (
+        s**-0.35
+        * draw.span('girth', style.girth)
+        * draw.span('girths', (0.5 + 0.5 * style.girth[0], 0.5 + 0.5 * style.girth[1]), rig.n_side)[
+            :, rig.side
+        ]
+    )
+    pos, rot = forward_kinematics(rig, pose_angles(rig, style, draw), lengths)
     V = view_rotation(rig, style, draw)
-    return pos@V.transpose(-1,-2), V[:,None]@rot, girth
+    return pos @ V.transpose(-1, -2), V[:, None] @ rot, girth
 
 # %% ../../nbs/puppet/02_figure.ipynb #fffa46d4
 def _joint_box(p, joints, together):
     "Middle and size of the joints' box, (n,D) and (n,1); one for all frames if `together`"
-    lo,hi = p[:,joints].amin(1), p[:,joints].amax(1)
-    if together: lo,hi = lo.amin(0,keepdim=True).expand_as(lo), hi.amax(0,keepdim=True).expand_as(hi)
-    return (lo+hi)/2, torch.maximum((hi-lo).amax(-1,keepdim=True), .8*(hi-lo).norm(dim=-1,keepdim=True))
+    lo = p[:, joints].amin(1)
+    hi = p[:, joints].amax(1)
+    if together:
+        lo = lo.amin(0, keepdim=True).expand_as(lo)
+        hi = hi.amax(0, keepdim=True).expand_as(hi)
+    return (lo + hi) / 2, torch.maximum(
+        (hi - lo).amax(-1, keepdim=True), 0.8 * (hi - lo).norm(dim=-1, keepdim=True)
+    )
+
 
 def place_camera(
-    rig, # Compiled rig
-    style:PuppetStyle, # Look of the domain
-    draw:Draw, # Random numbers of the batch
-    pos, # (n,N,3) figures about their own origin
-    size:int, # Side of the image, px
-)->tuple: # shift (n,3) that brings the figures in front of the camera, intrinsics (n,3,3)
+    rig,  # Compiled rig
+    style: PuppetStyle,  # Look of the domain
+    draw: Draw,  # Random numbers of the batch
+    pos,  # (n,N,3) figures about their own origin
+    size: int,  # Side of the image, px
+) -> tuple:  # shift (n,3) that brings the figures in front of the camera, intrinsics (n,3,3)
     "Where the camera stands and which square it cuts out"
     video = draw.time is not None
-    mid,_ = _joint_box(pos, rig.joints, video)
-    D = draw.span('distance', style.distance)*rig.extent
-    aside = D*style.off_axis*(2*draw.u('aside',2)-1)
-    wander = style.drift*rig.extent*(2*draw.curve('drift', 2, 40.)-1) if video else 0.
-    shift = torch.cat([aside+wander, D],-1) - mid
-    q = pos+shift[:,None]; q = q[...,:2]/q[...,2:].clamp_min(.2*D[:,None])
-    mid,side = _joint_box(q, rig.joints, video)
-    side = torch.maximum(side, .15*rig.extent/D); f = draw.span('fill', style.fill)*size/side
-    c = (size-1)/2 + style.shift*size*(2*draw.u('shift',2)-1) - f*mid
-    K = torch.zeros(len(draw),3,3,dtype=torch.float64); K[:,0,0] = K[:,1,1] = f[:,0]; K[:,:2,2] = c; K[:,2,2] = 1
+    mid, _ = _joint_box(pos, rig.joints, video)
+    D = draw.span('distance', style.distance) * rig.extent
+    aside = D * style.off_axis * (2 * draw.u('aside', 2) - 1)
+    wander = style.drift * rig.extent * (2 * draw.curve('drift', 2, 40.0) - 1) if video else 0.0
+    shift = torch.cat([aside + wander, D], -1) - mid
+    q = pos + shift[:, None]
+    q = q[..., :2] / q[..., 2:].clamp_min(0.2 * D[:, None])
+    mid, side = _joint_box(q, rig.joints, video)
+    side = torch.maximum(side, 0.15 * rig.extent / D)
+    f = draw.span('fill', style.fill) * size / side
+    c = (size - 1) / 2 + style.shift * size * (2 * draw.u('shift', 2) - 1) - f * mid
+    K = torch.zeros(len(draw), 3, 3, dtype=torch.float64)
+    K[:, 0, 0] = K[:, 1, 1] = f[:, 0]
+    K[:, :2, 2] = c
+    K[:, 2, 2] = 1
     return shift, K

@@ -22,38 +22,77 @@ from .figure import compile_rig
 from .render import geometry, label_points, relative_surface, render
 
 # %% ../../nbs/puppet/06_images.ipynb #784ec258
-def _seed(seed, *names): return zlib.crc32(repr((int(seed),)+names).encode())
+def _seed(seed, *names):
+    return zlib.crc32(repr((int(seed),) + names).encode())
+
 
 class PuppetImages:
     "Labelled pictures rendered when asked for: picture `i` is the same whenever and in whatever batch it is drawn"
-    def __init__(self,
-        skeleton, # 'hand', 'body', 'mouse', a skeleton file, or a `Skeleton` with a rig
-        n:int, # Number of pictures; they cost nothing until drawn
-        size:int=64, # Side, px
-        style='synthetic', # Preset or `PuppetStyle`
-        seed:int=0, # Another seed, other pictures
-        convention:dict|None=None, # Annotator's convention, see `label_points`
-        modalities:bool=False, # Also a depth image and a mask of the figure; the pictures stay the same
+
+    def __init__(
+        self,
+        skeleton,  # 'hand', 'body', 'mouse', a skeleton file, or a `Skeleton` with a rig
+        n: int,  # Number of pictures; they cost nothing until drawn
+        size: int = 64,  # Side, px
+        style='synthetic',  # Preset or `PuppetStyle`
+        seed: int = 0,  # Another seed, other pictures
+        convention: dict | None = None,  # Annotator's convention, see `label_points`
+        modalities: bool = False,  # Also a depth image and a mask of the figure; the pictures stay the same
     ):
-        self.skeleton,self.n,self.size,self.style,self.seed,self.convention,self.modalities = get_skeleton(skeleton),n,size,get_style(style),seed,convention,modalities
-        self.rig,self._key = compile_rig(self.skeleton), _seed(seed,'images',self.skeleton.name)
-    def __len__(self): return self.n
-    def batch(self,
-        idxs, # Indices of the pictures
-    )->dict: # image uint8 (n,3,S,S); keypoints (n,K,2) in [-1,1]; visible, inside (n,K) bool; joints3d (n,K,3) mm; intrinsics (n,3,3); with `modalities` geometry (n,2,S,S), see `relative_surface`
+        self.skeleton = get_skeleton(skeleton)
+        self.n = n
+        self.size = size
+        self.style = get_style(style)
+        self.seed = seed
+        self.convention = convention
+        self.modalities = modalities
+        self.rig = compile_rig(self.skeleton)
+        self._key = _seed(seed, 'images', self.skeleton.name)
+
+    def __len__(self):
+        return self.n
+
+    def batch(
+        self,
+        idxs,  # Indices of the pictures
+    ) -> dict:  # image uint8 (n,3,S,S); keypoints (n,K,2) in [-1,1]; visible, inside (n,K) bool; joints3d (n,K,3) mm; intrinsics (n,3,3); with `modalities` geometry (n,2,S,S), see `relative_surface`
         "Draw some pictures with their labels; raises `IndexError` out of range"
         idxs = np.atleast_1d(np.asarray(idxs, dtype=np.int64))
-        if len(idxs)==0 or idxs.min()<-self.n or idxs.max()>=self.n: raise IndexError(f'indices {idxs[:4]} of {self.n} pictures')
-        b = render(self.rig, self.style, Draw(self._key, idxs%self.n), self.size, self.convention, modalities=self.modalities)
-        if self.modalities: b['geometry'] = relative_surface(b.pop('surface'), b['joints3d'], self.skeleton)
+        if len(idxs) == 0 or idxs.min() < -self.n or idxs.max() >= self.n:
+            raise IndexError(f'indices {idxs[:4]} of {self.n} pictures')
+        b = render(
+            self.rig,
+            self.style,
+            Draw(self._key, idxs % self.n),
+            self.size,
+            self.convention,
+            modalities=self.modalities,
+        )
+        if self.modalities:
+            b['geometry'] = relative_surface(b.pop('surface'), b['joints3d'], self.skeleton)
         return b
-    def with_modalities(self): return PuppetImages(self.skeleton, self.n, self.size, self.style, self.seed, self.convention, True)
-    def labels(self,
-        idxs, # Indices of the pictures
-    )->dict: # keypoints, joints3d, intrinsics, as in `batch`
+
+    def with_modalities(self):
+        return PuppetImages(
+            self.skeleton, self.n, self.size, self.style, self.seed, self.convention, True
+        )
+
+    def labels(
+        self,
+        idxs,  # Indices of the pictures
+    ) -> dict:  # keypoints, joints3d, intrinsics, as in `batch`
         "What `batch` says about poses, without drawing anything (so not what hides what)"
-        idxs = np.asarray(idxs, dtype=np.int64); geo = geometry(self.rig, self.style, Draw(self._key, idxs%self.n), self.size)
+        idxs = np.asarray(idxs, dtype=np.int64)
+        geo = geometry(self.rig, self.style, Draw(self._key, idxs % self.n), self.size)
         pts = label_points(self.rig, geo, self.convention)
-        return dict(keypoints=from_pixels(project(pts, geo.K), self.size).float(), joints3d=pts.float(), intrinsics=geo.K.float())
-    def __getitem__(self, i): return {k:v[0] for k,v in self.batch([i]).items()}
-    def __repr__(self): return f'PuppetImages({self.skeleton.name}, {self.n} x {self.size} px, {self.style.name}, seed {self.seed})'
+        return dict(
+            keypoints=from_pixels(project(pts, geo.K), self.size).float(),
+            joints3d=pts.float(),
+            intrinsics=geo.K.float(),
+        )
+
+    def __getitem__(self, i):
+        return {k: v[0] for k, v in self.batch([i]).items()}
+
+    def __repr__(self):
+        return f'PuppetImages({self.skeleton.name}, {self.n} x {self.size} px, {self.style.name}, seed {self.seed})'

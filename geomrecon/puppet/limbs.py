@@ -20,204 +20,385 @@ from .style import PuppetStyle
 
 # %% ../../nbs/puppet/03_limbs.ipynb #34ca2a58
 def hsv_rgb(
-    h, s, v, # (...) hue, saturation and value in [0,1]
-)->torch.Tensor: # (...,3)
+    h,
+    s,
+    v,  # (...) hue, saturation and value in [0,1]
+) -> torch.Tensor:  # (...,3)
     "Colours from hue, saturation and value"
-    k = (h[...,None]*6 + h.new_tensor([5.,3.,1.]))%6
-    return v[...,None]*(1 - s[...,None]*torch.minimum(k,4-k).clamp(0,1))
+    k = (h[..., None] * 6 + h.new_tensor([5.0, 3.0, 1.0])) % 6
+    return v[..., None] * (1 - s[..., None] * torch.minimum(k, 4 - k).clamp(0, 1))
 
-_TONES = torch.tensor([[.95,.80,.71],[.87,.67,.55],[.72,.50,.38],[.50,.33,.24],[.30,.19,.14]], dtype=torch.float64)
-_FURS = torch.tensor([[.07,.07,.07],[.13,.11,.10],[.30,.24,.19],[.42,.36,.30],[.55,.54,.52],[.80,.76,.70]], dtype=torch.float64)
-_FIXED = dict(skin=(.86,.67,.56), sleeve=(.25,.32,.5), shirt=(.3,.42,.6), legs=(.22,.24,.3), shoes=(.15,.13,.12),
-    hair=(.2,.14,.1), fur=(.11,.11,.11), ear=(.3,.3,.3), tail=(.27,.27,.27), paw=(.4,.36,.35))
+
+_TONES = torch.tensor(
+    [
+        [0.95, 0.80, 0.71],
+        [0.87, 0.67, 0.55],
+        [0.72, 0.50, 0.38],
+        [0.50, 0.33, 0.24],
+        [0.30, 0.19, 0.14],
+    ],
+    dtype=torch.float64,
+)
+_FURS = torch.tensor(
+    [
+        [0.07, 0.07, 0.07],
+        [0.13, 0.11, 0.10],
+        [0.30, 0.24, 0.19],
+        [0.42, 0.36, 0.30],
+        [0.55, 0.54, 0.52],
+        [0.80, 0.76, 0.70],
+    ],
+    dtype=torch.float64,
+)
+_FIXED = dict(
+    skin=(0.86, 0.67, 0.56),
+    sleeve=(0.25, 0.32, 0.5),
+    shirt=(0.3, 0.42, 0.6),
+    legs=(0.22, 0.24, 0.3),
+    shoes=(0.15, 0.13, 0.12),
+    hair=(0.2, 0.14, 0.1),
+    fur=(0.11, 0.11, 0.11),
+    ear=(0.3, 0.3, 0.3),
+    tail=(0.27, 0.27, 0.27),
+    paw=(0.4, 0.36, 0.35),
+)
+
+
 def _between(table, u):
-    x = u*(len(table)-1); i = x.long().clamp_max(len(table)-2); w = (x-i)[...,None]
-    return table[i]*(1-w) + table[i+1]*w
+    x = u * (len(table) - 1)
+    i = x.long().clamp_max(len(table) - 2)
+    w = (x - i)[..., None]
+    return table[i] * (1 - w) + table[i + 1] * w
 
 # %% ../../nbs/puppet/03_limbs.ipynb #48b99124
 def _natural(part, d, fur, wide):
     "Colour of one part as living things and clothes have it"
-    u = d.u('colour/'+part,4); q = 1. if wide else .6
-    if part in ('fur',): return fur
-    if part=='ear': return (fur + q*(u[:,:1]-.15)*(torch.tensor([.80,.68,.66])-fur))
-    if part in ('tail','paw'): return fur*(1-q*u[:,:1]) + q*u[:,:1]*torch.tensor([.62,.52,.50])
-    if part=='skin': return _between(_TONES, d.u('tone')[:,0])*(.94+.12*u[:,:3])
-    if part=='hair': return hsv_rgb(.03+.09*u[:,0], .2+.5*u[:,1], .05+.55*u[:,2]**2)
-    return hsv_rgb(u[:,0], .05+.65*u[:,1]**1.5, .08+.8*u[:,2])
+    u = d.u('colour/' + part, 4)
+    q = 1.0 if wide else 0.6
+    if part in ('fur',):
+        return fur
+    if part == 'ear':
+        return fur + q * (u[:, :1] - 0.15) * (torch.tensor([0.80, 0.68, 0.66]) - fur)
+    if part in ('tail', 'paw'):
+        return fur * (1 - q * u[:, :1]) + q * u[:, :1] * torch.tensor([0.62, 0.52, 0.50])
+    if part == 'skin':
+        return _between(_TONES, d.u('tone')[:, 0]) * (0.94 + 0.12 * u[:, :3])
+    if part == 'hair':
+        return hsv_rgb(0.03 + 0.09 * u[:, 0], 0.2 + 0.5 * u[:, 1], 0.05 + 0.55 * u[:, 2] ** 2)
+    return hsv_rgb(u[:, 0], 0.05 + 0.65 * u[:, 1] ** 1.5, 0.08 + 0.8 * u[:, 2])
 
 # %% ../../nbs/puppet/03_limbs.ipynb #b5675a7f
 def palette(
-    rig, # Compiled rig
-    style:PuppetStyle, # Look of the domain
-    draw:Draw, # Random numbers of the batch
-)->torch.Tensor: # (n,P,3) one colour per part
+    rig,  # Compiled rig
+    style: PuppetStyle,  # Look of the domain
+    draw: Draw,  # Random numbers of the batch
+) -> torch.Tensor:  # (n,P,3) one colour per part
     "Colours of the figure's parts"
-    if style.palette=='fixed': return torch.tensor([_FIXED.get(p,(.5,.45,.4)) for p in rig.parts], dtype=torch.float64).expand(len(draw),-1,3)
-    u = {p:draw.u('colour/'+p,4) for p in rig.parts}
-    anything = lambda p: hsv_rgb(u[p][:,0], .15+.75*u[p][:,1], .25+.75*u[p][:,2])
-    if style.palette=='random': return torch.stack([anything(p) for p in rig.parts],1)
-    if style.palette not in ('natural','wide'): raise ConfigError(f'palette {style.palette!r}', 'unknown', "'random', 'natural', 'wide' or 'fixed'")
-    wide = style.palette=='wide'; c = draw.u('fur',5)
-    fur = _between(_FURS, c[:,0]**(1.6 if wide else 1.3))*(.8+.4*c[:,1:2])
-    if wide: fur = torch.where(c[:,2:3]<.55, (.03+.15*c[:,1:2])*(1+.1*(c[:,2:]-.5)), fur)
-    out = torch.stack([_natural(p, draw, fur, wide) for p in rig.parts],1)
-    if wide and 'fur' not in rig.parts: out = torch.where(draw.u('invented')[:,:,None]<.35, torch.stack([anything(p) for p in rig.parts],1), out)
-    return out.clamp(.015,.97)
+    if style.palette == 'fixed':
+        return torch.tensor(
+            [_FIXED.get(p, (0.5, 0.45, 0.4)) for p in rig.parts], dtype=torch.float64
+        ).expand(len(draw), -1, 3)
+    u = {p: draw.u('colour/' + p, 4) for p in rig.parts}
+    anything = lambda p: hsv_rgb(u[p][:, 0], 0.15 + 0.75 * u[p][:, 1], 0.25 + 0.75 * u[p][:, 2])
+    if style.palette == 'random':
+        return torch.stack([anything(p) for p in rig.parts], 1)
+    if style.palette not in ('natural', 'wide'):
+        raise ConfigError(
+            f'palette {style.palette!r}', 'unknown', "'random', 'natural', 'wide' or 'fixed'"
+        )
+    wide = style.palette == 'wide'
+    c = draw.u('fur', 5)
+    fur = _between(_FURS, c[:, 0] ** (1.6 if wide else 1.3)) * (0.8 + 0.4 * c[:, 1:2])
+    if wide:
+        fur = torch.where(
+            c[:, 2:3] < 0.55, (0.03 + 0.15 * c[:, 1:2]) * (1 + 0.1 * (c[:, 2:] - 0.5)), fur
+        )
+    out = torch.stack([_natural(p, draw, fur, wide) for p in rig.parts], 1)
+    if wide and 'fur' not in rig.parts:
+        out = torch.where(
+            draw.u('invented')[:, :, None] < 0.35,
+            torch.stack([anything(p) for p in rig.parts], 1),
+            out,
+        )
+    return out.clamp(0.015, 0.97)
 
 # %% ../../nbs/puppet/03_limbs.ipynb #2d057c30
 _TILE, _BLOCK, _FAR, _CHUNK = 16, 256, 1e6, 65536
-_COLS = ('ux','uy','u0','v0','L','iL','r0','dr','z0','dz','k','le','lp','melt','s','phi','tex','red','green','blue')
-_C = {c:i for i,c in enumerate(_COLS)}
+_COLS = (
+    'ux',
+    'uy',
+    'u0',
+    'v0',
+    'L',
+    'iL',
+    'r0',
+    'dr',
+    'z0',
+    'dz',
+    'k',
+    'le',
+    'lp',
+    'melt',
+    's',
+    'phi',
+    'tex',
+    'red',
+    'green',
+    'blue',
+)
+_C = {c: i for i, c in enumerate(_COLS)}
+
 
 def limb_table(
-    rig, # Compiled rig
-    pos, # (n,N,3) node positions, camera frame, mm
-    rot, # (n,N,3,3) node rotations
-    girth, # (n,N) factor of each limb's radius; 0 hides it
-    K, # (n,3,3) intrinsics
-    ss:int, # Samples per pixel and axis
-    light, # (n,3) unit vector to the lamp
-    draw:Draw, # Random numbers of the batch
-    colours=None, # (n,P,3) one per part; black if None
-)->torch.Tensor: # (n, L+1, C) float32; the last row is a limb that covers nothing
+    rig,  # Compiled rig
+    pos,  # (n,N,3) node positions, camera frame, mm
+    rot,  # (n,N,3,3) node rotations
+    girth,  # (n,N) factor of each limb's radius; 0 hides it
+    K,  # (n,3,3) intrinsics
+    ss: int,  # Samples per pixel and axis
+    light,  # (n,3) unit vector to the lamp
+    draw: Draw,  # Random numbers of the batch
+    colours=None,  # (n,P,3) one per part; black if None
+) -> torch.Tensor:  # (n, L+1, C) float32; the last row is a limb that covers nothing
     "What the rasteriser needs to know of each limb, in pixels of an image `ss` times as large"
-    j = rig.limbs; i = torch.tensor(rig.parent)[j]
-    a,b = pos[:,i],pos[:,j]
-    f = K[:,None,0,0]*ss; c = (K[:,None,:2,2]+.5)*ss-.5
-    za,zb = a[...,2].clamp_min(1.),b[...,2].clamp_min(1.)
-    A,B = a[...,:2]*(f/za)[...,None]+c, b[...,:2]*(f/zb)[...,None]+c
-    R = rig.radius[j]*girth[:,j,None]
-    rgb = torch.zeros(len(pos),len(j),3) if colours is None else colours[:,rig.part[j]]
-    e = B-A; L = e.norm(dim=-1).clamp_min(1e-3); e = e/L[...,None]
-    ra,rb = R[...,0]*f/za, R[...,1]*f/zb
-    axis = F.normalize(b-a, dim=-1); q1 = torch.stack([-e[...,1],e[...,0],torch.zeros_like(L)],-1)
-    q2 = F.normalize(torch.linalg.cross(axis,q1),dim=-1); q2 = q2*torch.where(q2[...,2:]>0,-1.,1.); ref = rot[:,j,:,0]
-    phi = torch.atan2((ref*q2).sum(-1),(ref*q1).sum(-1))/(2*math.pi)
-    turn = R.mean(-1).clamp_min(.045*rig.extent)*2*math.pi
-    cols = dict(ux=e[...,0], uy=e[...,1], u0=-(A*e).sum(-1),
-        v0=A[...,0]*e[...,1]-A[...,1]*e[...,0], L=L, iL=1/L, r0=ra, dr=rb-ra, z0=za, dz=zb-za,
-        k=(za+zb)/2/f/torch.maximum(ra,rb).clamp_min(1e-3),
-        le=(e*light[:,None,:2]).sum(-1), lp=e[...,0]*light[:,None,1]-e[...,1]*light[:,None,0], melt=1/(.8*R.amax(-1)).clamp_min(1e-3),
-        red=rgb[...,0], green=rgb[...,1], blue=rgb[...,2],
-        s=(b-a).norm(dim=-1)/turn*256, phi=phi,
-        tex=draw.u('tex',rig.n_side)[:,rig.side[j]])
-    t = torch.stack([cols[n].expand_as(L) for n in _COLS],-1)
-    none = t.new_zeros(len(t),1,len(_COLS)); none[...,_C['u0']] = 1e5; none[...,_C['melt']] = 1
-    t[...,_C['u0']] += 1e5*(R.amax(-1)<=0)
-    return torch.cat([t,none],1).float()
+    j = rig.limbs
+    i = torch.tensor(rig.parent)[j]
+    a, b = pos[:, i], pos[:, j]
+    f = K[:, None, 0, 0] * ss
+    c = (K[:, None, :2, 2] + 0.5) * ss - 0.5
+    za = a[..., 2].clamp_min(1.0)
+    zb = b[..., 2].clamp_min(1.0)
+    A = a[..., :2] * (f / za)[..., None] + c
+    B = b[..., :2] * (f / zb)[..., None] + c
+    R = rig.radius[j] * girth[:, j, None]
+    rgb = torch.zeros(len(pos), len(j), 3) if colours is None else colours[:, rig.part[j]]
+    e = B - A
+    L = e.norm(dim=-1).clamp_min(1e-3)
+    e = e / L[..., None]
+    ra, rb = R[..., 0] * f / za, R[..., 1] * f / zb
+    axis = F.normalize(b - a, dim=-1)
+    q1 = torch.stack([-e[..., 1], e[..., 0], torch.zeros_like(L)], -1)
+    q2 = F.normalize(torch.linalg.cross(axis, q1), dim=-1)
+    q2 = q2 * torch.where(q2[..., 2:] > 0, -1.0, 1.0)
+    ref = rot[:, j, :, 0]
+    phi = torch.atan2((ref * q2).sum(-1), (ref * q1).sum(-1)) / (2 * math.pi)
+    turn = R.mean(-1).clamp_min(0.045 * rig.extent) * 2 * math.pi
+    cols = dict(
+        ux=e[..., 0],
+        uy=e[..., 1],
+        u0=-(A * e).sum(-1),
+        v0=A[..., 0] * e[..., 1] - A[..., 1] * e[..., 0],
+        L=L,
+        iL=1 / L,
+        r0=ra,
+        dr=rb - ra,
+        z0=za,
+        dz=zb - za,
+        k=(za + zb) / 2 / f / torch.maximum(ra, rb).clamp_min(1e-3),
+        le=(e * light[:, None, :2]).sum(-1),
+        lp=e[..., 0] * light[:, None, 1] - e[..., 1] * light[:, None, 0],
+        melt=1 / (0.8 * R.amax(-1)).clamp_min(1e-3),
+        red=rgb[..., 0],
+        green=rgb[..., 1],
+        blue=rgb[..., 2],
+        s=(b - a).norm(dim=-1) / turn * 256,
+        phi=phi,
+        tex=draw.u('tex', rig.n_side)[:, rig.side[j]],
+    )
+    t = torch.stack([cols[n].expand_as(L) for n in _COLS], -1)
+    none = t.new_zeros(len(t), 1, len(_COLS))
+    none[..., _C['u0']] = 1e5
+    none[..., _C['melt']] = 1
+    t[..., _C['u0']] += 1e5 * (R.amax(-1) <= 0)
+    return torch.cat([t, none], 1).float()
 
 # %% ../../nbs/puppet/03_limbs.ipynb #2405ddef
 def _tiles_of_limbs(T, W):
     "For each tile that any limb may touch: its image, its number and the limbs, most crowded tiles first"
-    n,L = T.shape[0],T.shape[1]-1; per = W//_TILE
-    g = torch.arange(per)*_TILE + (_TILE-1)/2
-    x,y = g.repeat(per), g.repeat_interleave(per)
-    col = lambda c: T[:,:L,_C[c],None]
-    u = col('ux')*x + col('uy')*y + col('u0'); v = col('ux')*y - col('uy')*x + col('v0')
-    du = u - torch.minimum(u.clamp_min(0),col('L'))
-    r = torch.maximum(col('r0'),col('r0')+col('dr')) + _TILE*.7072
-    near = (du*du+v*v < r*r).transpose(1,2).reshape(n*per*per, L)
-    count = near.sum(1); order = count.argsort(descending=True, stable=True)[:int((count>0).sum())]
+    n, L = T.shape[0], T.shape[1] - 1
+    per = W // _TILE
+    g = torch.arange(per) * _TILE + (_TILE - 1) / 2
+    x, y = g.repeat(per), g.repeat_interleave(per)
+    col = lambda c: T[:, :L, _C[c], None]
+    u = col('ux') * x + col('uy') * y + col('u0')
+    v = col('ux') * y - col('uy') * x + col('v0')
+    du = u - torch.minimum(u.clamp_min(0), col('L'))
+    r = torch.maximum(col('r0'), col('r0') + col('dr')) + _TILE * 0.7072
+    near = (du * du + v * v < r * r).transpose(1, 2).reshape(n * per * per, L)
+    count = near.sum(1)
+    order = count.argsort(descending=True, stable=True)[: int((count > 0).sum())]
     ids = torch.where(near[order], torch.arange(L), L).sort(1).values
-    return order//(per*per), order%(per*per), ids, count[order]
+    return order // (per * per), order % (per * per), ids, count[order]
 
 # %% ../../nbs/puppet/03_limbs.ipynb #f6dc6da4
 def _depth_test(T, img, x0, y0, ids, X, Y):
     "Depth and number of the nearest limb in each pixel of some tiles; slope towards the lamp and away from the viewer, where limbs meet a blend"
-    g,M = ids.shape; L1 = T.shape[1]
-    c = T.view(-1,T.shape[2]).index_select(0,(ids+img[:,None]*L1).view(-1)).view(g,M,-1,1)
-    ux,uy,u0,v0,L,iL,r0,dr,z0,dz,k,le,lp,melt = (c[:,:,i] for i in range(14))
-    x0,y0 = x0[:,None,None],y0[:,None,None]
-    u = (ux*X).addcmul_(uy,Y).add_(u0+ux*x0+uy*y0)
-    v = (ux*Y).addcmul_(uy,X,value=-1).add_(v0+ux*y0-uy*x0)
-    t = (u*iL).clamp_(0,1)
-    u.addcmul_(t,L,value=-1)
-    r = (t*dr).add_(r0).clamp_min_(1e-3)
-    d2 = (v*v).addcmul_(u,u); slope = u.mul_(le).addcmul_(v,lp).div_(r)
-    r.mul_(r); q = r-d2; d2.div_(r)
-    z = t.mul_(dz).add_(z0).addcmul_(q,k,value=-1).clamp_(min=1.).add_(q.clamp_(max=0).mul_(-1e10)).clamp_(max=1e9)
-    near = z.amin(1,keepdim=True); w = (near-z).mul_(melt).add_(1).clamp_(min=0); w.mul_(w)
-    w /= w.sum(1,keepdim=True)
-    key = z.view(torch.int32).bitwise_and_(-256).bitwise_or_(torch.arange(M,dtype=torch.int32)[:,None]).amin(1)
-    return near[:,0], ids.gather(1,(key & 255).long()), slope.mul_(w).sum(1), d2.mul_(w).sum(1)
+    g, M = ids.shape
+    L1 = T.shape[1]
+    c = T.view(-1, T.shape[2]).index_select(0, (ids + img[:, None] * L1).view(-1)).view(g, M, -1, 1)
+    ux, uy, u0, v0, L, iL, r0, dr, z0, dz, k, le, lp, melt = (c[:, :, i] for i in range(14))
+    x0, y0 = x0[:, None, None], y0[:, None, None]
+    u = (ux * X).addcmul_(uy, Y).add_(u0 + ux * x0 + uy * y0)
+    v = (ux * Y).addcmul_(uy, X, value=-1).add_(v0 + ux * y0 - uy * x0)
+    t = (u * iL).clamp_(0, 1)
+    u.addcmul_(t, L, value=-1)
+    r = (t * dr).add_(r0).clamp_min_(1e-3)
+    d2 = (v * v).addcmul_(u, u)
+    slope = u.mul_(le).addcmul_(v, lp).div_(r)
+    r.mul_(r)
+    q = r - d2
+    d2.div_(r)
+    z = (
+        t.mul_(dz)
+        .add_(z0)
+        .addcmul_(q, k, value=-1)
+        .clamp_(min=1.0)
+        .add_(q.clamp_(max=0).mul_(-1e10))
+        .clamp_(max=1e9)
+    )
+    near = z.amin(1, keepdim=True)
+    w = (near - z).mul_(melt).add_(1).clamp_(min=0)
+    w.mul_(w)
+    w /= w.sum(1, keepdim=True)
+    key = (
+        z.view(torch.int32)
+        .bitwise_and_(-256)
+        .bitwise_or_(torch.arange(M, dtype=torch.int32)[:, None])
+        .amin(1)
+    )
+    return near[:, 0], ids.gather(1, (key & 255).long()), slope.mul_(w).sum(1), d2.mul_(w).sum(1)
 
 # %% ../../nbs/puppet/03_limbs.ipynb #4c406f8f
 @lru_cache(maxsize=1)
-def noise_bank(
-)->torch.Tensor: # (4,256,256), zero mean, unit variance, in [-2.5,2.5]
+def noise_bank() -> torch.Tensor:  # (4,256,256), zero mean, unit variance, in [-2.5,2.5]
     "Four tileable patterns, from fine grain to broad blotches, and a streaky one"
-    fx,fy = np.meshgrid(np.fft.fftfreq(256)*256, np.fft.fftfreq(256)*256); out = []
-    for s,(p,lo,sx) in enumerate(((1.,14,1),(1.5,5,1),(2.2,2.5,1),(1.6,4,5))):
-        r = np.hypot(fx*sx,fy); ph = hash_uniform(7, np.arange(256), f'bank{s}', 256)
-        x = np.fft.ifft2(np.fft.fft2(ph-.5)/(r+lo)**(p+.6)*(r>0)*np.exp(-(r/70)**2)).real
-        out.append((x/x.std()).clip(-2.5,2.5))
+    fx, fy = np.meshgrid(np.fft.fftfreq(256) * 256, np.fft.fftfreq(256) * 256)
+    out = []
+    for s, (p, lo, sx) in enumerate(((1.0, 14, 1), (1.5, 5, 1), (2.2, 2.5, 1), (1.6, 4, 5))):
+        r = np.hypot(fx * sx, fy)
+        ph = hash_uniform(7, np.arange(256), f'bank{s}', 256)
+        x = np.fft.ifft2(
+            np.fft.fft2(ph - 0.5) / (r + lo) ** (p + 0.6) * (r > 0) * np.exp(-((r / 70) ** 2))
+        ).real
+        out.append((x / x.std()).clip(-2.5, 2.5))
     return torch.tensor(np.stack(out), dtype=torch.float32)
 
+
 @lru_cache(maxsize=1)
-def _grain(n=1<<18):
+def _grain(n=1 << 18):
     "Gaussian numbers of the sensor noise (3,n): partly the same in the three channels"
     u = hash_uniform(11, np.arange(n), 'grain', 4)
-    x = np.sqrt(-2*np.log1p(-u[:,:2])); x = np.concatenate([x*np.cos(2*np.pi*u[:,2:]), x*np.sin(2*np.pi*u[:,2:])],1)
-    return torch.tensor((.75*x[:,:3]+.66*x[:,3:]).T.copy(), dtype=torch.float32)
+    x = np.sqrt(-2 * np.log1p(-u[:, :2]))
+    x = np.concatenate([x * np.cos(2 * np.pi * u[:, 2:]), x * np.sin(2 * np.pi * u[:, 2:])], 1)
+    return torch.tensor((0.75 * x[:, :3] + 0.66 * x[:, 3:]).T.copy(), dtype=torch.float32)
+
 
 def _lookup(kind, ix, iy):
     "Pattern `kind` (...,1) at whole coordinates, wrapping around"
-    i = ((iy.int() & 255) << 8).add_(ix.int() & 255).add_((kind.int()*65536))
+    i = ((iy.int() & 255) << 8).add_(ix.int() & 255).add_((kind.int() * 65536))
     return noise_bank().view(-1).index_select(0, i.view(-1)).view(i.shape)
 
 # %% ../../nbs/puppet/03_limbs.ipynb #57408574
 def _shade(T, look, img, x0, y0, lid, slope, away, inside, X, Y):
     "Colours of the pixels of some tiles, from the limb that each one shows"
-    g = lambda c: T[_C[c]].index_select(0,img).gather(1,lid)
-    at = lambda k: look[k].index_select(0,img)
-    nz = (1-away).clamp_(min=0).sqrt_()
-    lam = (nz*at('lz')).add_(slope).clamp_(0)
-    shade = (lam*at('diffuse')).add_(at('ambient'))
-    if look['any_crease']: shade.mul_(1-at('crease')*(1-nz))
-    if look['any_texture']: shade.mul_(1+at('texture')*_pattern(g, at, x0, y0, X, Y))
+    g = lambda c: T[_C[c]].index_select(0, img).gather(1, lid)
+    at = lambda k: look[k].index_select(0, img)
+    nz = (1 - away).clamp_(min=0).sqrt_()
+    lam = (nz * at('lz')).add_(slope).clamp_(0)
+    shade = (lam * at('diffuse')).add_(at('ambient'))
+    if look['any_crease']:
+        shade.mul_(1 - at('crease') * (1 - nz))
+    if look['any_texture']:
+        shade.mul_(1 + at('texture') * _pattern(g, at, x0, y0, X, Y))
     shade.mul_(inside)
-    rgba = torch.empty(len(img),4,_TILE**2); rgba[:,3] = inside
-    for i,c in enumerate(('red','green','blue')): torch.mul(g(c), shade, out=rgba[:,i])
-    if look['any_gloss']: rgba[:,:3] += (at('gloss')*lam.pow(2).pow_(2).pow_(2)*inside)[:,None]
+    rgba = torch.empty(len(img), 4, _TILE**2)
+    rgba[:, 3] = inside
+    for i, c in enumerate(('red', 'green', 'blue')):
+        torch.mul(g(c), shade, out=rgba[:, i])
+    if look['any_gloss']:
+        rgba[:, :3] += (at('gloss') * lam.pow(2).pow_(2).pow_(2) * inside)[:, None]
     return rgba
 
 # %% ../../nbs/puppet/03_limbs.ipynb #f8a2c8a0
 def _pattern(g, at, x0, y0, X, Y):
     "The skin's pattern in the limb's own coordinates: along its axis and around it"
-    ux,uy,L = g('ux'),g('uy'),g('L'); X,Y = X+x0[:,None],Y+y0[:,None]
-    u = (ux*X).addcmul_(uy,Y).add_(g('u0')); v = (ux*Y).addcmul_(uy,X,value=-1).add_(g('v0'))
-    t = u.div_(L).clamp_(0,1)
-    turn = torch.acos((v/(g('r0')+t*g('dr')).clamp_min_(1e-3)).clamp_(-1,1)).mul_(1/(2*math.pi)).sub_(g('phi'))
+    ux, uy, L = g('ux'), g('uy'), g('L')
+    X, Y = X + x0[:, None], Y + y0[:, None]
+    u = (ux * X).addcmul_(uy, Y).add_(g('u0'))
+    v = (ux * Y).addcmul_(uy, X, value=-1).add_(g('v0'))
+    t = u.div_(L).clamp_(0, 1)
+    turn = (
+        torch.acos((v / (g('r0') + t * g('dr')).clamp_min_(1e-3)).clamp_(-1, 1))
+        .mul_(1 / (2 * math.pi))
+        .sub_(g('phi'))
+    )
     o = g('tex')
-    return _lookup(at('tex_kind'), t*g('s')*at('tex_scale')+o*1999, (turn+o)*256)
+    return _lookup(at('tex_kind'), t * g('s') * at('tex_scale') + o * 1999, (turn + o) * 256)
+
 
 def _groups(size):
     "Slices of tiles of one size, a block of limbs at most"
     i = 0
-    for M,same in groupby(size):
-        end = i+len(list(same))
-        while i<end: s = slice(i, min(end, i+max(1,_BLOCK//M))); yield s,M; i = s.stop
+    for M, same in groupby(size):
+        end = i + len(list(same))
+        while i < end:
+            s = slice(i, min(end, i + max(1, _BLOCK // M)))
+            yield s, M
+            i = s.stop
 
 # %% ../../nbs/puppet/03_limbs.ipynb #f312b43b
 def rasterise(
-    T, # (n,L+1,C) limb table at `ss` times the image's size
-    look, # Colours and light
-    W:int, # Side of the image, a multiple of 16
-    ss:int, # Samples per pixel and axis
-)->tuple: # colour times coverage and coverage (n,4,W,W); depth of tiles and each image's tiles in it
+    T,  # (n,L+1,C) limb table at `ss` times the image's size
+    look,  # Colours and light
+    W: int,  # Side of the image, a multiple of 16
+    ss: int,  # Samples per pixel and axis
+) -> (
+    tuple
+):  # colour times coverage and coverage (n,4,W,W); depth of tiles and each image's tiles in it
     "Draw the limbs: depth test tile by tile, then the colours of what is seen"
-    n = len(T); per = W*ss//_TILE; q = _TILE//ss
-    sub,k = torch.arange(_TILE**2)//(q*q), torch.arange(_TILE**2)%(q*q); X,Y = (k%q*ss+sub%ss).float(),(k//q*ss+sub//ss).float()
-    img,tile,ids,count = _tiles_of_limbs(T, W*ss)
-    x0,y0 = (tile%per*_TILE).float(),(tile//per*_TILE).float()
-    z = torch.full((len(img)+1,_TILE**2),1e9); lid = torch.empty(len(img),_TILE**2,dtype=torch.long); slope,away = torch.empty(2,len(img),_TILE**2)
-    size = torch.where(count>8, (count+3)//4*4, (count+1)//2*2).clamp_max(T.shape[1]-1)
-    for s,M in _groups(size.tolist()):
-        z[s],lid[s],slope[s],away[s] = _depth_test(T, img[s], x0[s], y0[s], ids[s,:M].contiguous(), X, Y)
-    out = torch.zeros(n*per*per,4,q*q); columns = T.permute(2,0,1).contiguous()
-    for i in range(0,len(img),_BLOCK):
-        s = slice(i,min(len(img),i+_BLOCK))
-        rgba = _shade(columns, look, img[s], x0[s], y0[s], lid[s], slope[s], away[s], (z[s]<_FAR).float(), X, Y).view(-1,4,ss*ss,q*q)
-        out[img[s]*per*per+tile[s]] = sum(rgba[:,:,i] for i in range(ss*ss)).mul_(1/ss**2)
-    at = torch.full((n*per*per,),len(img)); at[img*per*per+tile] = torch.arange(len(img))
-    return out.view(n,per,per,4,q,q).permute(0,3,1,4,2,5).reshape(n,4,W,W), (z, at.view(n,-1))
+    n = len(T)
+    per = W * ss // _TILE
+    q = _TILE // ss
+    sub = torch.arange(_TILE**2) // (q * q)
+    k = torch.arange(_TILE**2) % (q * q)
+    X = (k % q * ss + sub % ss).float()
+    Y = (k // q * ss + sub // ss).float()
+    img, tile, ids, count = _tiles_of_limbs(T, W * ss)
+    x0 = (tile % per * _TILE).float()
+    y0 = (tile // per * _TILE).float()
+    z = torch.full((len(img) + 1, _TILE**2), 1e9)
+    lid = torch.empty(len(img), _TILE**2, dtype=torch.long)
+    slope, away = torch.empty(2, len(img), _TILE**2)
+    size = torch.where(count > 8, (count + 3) // 4 * 4, (count + 1) // 2 * 2).clamp_max(
+        T.shape[1] - 1
+    )
+    for s, M in _groups(size.tolist()):
+        z[s], lid[s], slope[s], away[s] = _depth_test(
+            T, img[s], x0[s], y0[s], ids[s, :M].contiguous(), X, Y
+        )
+    out = torch.zeros(n * per * per, 4, q * q)
+    columns = T.permute(2, 0, 1).contiguous()
+    for i in range(0, len(img), _BLOCK):
+        s = slice(i, min(len(img), i + _BLOCK))
+        rgba = _shade(
+            columns,
+            look,
+            img[s],
+            x0[s],
+            y0[s],
+            lid[s],
+            slope[s],
+            away[s],
+            (z[s] < _FAR).float(),
+            X,
+            Y,
+        ).view(-1, 4, ss * ss, q * q)
+        out[img[s] * per * per + tile[s]] = sum(rgba[:, :, i] for i in range(ss * ss)).mul_(
+            1 / ss**2
+        )
+    at = torch.full((n * per * per,), len(img))
+    at[img * per * per + tile] = torch.arange(len(img))
+    return out.view(n, per, per, 4, q, q).permute(0, 3, 1, 4, 2, 5).reshape(n, 4, W, W), (
+        z,
+        at.view(n, -1),
+    )

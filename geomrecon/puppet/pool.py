@@ -17,21 +17,47 @@ from ..core.files import save_atomic
 
 # %% ../../nbs/puppet/08_pool.ipynb #f73054cd
 def render_pool(
-    source, # Labelled source, such as `PuppetImages`
-    n:int, # Images to keep
-    path=None, # Cache file; None: memory only
-    bar:bool=True, # Progress bar
-)->TensorPoses:
+    source,  # Labelled source, such as `PuppetImages`
+    n: int,  # Images to keep
+    path=None,  # Cache file; None: memory only
+    bar: bool = True,  # Progress bar
+) -> TensorPoses:
     "The first `n` images of a source in memory, rendered once"
-    key = repr([n,'3D',source,getattr(source,'style',''),getattr(source,'convention',''),skeleton_to_dict(source.skeleton)])
+    key = repr(
+        [
+            n,
+            '3D',
+            source,
+            getattr(source, 'style', ''),
+            getattr(source, 'convention', ''),
+            skeleton_to_dict(source.skeleton),
+        ]
+    )
     if path is not None and Path(path).is_file():
-        try: st = torch.load(path,weights_only=True)
-        except Exception: st = {}
-        if st.get('key')==key: return _poses(st,source.skeleton)
-    idxs = np.array_split(np.arange(n),max(1,n//64))
-    parts = [source.batch(i) for i in (progress_bar(idxs,leave=False) if bar else idxs)]
-    st = {k:torch.cat([p[k] for p in parts]) for k in ('image','keypoints','visible','joints3d','intrinsics') if k in parts[0]}
-    if path is not None: save_atomic(dict(st,key=key),path)
-    return _poses(st,source.skeleton)
+        try:
+            st = torch.load(path, weights_only=True)
+        except Exception:
+            st = {}
+        if st.get('key') == key:
+            return _poses(st, source.skeleton)
+    idxs = np.array_split(np.arange(n), max(1, n // 64))
+    parts = [source.batch(i) for i in (progress_bar(idxs, leave=False) if bar else idxs)]
+    st = {
+        k: torch.cat([p[k] for p in parts])
+        for k in ('image', 'keypoints', 'visible', 'joints3d', 'intrinsics')
+        if k in parts[0]
+    }
+    if path is not None:
+        save_atomic(dict(st, key=key), path)
+    return _poses(st, source.skeleton)
 
-def _poses(st, skeleton): return TensorPoses(st['image'],st['keypoints'],st['visible'],skeleton,st.get('joints3d'),st.get('intrinsics'))
+
+def _poses(st, skeleton):
+    return TensorPoses(
+        st['image'],
+        st['keypoints'],
+        st['visible'],
+        skeleton,
+        st.get('joints3d'),
+        st.get('intrinsics'),
+    )

@@ -21,193 +21,305 @@ from .draw import Draw
 from .style import PuppetStyle
 from .figure import _usual, figure, place_camera
 from .limbs import _CHUNK, _FAR, _TILE, _grain, limb_table, palette, rasterise
-from .scene import _grid, _lay_objects, _object, background, scene, shadow_tables, shadows
+from geomrecon.puppet.scene import (
+    _grid,
+    _lay_objects,
+    _object,
+    background,
+    scene,
+    shadow_tables,
+    shadows,
+)
 
 # %% ../../nbs/puppet/05_render.ipynb #3567f95a
 def blur(
-    img, # (n,C,W,W)
-    sigma, # (n,1) standard deviation, px
-    most:float, # Largest sigma that may occur, px
-)->torch.Tensor:
+    img,  # (n,C,W,W)
+    sigma,  # (n,1) standard deviation, px
+    most: float,  # Largest sigma that may occur, px
+) -> torch.Tensor:
     "Gaussian blur in place, each image its own, by repeated three-tap kernels"
-    passes = math.ceil(2*most*most)
-    if not passes: return img
-    w = (sigma*sigma/(2*passes))[:,:,None,None]
+    passes = math.ceil(2 * most * most)
+    if not passes:
+        return img
+    w = (sigma * sigma / (2 * passes))[:, :, None, None]
     for _ in range(passes):
-        for dim in (2,3):
-            n = img.shape[dim]; a,b = img.narrow(dim,0,n-1), img.narrow(dim,1,n-1)
-            d = (b-a).mul_(w); a.add_(d); b.sub_(d)
+        for dim in (2, 3):
+            n = img.shape[dim]
+            a = img.narrow(dim, 0, n - 1)
+            b = img.narrow(dim, 1, n - 1)
+            d = (b - a).mul_(w)
+            a.add_(d)
+            b.sub_(d)
     return img
 
 # %% ../../nbs/puppet/05_render.ipynb #a8c65a5a
 def photograph(
-    img, # (n,3,W*W) light
-    s:dict, # Scene parameters
-    style:PuppetStyle, # Look of the domain
-    draw:Draw, # Random numbers of the batch
-    W:int, # Side of the working image, a multiple of 16
-    S:int, # Side of the image proper
-)->torch.Tensor: # (n,3,S,S) uint8
+    img,  # (n,3,W*W) light
+    s: dict,  # Scene parameters
+    style: PuppetStyle,  # Look of the domain
+    draw: Draw,  # Random numbers of the batch
+    W: int,  # Side of the working image, a multiple of 16
+    S: int,  # Side of the image proper
+) -> torch.Tensor:  # (n,3,S,S) uint8
     "Uneven light, vignette, lens, exposure, sensor and quantisation"
-    X,Y = _grid(W,S); d = s['dir']; n = len(img)
-    if style.uneven[1]>0:
-        wave = lambda j: torch.cos((X*d[:,j,0:1]+Y*d[:,j,1:2])*s['freq'][:,j-2:j-1]*1.1+6*d[:,j+1,0:1])
-        img = img*(1+s['uneven']*.6*(wave(3)+wave(4)))[:,None]
-    if style.vignette[1]>0: img = img*(1-s['vignette']*.5*(X*X+Y*Y).clamp_max(2.))[:,None]
-    img = blur(img.view(n,3,W,W), s['blur']*S, style.blur[1]*S).view(n,3,-1)
-    gain = s['exposure']*s['contrast']
-    img = img.mul_((gain*s['tint'])[:,:,None]).add_((.5*(1-s['contrast']))[:,:,None])
-    if style.noise[1]>0:
-        at = (draw.frame('noise')[:,0]*(_grain().shape[1]-W*W)).long().tolist()
-        img.add_(torch.stack([_grain()[:,i:i+W*W] for i in at]).mul_(s['noise'][:,:,None]))
-    if style.grey>0: img = torch.lerp(img, (.3*img[:,:1]+.59*img[:,1:2]+.11*img[:,2:]).expand_as(img), s['grey'][:,:,None])
-    return img.clamp_(0,1).mul_(255).add_(.5).to(torch.uint8).view(n,3,W,W)[:,:,:S,:S].contiguous()
+    X, Y = _grid(W, S)
+    d = s['dir']
+    n = len(img)
+    if style.uneven[1] > 0:
+        wave = lambda j: torch.cos(
+            (X * d[:, j, 0:1] + Y * d[:, j, 1:2]) * s['freq'][:, j - 2 : j - 1] * 1.1
+            + 6 * d[:, j + 1, 0:1]
+        )
+        img = img * (1 + s['uneven'] * 0.6 * (wave(3) + wave(4)))[:, None]
+    if style.vignette[1] > 0:
+        img = img * (1 - s['vignette'] * 0.5 * (X * X + Y * Y).clamp_max(2.0))[:, None]
+    img = blur(img.view(n, 3, W, W), s['blur'] * S, style.blur[1] * S).view(n, 3, -1)
+    gain = s['exposure'] * s['contrast']
+    img = img.mul_((gain * s['tint'])[:, :, None]).add_((0.5 * (1 - s['contrast']))[:, :, None])
+    if style.noise[1] > 0:
+        at = (draw.frame('noise')[:, 0] * (_grain().shape[1] - W * W)).long().tolist()
+        img.add_(torch.stack([_grain()[:, i : i + W * W] for i in at]).mul_(s['noise'][:, :, None]))
+    if style.grey > 0:
+        img = torch.lerp(
+            img,
+            (0.3 * img[:, :1] + 0.59 * img[:, 1:2] + 0.11 * img[:, 2:]).expand_as(img),
+            s['grey'][:, :, None],
+        )
+    return (
+        img.clamp_(0, 1)
+        .mul_(255)
+        .add_(0.5)
+        .to(torch.uint8)
+        .view(n, 3, W, W)[:, :, :S, :S]
+        .contiguous()
+    )
 
 # %% ../../nbs/puppet/05_render.ipynb #c7d4342c
 def light_and_look(
-    rig, # Compiled rig
-    style:PuppetStyle, # Look of the domain
-    draw:Draw, # Random numbers of the batch
-)->tuple: # unit vector to the lamp (n,3), look of the limbs (dict)
+    rig,  # Compiled rig
+    style: PuppetStyle,  # Look of the domain
+    draw: Draw,  # Random numbers of the batch
+) -> tuple:  # unit vector to the lamp (n,3), look of the limbs (dict)
     "The lamp, and colours and surface of the figure"
-    tilt = torch.deg2rad(draw.span('light_tilt', style.light_tilt)); a = 2*math.pi*draw.u('light')
-    light = torch.cat([tilt.sin()*a.cos(), tilt.sin()*a.sin(), -tilt.cos()],-1)
-    D = lambda f: draw.span(f, getattr(style,f)).float()
-    look = {f:D(f) for f in ('ambient','diffuse','crease','texture','gloss')}
-    look.update(colour=palette(rig, style, draw).float(), lz=-light[:,2:].float())
-    look.update(tex_kind=torch.floor(draw.u('tex_kind')*4).int(), tex_scale=draw.span('tex_scale',(.7,1.6)).float(),
-        any_texture=style.texture[1]>0, any_gloss=style.gloss[1]>0, any_crease=style.crease[1]>0)
+    tilt = torch.deg2rad(draw.span('light_tilt', style.light_tilt))
+    a = 2 * math.pi * draw.u('light')
+    light = torch.cat([tilt.sin() * a.cos(), tilt.sin() * a.sin(), -tilt.cos()], -1)
+    D = lambda f: draw.span(f, getattr(style, f)).float()
+    look = {f: D(f) for f in ('ambient', 'diffuse', 'crease', 'texture', 'gloss')}
+    look.update(colour=palette(rig, style, draw).float(), lz=-light[:, 2:].float())
+    look.update(
+        tex_kind=torch.floor(draw.u('tex_kind') * 4).int(),
+        tex_scale=draw.span('tex_scale', (0.7, 1.6)).float(),
+        any_texture=style.texture[1] > 0,
+        any_gloss=style.gloss[1] > 0,
+        any_crease=style.crease[1] > 0,
+    )
     return light, look
 
 # %% ../../nbs/puppet/05_render.ipynb #46c2491b
 def geometry(
-    rig, # Compiled rig
-    style:PuppetStyle, # Look of the domain
-    draw:Draw, # Random numbers of the batch
-    size:int, # Side of the images, px
-    like=None, # Geometry whose camera and place are kept (for a moment between two frames)
-)->SimpleNamespace: # pos (n,N,3) camera frame mm, rot, girth, K, light, plane
+    rig,  # Compiled rig
+    style: PuppetStyle,  # Look of the domain
+    draw: Draw,  # Random numbers of the batch
+    size: int,  # Side of the images, px
+    like=None,  # Geometry whose camera and place are kept (for a moment between two frames)
+) -> SimpleNamespace:  # pos (n,N,3) camera frame mm, rot, girth, K, light, plane
     "Posed figures in front of their cameras"
-    pos,rot,girth = figure(rig, style, draw)
-    for part,p in style.hide:
-        if part in rig.parts: girth = girth*torch.where((rig.part==rig.parts.index(part)) & (draw.u('hide/'+part)<p), 0., 1.)
-    if like is not None: shift,K,plane = like.shift,like.K,like.plane
+    pos, rot, girth = figure(rig, style, draw)
+    for part, p in style.hide:
+        if part in rig.parts:
+            girth = girth * torch.where(
+                (rig.part == rig.parts.index(part)) & (draw.u('hide/' + part) < p), 0.0, 1.0
+            )
+    if like is not None:
+        shift, K, plane = like.shift, like.K, like.plane
     else:
-        shift,K = place_camera(rig, style, draw, pos, size)
-    pos = pos+shift[:,None]
+        shift, K = place_camera(rig, style, draw, pos, size)
+    pos = pos + shift[:, None]
     if like is None:
-        deep = (pos[...,2]+rig.radius.amax(-1)*girth).amax(1,keepdim=True)
-        if draw.time is not None: deep = deep.amax(0,keepdim=True).expand_as(deep)
-        plane = deep + rig.extent*draw.span('air', _usual(rig)[1])
+        deep = (pos[..., 2] + rig.radius.amax(-1) * girth).amax(1, keepdim=True)
+        if draw.time is not None:
+            deep = deep.amax(0, keepdim=True).expand_as(deep)
+        plane = deep + rig.extent * draw.span('air', _usual(rig)[1])
     return SimpleNamespace(pos=pos, rot=rot, girth=girth, K=K, plane=plane, shift=shift)
 
 # %% ../../nbs/puppet/05_render.ipynb #6e826ff1
 def label_points(
-    rig, # Compiled rig
-    geo, # From `geometry`
-    convention:dict|None, # joint -> (node to move towards, fraction) or (dx,dy,dz) mm in the joint's own frame
-)->torch.Tensor: # (n,K,3) camera frame
+    rig,  # Compiled rig
+    geo,  # From `geometry`
+    convention: dict
+    | None,  # joint -> (node to move towards, fraction) or (dx,dy,dz) mm in the joint's own frame
+) -> torch.Tensor:  # (n,K,3) camera frame
     "Where the labels sit: on the joints, or moved by another annotator's convention; raises `ConfigError` for names that are not there"
-    p = geo.pos[:,rig.joints].clone(); joints = [rig.names[j] for j in rig.joints]
-    for name,rule in (convention or {}).items():
-        if name not in joints: raise ConfigError(f'convention for {name!r}', 'no such joint', f'one of {joints}')
-        k = joints.index(name); i = rig.joints[k]
-        if len(rule)==3: p[:,k] += (geo.rot[:,i]*torch.tensor(rule,dtype=p.dtype)).sum(-1); continue
-        if rule[0] not in rig.names: raise ConfigError(f'convention for {name!r}', f'no rig node {rule[0]!r}', f'one of {rig.names}')
-        p[:,k] += rule[1]*(geo.pos[:,rig.names.index(rule[0])]-p[:,k])
+    p = geo.pos[:, rig.joints].clone()
+    joints = [rig.names[j] for j in rig.joints]
+    for name, rule in (convention or {}).items():
+        if name not in joints:
+            raise ConfigError(f'convention for {name!r}', 'no such joint', f'one of {joints}')
+        k = joints.index(name)
+        i = rig.joints[k]
+        if len(rule) == 3:
+            p[:, k] += (geo.rot[:, i] * torch.tensor(rule, dtype=p.dtype)).sum(-1)
+            continue
+        if rule[0] not in rig.names:
+            raise ConfigError(
+                f'convention for {name!r}', f'no rig node {rule[0]!r}', f'one of {rig.names}'
+            )
+        p[:, k] += rule[1] * (geo.pos[:, rig.names.index(rule[0])] - p[:, k])
     return p
 
+
 def seen(
-    px, # (n,K,2) pixel-index coordinates of the labels
-    z, # (n,K) their depth, mm
-    reach, # (n,K) thickness of the limb around each joint, mm
-    depth, # Depth of the drawn surface, from `rasterise`
-    S:int, # Side of the image proper
-    W:int, # Side of the working image
-    ss:int, # Samples per pixel and axis
-)->tuple: # inside the image (n,K), not hidden by another limb (n,K)
+    px,  # (n,K,2) pixel-index coordinates of the labels
+    z,  # (n,K) their depth, mm
+    reach,  # (n,K) thickness of the limb around each joint, mm
+    depth,  # Depth of the drawn surface, from `rasterise`
+    S: int,  # Side of the image proper
+    W: int,  # Side of the working image
+    ss: int,  # Samples per pixel and axis
+) -> tuple:  # inside the image (n,K), not hidden by another limb (n,K)
     "Which joints are inside the image, and which of them the depth test leaves in sight"
-    inside = ((px>-.5)&(px<S-.5)).all(-1)
-    x,y = ((px+.5)*ss).floor().clamp(0,W*ss-1).long().unbind(-1); z_tiles,tiles = depth; w = _TILE//ss
-    tile = tiles.gather(1, y//_TILE*(W*ss//_TILE) + x//_TILE); x,y = x%_TILE,y%_TILE
-    surface = z_tiles[tile, (y%ss*ss+x%ss)*w*w + y//ss*w + x//ss]
-    return inside, surface >= z-1.35*reach-.5
+    inside = ((px > -0.5) & (px < S - 0.5)).all(-1)
+    x, y = ((px + 0.5) * ss).floor().clamp(0, W * ss - 1).long().unbind(-1)
+    z_tiles, tiles = depth
+    w = _TILE // ss
+    tile = tiles.gather(1, y // _TILE * (W * ss // _TILE) + x // _TILE)
+    x, y = x % _TILE, y % _TILE
+    surface = z_tiles[tile, (y % ss * ss + x % ss) * w * w + y // ss * w + x // ss]
+    return inside, surface >= z - 1.35 * reach - 0.5
 
 # %% ../../nbs/puppet/05_render.ipynb #c80b2f07
 def surface(
-    depth, # Depth of the drawn surface, from `rasterise`
-    S:int, # Side of the image proper
-    W:int, # Side of the working image
-    ss:int, # Samples per pixel and axis
-)->torch.Tensor: # (n,2,S,S): mean depth of what is drawn in a pixel, mm (0 where nothing is), and the pixel's share that it covers
+    depth,  # Depth of the drawn surface, from `rasterise`
+    S: int,  # Side of the image proper
+    W: int,  # Side of the working image
+    ss: int,  # Samples per pixel and axis
+) -> torch.Tensor:  # (n,2,S,S): mean depth of what is drawn in a pixel, mm (0 where nothing is), and the pixel's share that it covers
     "Depth image and mask of the figure, put together from the tiles"
-    z,tiles = depth; per,q = W*ss//_TILE,_TILE//ss
-    z = z[tiles].unflatten(-1,(ss*ss,q,q)); hit = (z<_FAR).float(); n = hit.sum(2)
-    x = torch.stack([(z*hit).sum(2)/n.clamp_min(1), n/ss**2],1).unflatten(2,(per,per))
-    return x.permute(0,1,2,4,3,5).reshape(len(tiles),2,W,W)[:,:,:S,:S].contiguous()
+    z, tiles = depth
+    per, q = W * ss // _TILE, _TILE // ss
+    z = z[tiles].unflatten(-1, (ss * ss, q, q))
+    hit = (z < _FAR).float()
+    n = hit.sum(2)
+    x = torch.stack([(z * hit).sum(2) / n.clamp_min(1), n / ss**2], 1).unflatten(2, (per, per))
+    return x.permute(0, 1, 2, 4, 3, 5).reshape(len(tiles), 2, W, W)[:, :, :S, :S].contiguous()
+
 
 def relative_surface(
-    surface, # (n,2,S,S) from `surface`
-    joints3d, # (n,K,3) camera frame, mm
-    skeleton:Skeleton, # Its root and reference bone
-    most:float=4., # Largest depth in front of and behind the root, lengths of the reference bone
-)->torch.Tensor: # (n,2,S,S): depth behind the root in reference-bone lengths times the mask, mask in [0,1]
+    surface,  # (n,2,S,S) from `surface`
+    joints3d,  # (n,K,3) camera frame, mm
+    skeleton: Skeleton,  # Its root and reference bone
+    most: float = 4.0,  # Largest depth in front of and behind the root, lengths of the reference bone
+) -> (
+    torch.Tensor
+):  # (n,2,S,S): depth behind the root in reference-bone lengths times the mask, mask in [0,1]
     "What a depth camera and a cut-out would say of the figure: the second modality; 0 where there is no figure"
-    p,c = skeleton.reference; unit = (joints3d[:,c]-joints3d[:,p]).norm(dim=-1).clamp_min(1e-6)
-    root = joints3d[:,skeleton.root,2]; z,mask = surface.unbind(1); at = lambda v: v.float()[:,None,None]
-    return torch.stack([((z-at(root))/at(unit)).clamp(-most,most)*mask, mask],1)
+    p, c = skeleton.reference
+    unit = (joints3d[:, c] - joints3d[:, p]).norm(dim=-1).clamp_min(1e-6)
+    root = joints3d[:, skeleton.root, 2]
+    z, mask = surface.unbind(1)
+    at = lambda v: v.float()[:, None, None]
+    return torch.stack([((z - at(root)) / at(unit)).clamp(-most, most) * mask, mask], 1)
 
 # %% ../../nbs/puppet/05_render.ipynb #b1380804
 def _rows(x, s):
     "Rows `s` of every tensor in a nest of containers"
-    if isinstance(x, torch.Tensor): return x[s]
-    if isinstance(x, dict): return {k:_rows(v,s) for k,v in x.items()}
-    if isinstance(x, (tuple,list)): return type(x)(_rows(v,s) for v in x)
-    if isinstance(x, SimpleNamespace): return SimpleNamespace(**_rows(vars(x),s))
+    if isinstance(x, torch.Tensor):
+        return x[s]
+    if isinstance(x, dict):
+        return {k: _rows(v, s) for k, v in x.items()}
+    if isinstance(x, (tuple, list)):
+        return type(x)(_rows(v, s) for v in x)
+    if isinstance(x, SimpleNamespace):
+        return SimpleNamespace(**_rows(vars(x), s))
     return x
 
 # %% ../../nbs/puppet/05_render.ipynb #ffd6ad2b
 def _compose(rgba, tables, s, style, draw, W, S):
     "Figure over ground, things in front, photograph"
     img = background(s, W, S)
-    if tables: img = img*shadows(tables, s, W, S)
+    if tables:
+        img = img * shadows(tables, s, W, S)
     fg = rgba.flatten(2)
-    img = img*(1-fg[:,3:]) + fg[:,:3]
-    X,Y = _grid(W,S); _lay_objects(img, X, Y, s['occluders'], s['occluders_rgb'], torch.ones_like(s['occluders_alpha']))
+    img = img * (1 - fg[:, 3:]) + fg[:, :3]
+    X, Y = _grid(W, S)
+    _lay_objects(
+        img, X, Y, s['occluders'], s['occluders_rgb'], torch.ones_like(s['occluders_alpha'])
+    )
     return photograph(img, s, style, draw, W, S)
 
 # %% ../../nbs/puppet/05_render.ipynb #4df72056
 def render(
-    rig, # Compiled rig
-    style:PuppetStyle, # Look of the domain
-    draw:Draw, # Random numbers of the batch
-    size:int, # Side of the images, px
-    convention:dict|None=None, # Annotator's convention, see `label_points`
-    ss:int=2, # Samples per pixel and axis
-    modalities:bool=False, # Also the depth image and mask of the figure
-)->dict: # image, keypoints, visible, inside, joints3d, intrinsics; with `modalities` surface (n,2,S,S)
+    rig,  # Compiled rig
+    style: PuppetStyle,  # Look of the domain
+    draw: Draw,  # Random numbers of the batch
+    size: int,  # Side of the images, px
+    convention: dict | None = None,  # Annotator's convention, see `label_points`
+    ss: int = 2,  # Samples per pixel and axis
+    modalities: bool = False,  # Also the depth image and mask of the figure
+) -> (
+    dict
+):  # image, keypoints, visible, inside, joints3d, intrinsics; with `modalities` surface (n,2,S,S)
     "Images and labels for one batch of random numbers"
-    S,W = size,-(-size//_TILE)*_TILE
-    geo = geometry(rig, style, draw, S); geo.light,look = light_and_look(rig, style, draw)
-    sc = scene(rig, style, draw, look['colour']); tables = shadow_tables(rig, geo, style, draw)
+    S, W = size, -(-size // _TILE) * _TILE
+    geo = geometry(rig, style, draw, S)
+    geo.light, look = light_and_look(rig, style, draw)
+    sc = scene(rig, style, draw, look['colour'])
+    tables = shadow_tables(rig, geo, style, draw)
     moments = [geo]
-    if draw.time is not None and style.shutter[1]>0:
-        for d in (-.5,.5):
-            then = geometry(rig, style, Draw(draw.seed, draw.index, draw.time+d*draw.span('shutter',style.shutter)[:,0].numpy()), S, like=geo)
-            then.light = geo.light; moments.append(then)
-    T = [limb_table(rig, g.pos, g.rot, g.girth, g.K, ss, g.light, draw, look['colour']) for g in moments]
-    pts = label_points(rig, geo, convention); px = project(pts, geo.K); reach = (rig.reach*geo.girth[:,rig.joints].clamp_min(.5))
-    images,masks,deep = [],[],[]
-    n,few = len(draw),max(1,_CHUNK//(W*W)); many = 8*few
-    for i in range(0,n,many):
-        b = slice(i,i+many); lk = _rows(look,b)
+    if draw.time is not None and style.shutter[1] > 0:
+        for d in (-0.5, 0.5):
+            then = geometry(
+                rig,
+                style,
+                Draw(
+                    draw.seed,
+                    draw.index,
+                    draw.time + d * draw.span('shutter', style.shutter)[:, 0].numpy(),
+                ),
+                S,
+                like=geo,
+            )
+            then.light = geo.light
+            moments.append(then)
+    T = [
+        limb_table(rig, g.pos, g.rot, g.girth, g.K, ss, g.light, draw, look['colour'])
+        for g in moments
+    ]
+    pts = label_points(rig, geo, convention)
+    px = project(pts, geo.K)
+    reach = rig.reach * geo.girth[:, rig.joints].clamp_min(0.5)
+    images, masks, deep = [], [], []
+    n, few = len(draw), max(1, _CHUNK // (W * W))
+    many = 8 * few
+    for i in range(0, n, many):
+        b = slice(i, i + many)
+        lk = _rows(look, b)
         drawn = [rasterise(t[b].contiguous(), lk, W, ss) for t in T]
-        rgba = drawn[0][0] if len(T)==1 else sum(d[0] for d in drawn)/len(T)
-        masks.append(seen(px[b], pts[b,:,2], reach[b], drawn[0][1], S, W, ss))
-        if modalities: deep.append(surface(drawn[0][1], S, W, ss))
-        for k in range(i,min(i+many,n),few):
-            c = slice(k,min(k+few,n)); images.append(_compose(rgba[k-i:k-i+few], _rows(tables,c), _rows(sc,c), style, draw[c], W, S))
-    inside,clear = (torch.cat(m) for m in zip(*masks)); kp = from_pixels(px, S)
-    p,here = sc['occluders']
-    for j in range(p.shape[1]): clear &= ~((_object(kp[...,0],kp[...,1],p[:,j].double(),64)*here[:,j:j+1])>.5)
-    return dict(image=torch.cat(images), keypoints=kp.float(), visible=inside&clear, inside=inside, joints3d=pts.float(), intrinsics=geo.K.float(), **(dict(surface=torch.cat(deep)) if modalities else {}))
+        rgba = drawn[0][0] if len(T) == 1 else sum(d[0] for d in drawn) / len(T)
+        masks.append(seen(px[b], pts[b, :, 2], reach[b], drawn[0][1], S, W, ss))
+        if modalities:
+            deep.append(surface(drawn[0][1], S, W, ss))
+        for k in range(i, min(i + many, n), few):
+            c = slice(k, min(k + few, n))
+            images.append(
+                _compose(
+                    rgba[k - i : k - i + few], _rows(tables, c), _rows(sc, c), style, draw[c], W, S
+                )
+            )
+    inside, clear = (torch.cat(m) for m in zip(*masks))
+    kp = from_pixels(px, S)
+    p, here = sc['occluders']
+    for j in range(p.shape[1]):
+        clear &= ~(
+            (_object(kp[..., 0], kp[..., 1], p[:, j].double(), 64) * here[:, j : j + 1]) > 0.5
+        )
+    return dict(
+        image=torch.cat(images),
+        keypoints=kp.float(),
+        visible=inside & clear,
+        inside=inside,
+        joints3d=pts.float(),
+        intrinsics=geo.K.float(),
+        **(dict(surface=torch.cat(deep)) if modalities else {}),
+    )

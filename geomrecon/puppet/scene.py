@@ -19,163 +19,282 @@ from .style import PuppetStyle
 from .limbs import _C, _lookup, hsv_rgb, limb_table
 
 # %% ../../nbs/puppet/04_scene.ipynb #b07a08fc
-def _grid(W, S): # positions of a W x W working image whose first S x S pixels are kept
-    g = (2*torch.arange(W)+1)/S-1
+def _grid(W, S):  # positions of a W x W working image whose first S x S pixels are kept
+    g = (2 * torch.arange(W) + 1) / S - 1
     return g.repeat(W)[None], g.repeat_interleave(W)[None]
+
 
 def _object(X, Y, p, pixels):
     "Coverage of an ellipse (boxy=0) or a rectangle (boxy=1): p holds cx, cy, hx, hy, cos, sin, boxy, soft"
-    cx,cy,hx,hy,c,s,boxy,soft = (p[:,i:i+1] for i in range(8))
-    a = (X*(c/hx)).addcmul_(Y,s/hx).sub_((cx*c+cy*s)/hx); b = (Y*(c/hy)).addcmul_(X,s/hy,value=-1).sub_((cy*c-cx*s)/hy)
-    a.mul_(a); b.mul_(b)
-    d = torch.lerp(a+b, torch.maximum(a,b), boxy)
-    sharp = torch.minimum(hx,hy)*pixels/4/soft
-    return d.mul_(-sharp).add_(sharp+.5).clamp_(0,1)
+    cx, cy, hx, hy, c, s, boxy, soft = (p[:, i : i + 1] for i in range(8))
+    a = (X * (c / hx)).addcmul_(Y, s / hx).sub_((cx * c + cy * s) / hx)
+    b = (Y * (c / hy)).addcmul_(X, s / hy, value=-1).sub_((cy * c - cx * s) / hy)
+    a.mul_(a)
+    b.mul_(b)
+    d = torch.lerp(a + b, torch.maximum(a, b), boxy)
+    sharp = torch.minimum(hx, hy) * pixels / 4 / soft
+    return d.mul_(-sharp).add_(sharp + 0.5).clamp_(0, 1)
 
 # %% ../../nbs/puppet/04_scene.ipynb #2a6e9ab6
 def _present(draw, name, count):
     "Which of the at most `count[1]` objects each picture has"
-    return (torch.arange(count[1]) < (count[0]+(count[1]-count[0]+1)*draw.u(name+'/n').clamp_max(.999)).floor()).float()
+    return (
+        torch.arange(count[1])
+        < (count[0] + (count[1] - count[0] + 1) * draw.u(name + '/n').clamp_max(0.999)).floor()
+    ).float()
+
 
 def object_params(
-    draw:Draw, # Random numbers of the batch
-    name:str, # Kind of object
-    count, # (low, high) number
-    size, # (low, high) half sizes, image half sides
-    soft=(.8,1.5), # Width of the edge, px of a 64 px image
-    long:float=1., # How much longer than wide, at most
-)->tuple: # parameters (n,m,8), present (n,m)
+    draw: Draw,  # Random numbers of the batch
+    name: str,  # Kind of object
+    count,  # (low, high) number
+    size,  # (low, high) half sizes, image half sides
+    soft=(0.8, 1.5),  # Width of the edge, px of a 64 px image
+    long: float = 1.0,  # How much longer than wide, at most
+) -> tuple:  # parameters (n,m,8), present (n,m)
     "Where the objects of one kind are"
-    n,m = len(draw),count[1]; u = draw.u(name, m*8).view(n,m,8)
-    h = size[0]+(size[1]-size[0])*u[...,2]**1.5; ang = u[...,4]*2*math.pi
-    p = torch.stack([2.2*u[...,0]-1.1, 2.2*u[...,1]-1.1,
-        h*(1+(long-1)*u[...,3]), h*(.6+.4*u[...,5]), ang.cos(), ang.sin(),
-        (u[...,6]*1.6-.3).clamp(0,1), soft[0]+(soft[1]-soft[0])*u[...,7]],-1)
+    n, m = len(draw), count[1]
+    u = draw.u(name, m * 8).view(n, m, 8)
+    h = size[0] + (size[1] - size[0]) * u[..., 2] ** 1.5
+    ang = u[..., 4] * 2 * math.pi
+    p = torch.stack(
+        [
+            2.2 * u[..., 0] - 1.1,
+            2.2 * u[..., 1] - 1.1,
+            h * (1 + (long - 1) * u[..., 3]),
+            h * (0.6 + 0.4 * u[..., 5]),
+            ang.cos(),
+            ang.sin(),
+            (u[..., 6] * 1.6 - 0.3).clamp(0, 1),
+            soft[0] + (soft[1] - soft[0]) * u[..., 7],
+        ],
+        -1,
+    )
     return p.float(), _present(draw, name, count)
 
 # %% ../../nbs/puppet/04_scene.ipynb #52192c75
 def scene(
-    rig, # Compiled rig
-    style:PuppetStyle, # Look of the domain
-    draw:Draw, # Random numbers of the batch
-    colours, # (n,P,3) of the figure
-)->dict:
+    rig,  # Compiled rig
+    style: PuppetStyle,  # Look of the domain
+    draw: Draw,  # Random numbers of the batch
+    colours,  # (n,P,3) of the figure
+) -> dict:
     "Colours, objects and light of the place"
-    D = lambda f: draw.span(f, getattr(style,f)).float()
-    n = len(draw); s = {f:D(f) for f in ('gradient','ground_texture','shadow','shadow_soft','mirror',
-        'uneven','vignette','noise','exposure','contrast','blur')}
-    main = colours[:,torch.bincount(rig.part[rig.limbs]).argmax()].mean(-1,keepdim=True)
-    v = draw.span('ground', style.ground); gap = style.gap
-    v = torch.where((v-main).abs()<gap, torch.where(main<.5, main+gap+.3*v, main-gap-.3*v), v).clamp(.03,1)
-    c = draw.u('ground/colour',4)
-    s['ground'] = (hsv_rgb(c[:,0], style.ground_colour[0]+(style.ground_colour[1]-style.ground_colour[0])*c[:,1], v[:,0])).float()
-    a = 2*math.pi*draw.u('angles',6); s['dir'] = torch.stack([a.cos(),a.sin()],-1).float()
-    s['freq'] = draw.span('freq',(.7,3.2),4).float()
-    s['pattern'] = torch.floor(4*draw.u('pattern',2)).int(); s['origin'] = (256*draw.u('origin',4)).float()
-    s['clutter'] = object_params(draw, 'clutter', style.clutter, (.08,.6), long=2.2)
-    s['stains'] = object_params(draw, 'stains', style.stains, (.012,.09), (.6,2.5), 2.)
-    s['lines'] = object_params(draw, 'lines', style.lines, (.006,.02), (.7,1.4), 150.)
-    s['occluders'] = object_params(draw, 'occluders', style.occluders, (.08,.22), (.8,2.), 2.)
-    for k in ('clutter','stains','lines','occluders'):
-        u = draw.u(k+'/colour', 4*getattr(style,k)[1]).view(n,-1,4)
-        s[k+'_rgb'] = hsv_rgb(u[...,0], style.ground_colour[1]*1.4*u[...,1]**2, .05+.9*u[...,2]).clamp(0,1).float(); s[k+'_alpha'] = u[...,3].float()
-    w = draw.u('walls', style.walls[1]*6).view(n,-1,6)
+    D = lambda f: draw.span(f, getattr(style, f)).float()
+    n = len(draw)
+    s = {
+        f: D(f)
+        for f in (
+            'gradient',
+            'ground_texture',
+            'shadow',
+            'shadow_soft',
+            'mirror',
+            'uneven',
+            'vignette',
+            'noise',
+            'exposure',
+            'contrast',
+            'blur',
+        )
+    }
+    main = colours[:, torch.bincount(rig.part[rig.limbs]).argmax()].mean(-1, keepdim=True)
+    v = draw.span('ground', style.ground)
+    gap = style.gap
+    v = torch.where(
+        (v - main).abs() < gap,
+        torch.where(main < 0.5, main + gap + 0.3 * v, main - gap - 0.3 * v),
+        v,
+    ).clamp(0.03, 1)
+    c = draw.u('ground/colour', 4)
+    s['ground'] = (
+        hsv_rgb(
+            c[:, 0],
+            style.ground_colour[0] + (style.ground_colour[1] - style.ground_colour[0]) * c[:, 1],
+            v[:, 0],
+        )
+    ).float()
+    a = 2 * math.pi * draw.u('angles', 6)
+    s['dir'] = torch.stack([a.cos(), a.sin()], -1).float()
+    s['freq'] = draw.span('freq', (0.7, 3.2), 4).float()
+    s['pattern'] = torch.floor(4 * draw.u('pattern', 2)).int()
+    s['origin'] = (256 * draw.u('origin', 4)).float()
+    s['clutter'] = object_params(draw, 'clutter', style.clutter, (0.08, 0.6), long=2.2)
+    s['stains'] = object_params(draw, 'stains', style.stains, (0.012, 0.09), (0.6, 2.5), 2.0)
+    s['lines'] = object_params(draw, 'lines', style.lines, (0.006, 0.02), (0.7, 1.4), 150.0)
+    s['occluders'] = object_params(
+        draw, 'occluders', style.occluders, (0.08, 0.22), (0.8, 2.0), 2.0
+    )
+    for k in ('clutter', 'stains', 'lines', 'occluders'):
+        u = draw.u(k + '/colour', 4 * getattr(style, k)[1]).view(n, -1, 4)
+        s[k + '_rgb'] = (
+            hsv_rgb(
+                u[..., 0], style.ground_colour[1] * 1.4 * u[..., 1] ** 2, 0.05 + 0.9 * u[..., 2]
+            )
+            .clamp(0, 1)
+            .float()
+        )
+        s[k + '_alpha'] = u[..., 3].float()
+    w = draw.u('walls', style.walls[1] * 6).view(n, -1, 6)
     s['walls'] = w.float(), _present(draw, 'walls', style.walls)
-    s['lamps'] = torch.cat([torch.ones(n,1),draw.u('lamp2').float()],1)
-    s['grey'] = (draw.u('grey')<style.grey).float(); s['tint'] = (1+style.tint*(2*draw.u('tint',3)-1)).float()
+    s['lamps'] = torch.cat([torch.ones(n, 1), draw.u('lamp2').float()], 1)
+    s['grey'] = (draw.u('grey') < style.grey).float()
+    s['tint'] = (1 + style.tint * (2 * draw.u('tint', 3) - 1)).float()
     return s
 
-def _lay(img, m, rgb): return img.add_((rgb[:,:,None]-img).mul_(m[:,None]))
+
+def _lay(img, m, rgb):
+    return img.add_((rgb[:, :, None] - img).mul_(m[:, None]))
 
 # %% ../../nbs/puppet/04_scene.ipynb #6d984e85
 def _lay_objects(img, X, Y, objects, rgb, alpha, grain=None):
     "Lay a list of objects (n,m) over `img`, in place; each picture has its own number of them"
-    p,here = objects
+    p, here = objects
     for j in range(p.shape[1]):
-        r = here[:,j].nonzero()[:,0]
-        if not len(r): continue
-        every = len(r)==len(img); a = img if every else img[r]; c = rgb[r,j]
-        m = _object(X, Y, p[r,j], 64).mul_(alpha[r,j,None])
-        if grain is None: _lay(a, m, c)
-        else: a.add_((c[:,:,None]*(1+(.6-1.2*(j%2))*grain[r])[:,None]).sub_(a).mul_(m[:,None]))
-        if not every: img[r] = a
+        r = here[:, j].nonzero()[:, 0]
+        if not len(r):
+            continue
+        every = len(r) == len(img)
+        a = img if every else img[r]
+        c = rgb[r, j]
+        m = _object(X, Y, p[r, j], 64).mul_(alpha[r, j, None])
+        if grain is None:
+            _lay(a, m, c)
+        else:
+            a.add_(
+                (c[:, :, None] * (1 + (0.6 - 1.2 * (j % 2)) * grain[r])[:, None])
+                .sub_(a)
+                .mul_(m[:, None])
+            )
+        if not every:
+            img[r] = a
 
 # %% ../../nbs/puppet/04_scene.ipynb #ecbbb8cd
 def background(
-    s:dict, # Scene parameters
-    W:int, # Side of the working image, a multiple of 16
-    S:int, # Side of the image proper
-)->torch.Tensor: # (n,3,W*W)
+    s: dict,  # Scene parameters
+    W: int,  # Side of the working image, a multiple of 16
+    S: int,  # Side of the image proper
+) -> torch.Tensor:  # (n,3,W*W)
     "The place without the figure"
-    X,Y = _grid(W,S); px = 64; d = s['dir']; at = lambda t,j: t[:,j:j+1]
-    along = X*d[:,0,0:1]+Y*d[:,0,1:2]; across = Y*d[:,0,0:1]-X*d[:,0,1:2]
-    f = 32*s['freq']; tex = lambda k,j: _lookup(s['pattern'][:,k:k+1], along*at(f,j)+at(s['origin'],j)+512, across*at(f,j+1)+at(s['origin'],j+1)+512)
-    level = 1+s['gradient']*(X*d[:,1,0:1]+Y*d[:,1,1:2])
-    textured = bool((s['ground_texture']>0).any())
-    grain = s['ground_texture']*tex(0,0) if textured else None
-    img = s['ground'][:,:,None]*(level+grain if textured else level)[:,None]
-    _lay_objects(img, X, Y, s['clutter'], s['clutter_rgb'], torch.ones_like(s['clutter_alpha']), grain)
-    w,here = s['walls']
-    for j in range(w.shape[1]): _wall(img, X, Y, w[:,j], here[:,j:j+1], px, along)
-    for k,strength in (('stains',.7),('lines',.6)): _lay_objects(img, X, Y, s[k], s[k+'_rgb']*.7, s[k+'_alpha']*strength)
+    X, Y = _grid(W, S)
+    px = 64
+    d = s['dir']
+    at = lambda t, j: t[:, j : j + 1]
+    along = X * d[:, 0, 0:1] + Y * d[:, 0, 1:2]
+    across = Y * d[:, 0, 0:1] - X * d[:, 0, 1:2]
+    f = 32 * s['freq']
+    tex = lambda k, j: _lookup(
+        s['pattern'][:, k : k + 1],
+        along * at(f, j) + at(s['origin'], j) + 512,
+        across * at(f, j + 1) + at(s['origin'], j + 1) + 512,
+    )
+    level = 1 + s['gradient'] * (X * d[:, 1, 0:1] + Y * d[:, 1, 1:2])
+    textured = bool((s['ground_texture'] > 0).any())
+    grain = s['ground_texture'] * tex(0, 0) if textured else None
+    img = s['ground'][:, :, None] * (level + grain if textured else level)[:, None]
+    _lay_objects(
+        img, X, Y, s['clutter'], s['clutter_rgb'], torch.ones_like(s['clutter_alpha']), grain
+    )
+    w, here = s['walls']
+    for j in range(w.shape[1]):
+        _wall(img, X, Y, w[:, j], here[:, j : j + 1], px, along)
+    for k, strength in (('stains', 0.7), ('lines', 0.6)):
+        _lay_objects(img, X, Y, s[k], s[k + '_rgb'] * 0.7, s[k + '_alpha'] * strength)
     return img
 
 # %% ../../nbs/puppet/04_scene.ipynb #c4a3c2c9
 def _wall_line(w):
     "Normal and distance from the middle of the line at which a wall begins"
-    a = 2*math.pi*w[:,0:1]
-    return a.cos(), a.sin(), .35+.75*w[:,1:2]
+    a = 2 * math.pi * w[:, 0:1]
+    return a.cos(), a.sin(), 0.35 + 0.75 * w[:, 1:2]
+
 
 def _wall(img, X, Y, w, here, px, along):
     "The side wall of a box: a half plane with its own brightness, an edge line and reflections of the light"
-    c,n,off = _wall_line(w); d = X*c+Y*n-off
-    m = (d*px/2+.5).clamp_(0,1)*here
-    v = .12+.75*w[:,2:3]
-    shine = .25*w[:,5:6]*torch.cos((Y*c-X*n)*(2+14*w[:,4:5])+6*w[:,3:4])
-    _lay(img, m, img.new_ones(1,3)*v) ; img.add_((m*shine*v)[:,None])
-    edge = (1-d.abs()*px/(2+3*w[:,4:5])).clamp_(0,1)*here*(.2+.6*w[:,5:6])
-    _lay(img, edge, img.new_ones(1,3)*(w[:,3:4]>.7))
+    c, n, off = _wall_line(w)
+    d = X * c + Y * n - off
+    m = (d * px / 2 + 0.5).clamp_(0, 1) * here
+    v = 0.12 + 0.75 * w[:, 2:3]
+    shine = 0.25 * w[:, 5:6] * torch.cos((Y * c - X * n) * (2 + 14 * w[:, 4:5]) + 6 * w[:, 3:4])
+    _lay(img, m, img.new_ones(1, 3) * v)
+    img.add_((m * shine * v)[:, None])
+    edge = (1 - d.abs() * px / (2 + 3 * w[:, 4:5])).clamp_(0, 1) * here * (0.2 + 0.6 * w[:, 5:6])
+    _lay(img, edge, img.new_ones(1, 3) * (w[:, 3:4] > 0.7))
 
 # %% ../../nbs/puppet/04_scene.ipynb #191e8b12
 def shadow_tables(
-    rig, # Compiled rig
-    geo, # From `geometry`
-    style:PuppetStyle, # Look of the domain
-    draw:Draw, # Random numbers of the batch
-)->list: # limb tables (n,L,C): one per lamp, and one of the figure itself
+    rig,  # Compiled rig
+    geo,  # From `geometry`
+    style: PuppetStyle,  # Look of the domain
+    draw: Draw,  # Random numbers of the batch
+) -> list:  # limb tables (n,L,C): one per lamp, and one of the figure itself
     "The limbs as they fall along the light of two lamps on a plane behind the figure; the last table serves reflections"
-    if style.shadow[1]<=0: return []
-    u = draw.u('shadow',4); h = (geo.plane-geo.pos[...,2]).clamp_min(0)
-    main = -geo.light[:,:2]/(-geo.light[:,2:]).clamp_min(.3)
-    a = 2*math.pi*u[:,:1]; second = torch.cat([a.cos(),a.sin()],-1)*(.2+u[:,1:2])
-    fall = [torch.cat([geo.pos[...,:2]+h[...,None]*d[:,None], geo.plane.expand_as(h)[...,None]],-1) for d in (main,second)]
-    if style.mirror[1]>0 and style.walls[1]>0: fall.append(geo.pos)
-    return [limb_table(rig, q, geo.rot, geo.girth, geo.K, 1, geo.light, draw)[:,:-1] for q in fall]
+    if style.shadow[1] <= 0:
+        return []
+    u = draw.u('shadow', 4)
+    h = (geo.plane - geo.pos[..., 2]).clamp_min(0)
+    main = -geo.light[:, :2] / (-geo.light[:, 2:]).clamp_min(0.3)
+    a = 2 * math.pi * u[:, :1]
+    second = torch.cat([a.cos(), a.sin()], -1) * (0.2 + u[:, 1:2])
+    fall = [
+        torch.cat(
+            [geo.pos[..., :2] + h[..., None] * d[:, None], geo.plane.expand_as(h)[..., None]], -1
+        )
+        for d in (main, second)
+    ]
+    if style.mirror[1] > 0 and style.walls[1] > 0:
+        fall.append(geo.pos)
+    return [limb_table(rig, q, geo.rot, geo.girth, geo.K, 1, geo.light, draw)[:, :-1] for q in fall]
+
 
 def _soft_cover(T, X, Y, soft):
     "Blurred outline of all limbs at positions (n,1,P)"
-    c = {k:T[:,:,i,None] for k,i in _C.items()}
-    u = (c['ux']*X).addcmul_(c['uy'],Y).add_(c['u0']); v = (c['ux']*Y).addcmul_(c['uy'],X,value=-1).add_(c['v0'])
-    t = (u*c['iL']).clamp_(0,1); u.addcmul_(t,c['L'],value=-1); r = t.mul_(c['dr']).add_(c['r0'])
-    d = v.mul_(v).addcmul_(u,u).sqrt_(); soft = 1/soft[:,:,None]
-    return torch.sub(r,d,out=d).mul_(soft).add_(.5).clamp_(0,1).mul_(r.mul_(1.4*soft).clamp_(0,1)).amax(1)
+    c = {k: T[:, :, i, None] for k, i in _C.items()}
+    u = (c['ux'] * X).addcmul_(c['uy'], Y).add_(c['u0'])
+    v = (c['ux'] * Y).addcmul_(c['uy'], X, value=-1).add_(c['v0'])
+    t = (u * c['iL']).clamp_(0, 1)
+    u.addcmul_(t, c['L'], value=-1)
+    r = t.mul_(c['dr']).add_(c['r0'])
+    d = v.mul_(v).addcmul_(u, u).sqrt_()
+    soft = 1 / soft[:, :, None]
+    return (
+        torch.sub(r, d, out=d)
+        .mul_(soft)
+        .add_(0.5)
+        .clamp_(0, 1)
+        .mul_(r.mul_(1.4 * soft).clamp_(0, 1))
+        .amax(1)
+    )
 
 # %% ../../nbs/puppet/04_scene.ipynb #aee62d8d
 def shadows(
-    tables:list, # From `shadow_tables`
-    s:dict, # Scene parameters
-    W:int, # Side of the working image, a multiple of 16
-    S:int, # Side of the image proper
-)->torch.Tensor: # (n,1,W*W) light that is left
+    tables: list,  # From `shadow_tables`
+    s: dict,  # Scene parameters
+    W: int,  # Side of the working image, a multiple of 16
+    S: int,  # Side of the image proper
+) -> torch.Tensor:  # (n,1,W*W) light that is left
     "Soft shadows of all limbs, and the figure's reflection in a wall, at a quarter of the resolution"
-    w = W//4; k = torch.arange(w*w); X,Y = ((k%w).float()*4+1.5)[None],((k//w).float()*4+1.5)[None]
-    left = 1.
-    for lamp,T in enumerate(tables[:2]):
-        cover = _soft_cover(T, X[:,None], Y[:,None], s['shadow_soft']*S*(1+lamp*.7)+2.)
-        left = left*(1-s['shadow']*s['lamps'][:,lamp:lamp+1]*cover)
-    if len(tables)>2:
-        wall,here = s['walls']; c,n,off = _wall_line(wall[:,0])
-        d = ((X+.5)*c+(Y+.5)*n)-(off+c+n)*S/2
-        cover = _soft_cover(tables[2], (X-2*d*c)[:,None], (Y-2*d*n)[:,None], s['shadow_soft']*S+3.)
-        left = left*(1-s['mirror']*here[:,:1]*cover*(d/4).clamp_(0,1))
-    return F.interpolate(left.view(-1,1,w,w), (W,W), mode='bilinear', align_corners=False).view(-1,1,W*W)
+    w = W // 4
+    k = torch.arange(w * w)
+    X = ((k % w).float() * 4 + 1.5)[None]
+    Y = ((k // w).float() * 4 + 1.5)[None]
+    left = 1.0
+    for lamp, T in enumerate(tables[:2]):
+        cover = _soft_cover(
+            T, X[:, None], Y[:, None], s['shadow_soft'] * S * (1 + lamp * 0.7) + 2.0
+        )
+        left = left * (1 - s['shadow'] * s['lamps'][:, lamp : lamp + 1] * cover)
+    if len(tables) > 2:
+        wall, here = s['walls']
+        c, n, off = _wall_line(wall[:, 0])
+        d = ((X + 0.5) * c + (Y + 0.5) * n) - (off + c + n) * S / 2
+        cover = _soft_cover(
+            tables[2],
+            (X - 2 * d * c)[:, None],
+            (Y - 2 * d * n)[:, None],
+            s['shadow_soft'] * S + 3.0,
+        )
+        left = left * (1 - s['mirror'] * here[:, :1] * cover * (d / 4).clamp_(0, 1))
+    return F.interpolate(left.view(-1, 1, w, w), (W, W), mode='bilinear', align_corners=False).view(
+        -1, 1, W * W
+    )

@@ -20,84 +20,185 @@ from ..core.errors import ConfigError
 @dataclass(frozen=True)
 class FigureStyle:
     "What the figures of a rendered domain are like, and how they stand before the camera"
-    name:str = 'synthetic' # Name, for reports
-    lengths:tuple = (.93,1.07) # Factor of every limb's length, per figure
-    girth:tuple = (.9,1.1) # Factor of every limb's thickness, per figure
-    stretch:tuple = (1.,1.) # Whole-body stretch along its length, changing with the pose
-    pose:tuple = (.5,1.) # Share of the way from the rest pose to the drawn joint angles
-    coupling:float = .55 # How much a joint's angle follows its parent's, 0 to 1
-    roll:float|None = None # Largest rotation in the image plane, degrees; None: as usual for the skeleton
-    yaw:float|None = None # Largest rotation about the upright axis, degrees
-    pitch:float|None = None # Largest tilt towards the camera, degrees
-    distance:tuple = (3.5,8.) # Distance of the camera, in figure sizes
-    off_axis:float = .12 # How far from the optical axis the figure may stand, as a share of the distance
-    fill:tuple = (.62,.88) # Size of the joints' box (its longer side, or 0.8 of its diagonal), share of the image side
-    shift:float = .06 # Largest shift of that box from the image's middle, share of the side
-    tempo:tuple = (10.,20.) # Frames between two poses of a video
-    sway:float = 14. # Turning of a video's figure about each axis, degrees
-    drift:float = .05 # Wandering of a video's figure, share of the image side
-    palette:str = 'random' # Colours: 'random', 'natural', 'wide' (natural and beyond) or 'fixed'
-    grey:float = 0. # Share of colourless pictures
-    gap:float = .16 # Smallest difference in brightness between figure and background
-    hide:tuple = () # (part, probability): parts that are sometimes not drawn
+
+    name: str = 'synthetic'  # Name, for reports
+    lengths: tuple = (0.93, 1.07)  # Factor of every limb's length, per figure
+    girth: tuple = (0.9, 1.1)  # Factor of every limb's thickness, per figure
+    stretch: tuple = (1.0, 1.0)  # Whole-body stretch along its length, changing with the pose
+    pose: tuple = (0.5, 1.0)  # Share of the way from the rest pose to the drawn joint angles
+    coupling: float = 0.55  # How much a joint's angle follows its parent's, 0 to 1
+    roll: float | None = (
+        None  # Largest rotation in the image plane, degrees; None: as usual for the skeleton
+    )
+    yaw: float | None = None  # Largest rotation about the upright axis, degrees
+    pitch: float | None = None  # Largest tilt towards the camera, degrees
+    distance: tuple = (3.5, 8.0)  # Distance of the camera, in figure sizes
+    off_axis: float = (
+        0.12  # How far from the optical axis the figure may stand, as a share of the distance
+    )
+    fill: tuple = (
+        0.62,
+        0.88,
+    )  # Size of the joints' box (its longer side, or 0.8 of its diagonal), share of the image side
+    shift: float = 0.06  # Largest shift of that box from the image's middle, share of the side
+    tempo: tuple = (10.0, 20.0)  # Frames between two poses of a video
+    sway: float = 14.0  # Turning of a video's figure about each axis, degrees
+    drift: float = 0.05  # Wandering of a video's figure, share of the image side
+    palette: str = 'random'  # Colours: 'random', 'natural', 'wide' (natural and beyond) or 'fixed'
+    grey: float = 0.0  # Share of colourless pictures
+    gap: float = 0.16  # Smallest difference in brightness between figure and background
+    hide: tuple = ()  # (part, probability): parts that are sometimes not drawn
 
 # %% ../../nbs/puppet/01_style.ipynb #e041b862
 @dataclass(frozen=True)
 class PuppetStyle(FigureStyle):
     "What a rendered domain looks like: figures, light, place and camera"
-    ambient:tuple = (.45,.65) # Light that reaches every side
-    diffuse:tuple = (.4,.6) # Light from the lamp
-    light_tilt:tuple = (10.,55.) # Angle of the lamp from the viewing direction, degrees
-    gloss:tuple = (0.,0.) # Highlight
-    crease:tuple = (0.,0.) # Darkening towards the limbs' outlines
-    texture:tuple = (0.,0.) # Contrast of the pattern on the limbs, which moves with them
-    ground:tuple = (.1,.95) # Brightness of the background
-    ground_colour:tuple = (0.,.8) # Its saturation
-    gradient:tuple = (0.,.12) # Its change across the image
-    ground_texture:tuple = (0.,0.) # Contrast of its pattern
-    clutter:tuple = (0,0) # Number of objects
-    walls:tuple = (0,0) # Number of walls of a box at the edges
-    stains:tuple = (0,0) # Number of small marks
-    lines:tuple = (0,0) # Number of thin lines
-    shadow:tuple = (0.,0.) # Strength of the cast shadows
-    shadow_soft:tuple = (.02,.06) # Their penumbra, share of the side
-    mirror:tuple = (0.,0.) # Strength of the figure's reflection in a wall
-    uneven:tuple = (0.,0.) # Uneven light over the scene
-    vignette:tuple = (0.,0.) # Darkening of the corners
-    occluders:tuple = (0,0) # Number of things in front of the figure
-    blur:tuple = (.003,.006) # Blur, share of the side
-    shutter:tuple = (0.,0.) # Exposure time of a video's frame, frames
-    noise:tuple = (0.,.01) # Sensor noise
-    exposure:tuple = (.95,1.05) # Gain
-    contrast:tuple = (.95,1.05) # Contrast
-    tint:float = 0. # Colour cast
+
+    ambient: tuple = (0.45, 0.65)  # Light that reaches every side
+    diffuse: tuple = (0.4, 0.6)  # Light from the lamp
+    light_tilt: tuple = (10.0, 55.0)  # Angle of the lamp from the viewing direction, degrees
+    gloss: tuple = (0.0, 0.0)  # Highlight
+    crease: tuple = (0.0, 0.0)  # Darkening towards the limbs' outlines
+    texture: tuple = (0.0, 0.0)  # Contrast of the pattern on the limbs, which moves with them
+    ground: tuple = (0.1, 0.95)  # Brightness of the background
+    ground_colour: tuple = (0.0, 0.8)  # Its saturation
+    gradient: tuple = (0.0, 0.12)  # Its change across the image
+    ground_texture: tuple = (0.0, 0.0)  # Contrast of its pattern
+    clutter: tuple = (0, 0)  # Number of objects
+    walls: tuple = (0, 0)  # Number of walls of a box at the edges
+    stains: tuple = (0, 0)  # Number of small marks
+    lines: tuple = (0, 0)  # Number of thin lines
+    shadow: tuple = (0.0, 0.0)  # Strength of the cast shadows
+    shadow_soft: tuple = (0.02, 0.06)  # Their penumbra, share of the side
+    mirror: tuple = (0.0, 0.0)  # Strength of the figure's reflection in a wall
+    uneven: tuple = (0.0, 0.0)  # Uneven light over the scene
+    vignette: tuple = (0.0, 0.0)  # Darkening of the corners
+    occluders: tuple = (0, 0)  # Number of things in front of the figure
+    blur: tuple = (0.003, 0.006)  # Blur, share of the side
+    shutter: tuple = (0.0, 0.0)  # Exposure time of a video's frame, frames
+    noise: tuple = (0.0, 0.01)  # Sensor noise
+    exposure: tuple = (0.95, 1.05)  # Gain
+    contrast: tuple = (0.95, 1.05)  # Contrast
+    tint: float = 0.0  # Colour cast
 
 # %% ../../nbs/puppet/01_style.ipynb #89c14ac2
-STYLES = {s.name:s for s in (
-    PuppetStyle('synthetic'),
-    PuppetStyle('real', lengths=(.8,1.2), girth=(.82,1.2), palette='natural', gap=.13, ambient=(.3,.5), diffuse=(.55,.85), light_tilt=(25,70),
-        gloss=(0,.25), crease=(.15,.4), texture=(.1,.26), ground=(.15,.85), ground_colour=(0,.4), gradient=(.05,.3), ground_texture=(.05,.25),
-        clutter=(4,10), stains=(0,3), lines=(0,3), shadow=(.2,.6), uneven=(.1,.4), vignette=(0,.35), blur=(.005,.014), shutter=(.2,.8),
-        noise=(.01,.032), exposure=(.75,1.2), contrast=(.75,1.15), tint=.1),
-    PuppetStyle('narrow', lengths=(1,1), girth=(1,1), pose=(.2,.6), pitch=0, yaw=0, distance=(8,8), off_axis=0, fill=(.62,.66), shift=.02,
-        palette='fixed', hide=(('paw',1.),), ambient=(.6,.6), diffuse=(.4,.4), light_tilt=(20,20), ground=(.8,.8), ground_colour=(0,0),
-        gradient=(0,0), blur=(.004,.004), noise=(0,0), exposure=(1,1), contrast=(1,1)),
-    PuppetStyle('randomised', lengths=(.85,1.15), girth=(.85,1.15), stretch=(.72,1.12), pose=(.4,1.), distance=(4,10), off_axis=.3, fill=(.46,.76),
-        shift=.08, palette='wide', grey=.5, gap=.12, hide=(('tail',.12),('paw',.5)), ambient=(.3,.8), diffuse=(.2,.7), light_tilt=(5,65),
-        gloss=(0,.2), crease=(0,.3), texture=(0,.35), ground=(.3,1.), ground_colour=(0,.25), gradient=(0,.35), ground_texture=(0,.12),
-        clutter=(0,2), walls=(0,2), stains=(0,4), lines=(0,3), shadow=(0,.6), shadow_soft=(.01,.08), mirror=(0,.7), uneven=(0,.35),
-        vignette=(0,.3), occluders=(0,1), blur=(.003,.016), noise=(0,.03), exposure=(.75,1.35), contrast=(.7,1.35), tint=.05),
-)}
+STYLES = {
+    s.name: s
+    for s in (
+        PuppetStyle('synthetic'),
+        PuppetStyle(
+            'real',
+            lengths=(0.8, 1.2),
+            girth=(0.82, 1.2),
+            palette='natural',
+            gap=0.13,
+            ambient=(0.3, 0.5),
+            diffuse=(0.55, 0.85),
+            light_tilt=(25, 70),
+            gloss=(0, 0.25),
+            crease=(0.15, 0.4),
+            texture=(0.1, 0.26),
+            ground=(0.15, 0.85),
+            ground_colour=(0, 0.4),
+            gradient=(0.05, 0.3),
+            ground_texture=(0.05, 0.25),
+            clutter=(4, 10),
+            stains=(0, 3),
+            lines=(0, 3),
+            shadow=(0.2, 0.6),
+            uneven=(0.1, 0.4),
+            vignette=(0, 0.35),
+            blur=(0.005, 0.014),
+            shutter=(0.2, 0.8),
+            noise=(0.01, 0.032),
+            exposure=(0.75, 1.2),
+            contrast=(0.75, 1.15),
+            tint=0.1,
+        ),
+        PuppetStyle(
+            'narrow',
+            lengths=(1, 1),
+            girth=(1, 1),
+            pose=(0.2, 0.6),
+            pitch=0,
+            yaw=0,
+            distance=(8, 8),
+            off_axis=0,
+            fill=(0.62, 0.66),
+            shift=0.02,
+            palette='fixed',
+            hide=(('paw', 1.0),),
+            ambient=(0.6, 0.6),
+            diffuse=(0.4, 0.4),
+            light_tilt=(20, 20),
+            ground=(0.8, 0.8),
+            ground_colour=(0, 0),
+            gradient=(0, 0),
+            blur=(0.004, 0.004),
+            noise=(0, 0),
+            exposure=(1, 1),
+            contrast=(1, 1),
+        ),
+        PuppetStyle(
+            'randomised',
+            lengths=(0.85, 1.15),
+            girth=(0.85, 1.15),
+            stretch=(0.72, 1.12),
+            pose=(0.4, 1.0),
+            distance=(4, 10),
+            off_axis=0.3,
+            fill=(0.46, 0.76),
+            shift=0.08,
+            palette='wide',
+            grey=0.5,
+            gap=0.12,
+            hide=(('tail', 0.12), ('paw', 0.5)),
+            ambient=(0.3, 0.8),
+            diffuse=(0.2, 0.7),
+            light_tilt=(5, 65),
+            gloss=(0, 0.2),
+            crease=(0, 0.3),
+            texture=(0, 0.35),
+            ground=(0.3, 1.0),
+            ground_colour=(0, 0.25),
+            gradient=(0, 0.35),
+            ground_texture=(0, 0.12),
+            clutter=(0, 2),
+            walls=(0, 2),
+            stains=(0, 4),
+            lines=(0, 3),
+            shadow=(0, 0.6),
+            shadow_soft=(0.01, 0.08),
+            mirror=(0, 0.7),
+            uneven=(0, 0.35),
+            vignette=(0, 0.3),
+            occluders=(0, 1),
+            blur=(0.003, 0.016),
+            noise=(0, 0.03),
+            exposure=(0.75, 1.35),
+            contrast=(0.7, 1.35),
+            tint=0.05,
+        ),
+    )
+}
 
 # %% ../../nbs/puppet/01_style.ipynb #86c7e109
 def get_style(
-    style, # A preset's name or a `PuppetStyle`
-    **changes, # Fields to change
-)->PuppetStyle:
+    style,  # A preset's name or a `PuppetStyle`
+    **changes,  # Fields to change
+) -> PuppetStyle:
     "A preset, perhaps with some fields changed; raises `ConfigError` for a name or a field that is not there"
     if not isinstance(style, PuppetStyle):
-        if style not in STYLES: raise ConfigError(f'style {style!r}', 'unknown', f'one of {list(STYLES)} or a PuppetStyle')
+        if style not in STYLES:
+            raise ConfigError(
+                f'style {style!r}', 'unknown', f'one of {list(STYLES)} or a PuppetStyle'
+            )
         style = STYLES[style]
-    wrong = set(changes)-{f.name for f in fields(PuppetStyle)}
-    if wrong: raise ConfigError('PuppetStyle', f'unknown fields {sorted(wrong)}', f'among {[f.name for f in fields(PuppetStyle)]}')
+    wrong = set(changes) - {f.name for f in fields(PuppetStyle)}
+    if wrong:
+        raise ConfigError(
+            'PuppetStyle',
+            f'unknown fields {sorted(wrong)}',
+            f'among {[f.name for f in fields(PuppetStyle)]}',
+        )
     return replace(style, **changes)

@@ -25,124 +25,215 @@ from .images import _seed
 # %% ../../nbs/puppet/07_videos.ipynb #530e9f03
 class Frames:
     "Unlabelled frames: images, which video and moment each is from, and the camera's calibration. Nothing else can be reached through it"
-    def __init__(self, images, video_id, frame, cameras=None): self._images,self.video_id,self.frame,self._cameras = images,video_id,frame,cameras
-    def __len__(self): return len(self._images)
-    def images(self,
-        idxs, # Indices of the frames
-    )->torch.Tensor: # (n,3,S,S) uint8
+
+    def __init__(self, images, video_id, frame, cameras=None):
+        self._images = images
+        self.video_id = video_id
+        self.frame = frame
+        self._cameras = cameras
+
+    def __len__(self):
+        return len(self._images)
+
+    def images(
+        self,
+        idxs,  # Indices of the frames
+    ) -> torch.Tensor:  # (n,3,S,S) uint8
         "Some frames"
         return self._images[torch.as_tensor(np.asarray(idxs, dtype=np.int64))]
-    def intrinsics(self,
-        idxs, # Indices of the frames
-    )->torch.Tensor: # (n,3,3)
+
+    def intrinsics(
+        self,
+        idxs,  # Indices of the frames
+    ) -> torch.Tensor:  # (n,3,3)
         "Cameras of some frames: calibration, not labels"
         return self._cameras[torch.as_tensor(np.asarray(idxs, dtype=np.int64))]
 
 # %% ../../nbs/puppet/07_videos.ipynb #c6567361
-SPLITS = ('train','valid','test')
+SPLITS = ('train', 'valid', 'test')
+
+
 class PuppetVideos:
     "Videos of moving puppets, kept in memory: `frames()` for those who may not see labels, `batch` for evaluation"
-    def __init__(self,
-        skeleton, # As for `PuppetImages`
-        n_videos:int, # Number of videos, one figure and one place each
-        n_frames:int, # Frames of each
-        size:int=64, # Side, px
-        style='real', # Preset or `PuppetStyle`
-        seed:int=0, # Another seed, other pictures
-        split:str='train', # 'train', 'valid' or 'test': other figures, places and movements
-        convention:dict|None=None, # Annotator's convention, see `label_points`
-        cache=None, # Folder or .npz file to keep the rendered frames in
+
+    def __init__(
+        self,
+        skeleton,  # As for `PuppetImages`
+        n_videos: int,  # Number of videos, one figure and one place each
+        n_frames: int,  # Frames of each
+        size: int = 64,  # Side, px
+        style='real',  # Preset or `PuppetStyle`
+        seed: int = 0,  # Another seed, other pictures
+        split: str = 'train',  # 'train', 'valid' or 'test': other figures, places and movements
+        convention: dict | None = None,  # Annotator's convention, see `label_points`
+        cache=None,  # Folder or .npz file to keep the rendered frames in
     ):
-        if split not in SPLITS: raise ConfigError(f'split {split!r}', 'unknown', f'one of {SPLITS}')
-        if n_videos<1 or n_frames<1: raise DataError('PuppetVideos', f'{n_videos} videos of {n_frames} frames', 'at least one of each')
-        self.skeleton,self.n_videos,self.n_frames,self.size,self.style,self.seed,self.split,self.convention = \
-            get_skeleton(skeleton),n_videos,n_frames,size,get_style(style),seed,split,convention
+        if split not in SPLITS:
+            raise ConfigError(f'split {split!r}', 'unknown', f'one of {SPLITS}')
+        if n_videos < 1 or n_frames < 1:
+            raise DataError(
+                'PuppetVideos', f'{n_videos} videos of {n_frames} frames', 'at least one of each'
+            )
+        self.skeleton = get_skeleton(skeleton)
+        self.n_videos = n_videos
+        self.n_frames = n_frames
+        self.size = size
+        self.style = get_style(style)
+        self.seed = seed
+        self.split = split
+        self.convention = convention
         self.rig = compile_rig(self.skeleton)
-        self.video_id,self.frame = np.repeat(np.arange(n_videos),n_frames), np.tile(np.arange(n_frames),n_videos)
+        self.video_id = np.repeat(np.arange(n_videos), n_frames)
+        self.frame = np.tile(np.arange(n_frames), n_videos)
         self._data = self._render() if cache is None else _cached(cache, self._hash(), self._render)
-    def _draw(self, v, n): return Draw(_seed(self.seed,'videos',self.split,self.skeleton.name), np.full(n,v), np.arange(float(n)))
+
+    def _draw(self, v, n):
+        return Draw(
+            _seed(self.seed, 'videos', self.split, self.skeleton.name),
+            np.full(n, v),
+            np.arange(float(n)),
+        )
+
     def _hash(self):
         "Digest of everything that the frames depend on, the renderer included: it is asked for two frames"
-        look = render(self.rig, self.style, self._draw(0,2), 32)['image'].numpy().tobytes()
-        d = [skeleton_to_dict(self.skeleton), asdict(self.style), self.convention, self.n_videos, self.n_frames, self.size, self.seed, self.split]
-        return hashlib.sha256(look+json.dumps(d, sort_keys=True).encode()).hexdigest()[:20]
+        look = render(self.rig, self.style, self._draw(0, 2), 32)['image'].numpy().tobytes()
+        d = [
+            skeleton_to_dict(self.skeleton),
+            asdict(self.style),
+            self.convention,
+            self.n_videos,
+            self.n_frames,
+            self.size,
+            self.seed,
+            self.split,
+        ]
+        return hashlib.sha256(look + json.dumps(d, sort_keys=True).encode()).hexdigest()[:20]
+
     def _render(self):
         "All frames, video by video"
-        vids = [render(self.rig, self.style, self._draw(v,self.n_frames), self.size, self.convention) for v in range(self.n_videos)]
-        return {k:torch.cat([v[k] for v in vids]) for k in vids[0]}
-    def __len__(self): return len(self.frame)
-    def __getitem__(self, i): return {k:v[i] for k,v in self._data.items()}
+        vids = [
+            render(self.rig, self.style, self._draw(v, self.n_frames), self.size, self.convention)
+            for v in range(self.n_videos)
+        ]
+        return {k: torch.cat([v[k] for v in vids]) for k in vids[0]}
+
+    def __len__(self):
+        return len(self.frame)
+
+    def __getitem__(self, i):
+        return {k: v[i] for k, v in self._data.items()}
+
     def __repr__(self):
         n = f'{self.n_videos} x {self.n_frames}'
         return f'PuppetVideos({self.skeleton.name}, {self.split}: {n} frames of {self.size} px, {self.style.name}, seed {self.seed})'
 
 # %% ../../nbs/puppet/07_videos.ipynb #73156ed4
 @patch
-def frames(self:PuppetVideos)->Frames:
+def frames(self: PuppetVideos) -> Frames:
     "The view without labels, as training on the target domain sees it"
     return Frames(self._data['image'], self.video_id, self.frame, self._data['intrinsics'])
 
+
 @patch
-def batch(self:PuppetVideos,
-    idxs, # Indices of the frames
-)->dict: # As `PuppetImages.batch`
+def batch(
+    self: PuppetVideos,
+    idxs,  # Indices of the frames
+) -> dict:  # As `PuppetImages.batch`
     "Frames with their labels, for evaluation"
     i = torch.as_tensor(np.asarray(idxs, dtype=np.int64))
-    return {k:v[i] for k,v in self._data.items()}
+    return {k: v[i] for k, v in self._data.items()}
 
 # %% ../../nbs/puppet/07_videos.ipynb #12385e8d
 def _cached(path, key, make):
     "What `make()` returns, kept in an .npz under its key; a damaged or foreign file is made anew"
     path = Path(path)
-    if path.suffix!='.npz': path = path/f'puppet-{key}.npz'
+    if path.suffix != '.npz':
+        path = path / f'puppet-{key}.npz'
     try:
-        with open(path,'rb') as f:
+        with open(path, 'rb') as f:
             z = np.load(f, allow_pickle=False)
-            if str(z['key'])==key: return {k:torch.from_numpy(z[k]) for k in z.files if k!='key'}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile): pass
+            if str(z['key']) == key:
+                return {k: torch.from_numpy(z[k]) for k in z.files if k != 'key'}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass
     data = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd,tmp = tempfile.mkstemp(suffix='.npz', dir=path.parent)
+    fd, tmp = tempfile.mkstemp(suffix='.npz', dir=path.parent)
     try:
-        with os.fdopen(fd,'wb') as f: np.savez(f, key=np.array(key), **{k:v.numpy() for k,v in data.items()})
+        with os.fdopen(fd, 'wb') as f:
+            np.savez(f, key=np.array(key), **{k: v.numpy() for k, v in data.items()})
         os.replace(tmp, path)
-    except BaseException: os.unlink(tmp); raise
+    except BaseException:
+        os.unlink(tmp)
+        raise
     return data
 
 # %% ../../nbs/puppet/07_videos.ipynb #98247c13
 ANNOTATION_GAP = dict(
-    hand={'wrist':('forearm',.12), **{f'{f}4':(f'{f}3',.22) for f in ('thumb','index','middle','ring','pinky')},
-          **{f'{f}1':(f'{f}2',.16) for f in ('index','middle','ring','pinky')}},
-    body={'head':('skull',.35), 'r_hip':('r_knee',.1), 'l_hip':('l_knee',.1), 'r_shoulder':('r_elbow',.08), 'l_shoulder':('l_elbow',.08),
-          'r_wrist':('r_hand',.35), 'l_wrist':('l_hand',.35), 'neck':('thorax',.3)},
-    mouse={'snout':('crown',.12), 'leftear':('leftflap',.8), 'rightear':('rightflap',.8), 'tailbase':('tail1',.25)},
-) # Skeleton name -> convention
+    hand={
+        'wrist': ('forearm', 0.12),
+        **{f'{f}4': (f'{f}3', 0.22) for f in ('thumb', 'index', 'middle', 'ring', 'pinky')},
+        **{f'{f}1': (f'{f}2', 0.16) for f in ('index', 'middle', 'ring', 'pinky')},
+    },
+    body={
+        'head': ('skull', 0.35),
+        'r_hip': ('r_knee', 0.1),
+        'l_hip': ('l_knee', 0.1),
+        'r_shoulder': ('r_elbow', 0.08),
+        'l_shoulder': ('l_elbow', 0.08),
+        'r_wrist': ('r_hand', 0.35),
+        'l_wrist': ('l_hand', 0.35),
+        'neck': ('thorax', 0.3),
+    },
+    mouse={
+        'snout': ('crown', 0.12),
+        'leftear': ('leftflap', 0.8),
+        'rightear': ('rightflap', 0.8),
+        'tailbase': ('tail1', 0.25),
+    },
+)  # Skeleton name -> convention
 
 # %% ../../nbs/puppet/07_videos.ipynb #5bf12c43
 def contact_sheet(
-    ds, # `PuppetImages` or `PuppetVideos`
-    idxs=range(12), # Which pictures
-    cols:int=6,
-    overlay:bool=False, # Draw bones and joints
-    ax=None, # Axes to draw on
+    ds,  # `PuppetImages` or `PuppetVideos`
+    idxs=range(12),  # Which pictures
+    cols: int = 6,
+    overlay: bool = False,  # Draw bones and joints
+    ax=None,  # Axes to draw on
 ):
     "A sheet of pictures, perhaps with their skeletons; joints out of sight are hollow"
     import matplotlib.pyplot as plt
-    b = ds.batch(list(idxs)); n,S = len(b['image']),ds.size; rows = -(-n//cols)
-    sheet = torch.full((rows*cols,S,S,3),255,dtype=torch.uint8); sheet[:n] = b['image'].permute(0,2,3,1)
-    if ax is None: _,ax = plt.subplots(figsize=(7,7*rows/cols))
-    ax.imshow(sheet.view(rows,cols,S,S,3).permute(0,2,1,3,4).reshape(rows*S,cols*S,3).numpy()); ax.axis('off')
-    if overlay: _overlay(ax, b, ds.skeleton, S, cols)
+
+    b = ds.batch(list(idxs))
+    n, S = len(b['image']), ds.size
+    rows = -(-n // cols)
+    sheet = torch.full((rows * cols, S, S, 3), 255, dtype=torch.uint8)
+    sheet[:n] = b['image'].permute(0, 2, 3, 1)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7, 7 * rows / cols))
+    ax.imshow(
+        sheet.view(rows, cols, S, S, 3)
+        .permute(0, 2, 1, 3, 4)
+        .reshape(rows * S, cols * S, 3)
+        .numpy()
+    )
+    ax.axis('off')
+    if overlay:
+        _overlay(ax, b, ds.skeleton, S, cols)
     return ax
+
 
 def _overlay(ax, b, skeleton, S, cols):
     "Bones and joints of each picture of a sheet"
-    px = (b['keypoints']+1)*S/2-.5
+    px = (b['keypoints'] + 1) * S / 2 - 0.5
     import matplotlib.pyplot as plt
-    hue = plt.get_cmap('hsv'); K = skeleton.n_joints
-    for i,p in enumerate(px.numpy()):
-        p = p + np.array([i%cols*S, i//cols*S])
-        for a,c in skeleton.bones: ax.plot(*p[[a,c]].T, c=hue(c/K), lw=.7)
+
+    hue = plt.get_cmap('hsv')
+    K = skeleton.n_joints
+    for i, p in enumerate(px.numpy()):
+        p = p + np.array([i % cols * S, i // cols * S])
+        for a, c in skeleton.bones:
+            ax.plot(*p[[a, c]].T, c=hue(c / K), lw=0.7)
         v = b['visible'][i].numpy()
-        ax.scatter(*p[v].T, s=2.5, c='w', edgecolors='k', linewidths=.3, zorder=3)
-        ax.scatter(*p[~v].T, s=3, facecolors='none', edgecolors='w', linewidths=.5, zorder=3)
+        ax.scatter(*p[v].T, s=2.5, c='w', edgecolors='k', linewidths=0.3, zorder=3)
+        ax.scatter(*p[~v].T, s=3, facecolors='none', edgecolors='w', linewidths=0.5, zorder=3)

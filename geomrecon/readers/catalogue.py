@@ -24,49 +24,79 @@ from ..core.checks import Check
 from .pose_files import PoseFiles
 
 # %% ../../nbs/readers/26_catalogue.ipynb #c1f15bee
-READERS = dict(rhd=RHD, h3d=H3D, mvhand=MVHand, freihand=FreiHAND, surreal=SURREAL, surreal_crops=SURREALCrops, human36m=Human36M, threedpw=ThreeDPW, lsp=LSP, coco=CocoPoses, dlc=DlcPoses)
+READERS = dict(
+    rhd=RHD,
+    h3d=H3D,
+    mvhand=MVHand,
+    freihand=FreiHAND,
+    surreal=SURREAL,
+    surreal_crops=SURREALCrops,
+    human36m=Human36M,
+    threedpw=ThreeDPW,
+    lsp=LSP,
+    coco=CocoPoses,
+    dlc=DlcPoses,
+)
+
 
 def reader_options(
-    reader, # Class of a reader
-)->dict: # name -> (default, what it is)
+    reader,  # Class of a reader
+) -> dict:  # name -> (default, what it is)
     "Options of a reader, from its signature"
     d = docments(reader.__init__)
-    return {n:(p.default,d.get(n) or '') for n,p in list(inspect.signature(reader.__init__).parameters.items())[2:] if p.kind not in (p.VAR_KEYWORD,p.VAR_POSITIONAL)}
+    return {
+        n: (p.default, d.get(n) or '')
+        for n, p in list(inspect.signature(reader.__init__).parameters.items())[2:]
+        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
 
 # %% ../../nbs/readers/26_catalogue.ipynb #4753568c
 def parse_dataset(
-    spec:str, # 'name:folder?option=value&option=value'
-)->tuple: # reader class, folder, options
+    spec: str,  # 'name:folder?option=value&option=value'
+) -> tuple:  # reader class, folder, options
     "The parts of a data set's string; raises `ConfigError` that lists what there is"
     m = re.fullmatch(r'(\w+):([^?]+)(?:\?(.*))?', str(spec))
-    if not m or m[1] not in READERS: raise ConfigError('data set', repr(str(spec)), f'name:folder with a name among {list(READERS)}')
-    known,opts = reader_options(READERS[m[1]]),{}
-    for part in filter(None,(m[3] or '').split('&')):
-        k,eq,v = part.partition('=')
-        if not eq or k not in known: raise ConfigError(m[1], f'unknown option {part!r}', f'option=value with one of {list(known)}')
-        try: opts[k] = yaml.safe_load(v)
-        except yaml.YAMLError: raise ConfigError(m[1], f'option {part!r} is not readable', 'a YAML value') from None
-        if isinstance(opts[k],list): opts[k] = tuple(opts[k])
-    return READERS[m[1]],m[2],opts
+    if not m or m[1] not in READERS:
+        raise ConfigError(
+            'data set', repr(str(spec)), f'name:folder with a name among {list(READERS)}'
+        )
+    known, opts = reader_options(READERS[m[1]]), {}
+    for part in filter(None, (m[3] or '').split('&')):
+        k, eq, v = part.partition('=')
+        if not eq or k not in known:
+            raise ConfigError(
+                m[1], f'unknown option {part!r}', f'option=value with one of {list(known)}'
+            )
+        try:
+            opts[k] = yaml.safe_load(v)
+        except yaml.YAMLError:
+            raise ConfigError(m[1], f'option {part!r} is not readable', 'a YAML value') from None
+        if isinstance(opts[k], list):
+            opts[k] = tuple(opts[k])
+    return READERS[m[1]], m[2], opts
+
 
 def is_dataset(
-    spec, # Anything
-)->bool:
+    spec,  # Anything
+) -> bool:
     "Does it begin with the name of a reader and a colon?"
-    return isinstance(spec,str) and spec.split(':')[0] in READERS and ':' in spec
+    return isinstance(spec, str) and spec.split(':')[0] in READERS and ':' in spec
 
 # %% ../../nbs/readers/26_catalogue.ipynb #daecca69
 def open_dataset(
-    spec:str, # See above
-    **defaults, # Options that the string does not give, such as `size`; those that a reader does not know are left out
-)->PoseFiles:
+    spec: str,  # See above
+    **defaults,  # Options that the string does not give, such as `size`; those that a reader does not know are left out
+) -> PoseFiles:
     "The reader; raises `ConfigError`, and whatever is wrong with the data"
-    cls,root,opts = parse_dataset(spec); known = reader_options(cls)
-    return cls(root, **{**{k:v for k,v in defaults.items() if k in known}, **opts})
+    cls, root, opts = parse_dataset(spec)
+    known = reader_options(cls)
+    return cls(root, **{**{k: v for k, v in defaults.items() if k in known}, **opts})
+
 
 def check_dataset(
-    spec:str, # See above
-)->Check:
+    spec: str,  # See above
+) -> Check:
     "What the folder lacks, without reading anything"
-    cls,root,opts = parse_dataset(spec); p = inspect.signature(cls.check).parameters
-    return cls.check(root, **{k:v for k,v in opts.items() if k in p})
+    cls, root, opts = parse_dataset(spec)
+    p = inspect.signature(cls.check).parameters
+    return cls.check(root, **{k: v for k, v in opts.items() if k in p})

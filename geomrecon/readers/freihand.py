@@ -15,122 +15,235 @@ from ..core.skeleton import HAND21
 from ..core.files import as_array, load_json, need_key
 from ..core.checks import Check, Screen, choose
 from .pose_files import PoseFiles
-from .hands import FAMILY_SPLITS, _beside, _coco_rows, _first, _prefix, _size_of, _stack, _triples, mirrored
+from geomrecon.readers.hands import (
+    FAMILY_SPLITS,
+    _beside,
+    _coco_rows,
+    _first,
+    _prefix,
+    _size_of,
+    _stack,
+    _triples,
+    mirrored,
+)
 from .rhd import HAND_FORMS
 from .h3d import _split_rows
 
 # %% ../../nbs/readers/08_freihand.ipynb #2ed370da
-FREIHAND_VERSIONS = ('gs','hom','sample','auto')
+FREIHAND_VERSIONS = ('gs', 'hom', 'sample', 'auto')
+
+
 def freihand_files(
-    n:int, # Number of poses
-    versions=('gs','auto','sample','hom'), # Which versions, in which order
-    n_unique:int=32560, # File numbers per version
-)->tuple: # file names, pose (N,)
+    n: int,  # Number of poses
+    versions=('gs', 'auto', 'sample', 'hom'),  # Which versions, in which order
+    n_unique: int = 32560,  # File numbers per version
+) -> tuple:  # file names, pose (N,)
     "File and pose of each sample; raises `ConfigError`"
-    if not len(versions) or len(set(versions))<len(versions): raise ConfigError(f'versions={versions}', 'empty or repeated', f'some of {FREIHAND_VERSIONS}')
-    k = [FREIHAND_VERSIONS.index(choose('versions',v,FREIHAND_VERSIONS)) for v in versions]
-    return [f'training/rgb/{i+n_unique*j:08d}.jpg' for j in k for i in range(n)], np.tile(np.arange(n),len(k))
+    if not len(versions) or len(set(versions)) < len(versions):
+        raise ConfigError(
+            f'versions={versions}', 'empty or repeated', f'some of {FREIHAND_VERSIONS}'
+        )
+    k = [FREIHAND_VERSIONS.index(choose('versions', v, FREIHAND_VERSIONS)) for v in versions]
+    return [f'training/rgb/{i + n_unique * j:08d}.jpg' for j in k for i in range(n)], np.tile(
+        np.arange(n), len(k)
+    )
 
 # %% ../../nbs/readers/08_freihand.ipynb #df37364c
 def _freihand_official(root, part, screen):
     "Columns over the poses of an official part, and their numbers"
-    files = [Path(root)/f'{part}_{k}.json' for k in ('K','xyz')]; Ks,xyzs = (load_json(p,list) for p in files)
-    if len(Ks)!=len(xyzs): raise LabelError(files[0], f'{len(Ks)} cameras for {len(xyzs)} hands', 'as many')
-    ok,out = [],[]
-    for i,(k,x) in enumerate(zip(Ks,xyzs)):
-        try: row = as_array(k,(3,3),f'{files[0]}: sample {i}'), as_array(x,(21,3),f'{files[1]}: sample {i}')
-        except LabelError as e: screen('malformed', e.where, e.found, e.expected); continue
-        if all(np.isfinite(a).all() for a in row): ok.append(i); out.append(row)
-        else: screen('not finite', f'{files[1]}: sample {i}', 'has NaN or infinite numbers', 'numbers')
-    K,xyz = (np.array([o[j] for o in out]).reshape(-1,*s) for j,s in enumerate(((3,3),(21,3))))
-    with np.errstate(all='ignore'): uv = xyz@K.transpose(0,2,1); uv = uv[...,:2]/uv[...,2:]
-    return np.array(ok,int), len(Ks), dict(keypoints=uv, joints3d=1000*xyz, intrinsics=K)
+    files = [Path(root) / f'{part}_{k}.json' for k in ('K', 'xyz')]
+    Ks, xyzs = (load_json(p, list) for p in files)
+    if len(Ks) != len(xyzs):
+        raise LabelError(files[0], f'{len(Ks)} cameras for {len(xyzs)} hands', 'as many')
+    ok, out = [], []
+    for i, (k, x) in enumerate(zip(Ks, xyzs)):
+        try:
+            row = (
+                as_array(k, (3, 3), f'{files[0]}: sample {i}'),
+                as_array(x, (21, 3), f'{files[1]}: sample {i}'),
+            )
+        except LabelError as e:
+            screen('malformed', e.where, e.found, e.expected)
+            continue
+        if all(np.isfinite(a).all() for a in row):
+            ok.append(i)
+            out.append(row)
+        else:
+            screen(
+                'not finite', f'{files[1]}: sample {i}', 'has NaN or infinite numbers', 'numbers'
+            )
+    K, xyz = (
+        np.array([o[j] for o in out]).reshape(-1, *s) for j, s in enumerate(((3, 3), (21, 3)))
+    )
+    with np.errstate(all='ignore'):
+        uv = xyz @ K.transpose(0, 2, 1)
+        uv = uv[..., :2] / uv[..., 2:]
+    return np.array(ok, int), len(Ks), dict(keypoints=uv, joints3d=1000 * xyz, intrinsics=K)
 
 # %% ../../nbs/readers/08_freihand.ipynb #181b4888
 def _freihand_coco(root, paths, versions, n_unique, screen):
     "Columns of mmpose's files: 2D joints only"
     rows = []
     for path in paths:
-        for im,a,where in _coco_rows(Path(root)/path, screen):
-            try: kp,hw = _triples(need_key(a,'keypoints',where),where), _size_of(im,where)
-            except LabelError as e: screen('malformed', e.where, e.found, e.expected); continue
-            if not np.isfinite(kp).all(): screen('not finite', where, 'has NaN or infinite numbers', 'numbers'); continue
-            stem = Path(im['file_name']).stem; number = int(stem) if re.fullmatch(r'\d{1,12}',stem) else len(rows)
-            if FREIHAND_VERSIONS[min(number//n_unique,3)] in versions: rows.append((im['file_name'], kp[:,:2], kp[:,2]>.5, number%n_unique, hw))
-    return _stack(rows, dict(keypoints=(21,2), visible=(21,), pose=(), frame_size=(2,)))
+        for im, a, where in _coco_rows(Path(root) / path, screen):
+            try:
+                kp = _triples(need_key(a, 'keypoints', where), where)
+                hw = _size_of(im, where)
+            except LabelError as e:
+                screen('malformed', e.where, e.found, e.expected)
+                continue
+            if not np.isfinite(kp).all():
+                screen('not finite', where, 'has NaN or infinite numbers', 'numbers')
+                continue
+            stem = Path(im['file_name']).stem
+            number = int(stem) if re.fullmatch(r'\d{1,12}', stem) else len(rows)
+            if FREIHAND_VERSIONS[min(number // n_unique, 3)] in versions:
+                rows.append((im['file_name'], kp[:, :2], kp[:, 2] > 0.5, number % n_unique, hw))
+    return _stack(rows, dict(keypoints=(21, 2), visible=(21,), pose=(), frame_size=(2,)))
 
 # %% ../../nbs/readers/08_freihand.ipynb #f3e3ccd3
-FREIHAND_SPLITS = (*FAMILY_SPLITS,'evaluation')
+FREIHAND_SPLITS = (*FAMILY_SPLITS, 'evaluation')
+
+
 def _freihand_labels(root, split, form='auto', labels=None):
     "(form, label files that are there)"
-    choose('split', split, FREIHAND_SPLITS); choose('form', form, HAND_FORMS)
-    part = 'evaluation' if split=='evaluation' else 'training'
-    sets = dict(train=('train',), test=('test',), val=('val',), all=('train','val','test')).get(split, ())
-    names = [[labels]] if labels else [[d+n for n in (f'freihand_{s}.json',f'{s}_freihand.json') for d in ('annotations/','')] for s in sets]
-    js = [_first(root,n) for n in names]
-    found = dict(official=[n for n in (f'{part}_K.json',f'{part}_xyz.json') if (Path(root)/n).is_file()], mmpose=[j for j in js if j])
-    if form=='auto': form = 'mmpose' if labels or (found['mmpose'] and len(found['official'])<2) else 'official'
-    if form=='mmpose' and not names: raise ConfigError(f'split={split!r}', "not among mmpose's files", "'train', 'val', 'test' or 'all'")
+    choose('split', split, FREIHAND_SPLITS)
+    choose('form', form, HAND_FORMS)
+    part = 'evaluation' if split == 'evaluation' else 'training'
+    sets = dict(train=('train',), test=('test',), val=('val',), all=('train', 'val', 'test')).get(
+        split, ()
+    )
+    names = (
+        [[labels]]
+        if labels
+        else [
+            [
+                d + n
+                for n in (f'freihand_{s}.json', f'{s}_freihand.json')
+                for d in ('annotations/', '')
+            ]
+            for s in sets
+        ]
+    )
+    js = [_first(root, n) for n in names]
+    found = dict(
+        official=[n for n in (f'{part}_K.json', f'{part}_xyz.json') if (Path(root) / n).is_file()],
+        mmpose=[j for j in js if j],
+    )
+    if form == 'auto':
+        form = (
+            'mmpose' if labels or (found['mmpose'] and len(found['official']) < 2) else 'official'
+        )
+    if form == 'mmpose' and not names:
+        raise ConfigError(
+            f'split={split!r}', "not among mmpose's files", "'train', 'val', 'test' or 'all'"
+        )
     return form, found[form]
 
 # %% ../../nbs/readers/08_freihand.ipynb #376974f4
 class FreiHAND(PoseFiles):
     "FreiHAND: real right hands, with or without objects, in four backgrounds; `pose` counts the poses"
-    name,skeleton = 'FreiHAND', HAND21
+
+    name, skeleton = 'FreiHAND', HAND21
     home = 'FreiHAND_pub_v2.zip on https://lmb.informatik.uni-freiburg.de/projects/freihand/'
-    def __init__(self,
-        root, # Folder that holds `training_K.json`, `training_xyz.json` and `training`, or mmpose's `annotations`
-        split:str='train', # 'train', 'test', 'all', 'val' (the block behind the test set), 'train-val', or the official 'evaluation'; with mmpose's files its own three
-        size:int=256, # Side of the crops, px
-        side:str='left', # 'left' mirrors these right hands, as RegDA does; 'right' and 'keep' leave them as recorded
-        versions=('gs','auto','sample','hom'), # Backgrounds, in RegDA's order: fewer of them, or another order, give another shuffle
-        split_by:str='family', # 'family' shuffles all versions, so that one pose can be on both sides; 'pose' keeps its versions together
-        form:str='auto', # 'official' or 'mmpose' files; 'auto' takes what is there
-        labels:str|None=None, # mmpose's label file relative to `root`, where it has another name
-        n_unique:int=32560, # File numbers per version
-        seed:int=42, share:float=.2, most:int=3200, # Of the shuffled split
-        margin:float=1.5, # Side of the crop, as a multiple of the hand's box
-        on_error:str='raise', # 'raise', or 'skip': unusable samples and images are left out, counted and reported
-        images:bool=True, # False: labels alone; image files need not be there
+
+    def __init__(
+        self,
+        root,  # Folder that holds `training_K.json`, `training_xyz.json` and `training`, or mmpose's `annotations`
+        split: str = 'train',  # 'train', 'test', 'all', 'val' (the block behind the test set), 'train-val', or the official 'evaluation'; with mmpose's files its own three
+        size: int = 256,  # Side of the crops, px
+        side: str = 'left',  # 'left' mirrors these right hands, as RegDA does; 'right' and 'keep' leave them as recorded
+        versions=(
+            'gs',
+            'auto',
+            'sample',
+            'hom',
+        ),  # Backgrounds, in RegDA's order: fewer of them, or another order, give another shuffle
+        split_by: str = 'family',  # 'family' shuffles all versions, so that one pose can be on both sides; 'pose' keeps its versions together
+        form: str = 'auto',  # 'official' or 'mmpose' files; 'auto' takes what is there
+        labels: str
+        | None = None,  # mmpose's label file relative to `root`, where it has another name
+        n_unique: int = 32560,  # File numbers per version
+        seed: int = 42,
+        share: float = 0.2,
+        most: int = 3200,  # Of the shuffled split
+        margin: float = 1.5,  # Side of the crop, as a multiple of the hand's box
+        on_error: str = 'raise',  # 'raise', or 'skip': unusable samples and images are left out, counted and reported
+        images: bool = True,  # False: labels alone; image files need not be there
     ):
-        choose('split_by', split_by, ('family','pose')); freihand_files(0, versions, n_unique); root = Path(root)
-        type(self).check(root, split, images, form, labels).require(); screen = Screen(on_error, self.name)
-        form,files = _freihand_labels(root, split, form, labels)
-        if form=='official': cols = _freihand_cols(root, split, versions, split_by, n_unique, (seed,share,most), screen)
+        choose('split_by', split_by, ('family', 'pose'))
+        freihand_files(0, versions, n_unique)
+        root = Path(root)
+        type(self).check(root, split, images, form, labels).require()
+        screen = Screen(on_error, self.name)
+        form, files = _freihand_labels(root, split, form, labels)
+        if form == 'official':
+            cols = _freihand_cols(
+                root, split, versions, split_by, n_unique, (seed, share, most), screen
+            )
         else:
             cols = _freihand_coco(root, files, versions, n_unique, screen)
-            p = _prefix(root, cols['file'], ('','training/rgb','rgb','images')) if images else ''
+            p = _prefix(root, cols['file'], ('', 'training/rgb', 'rgb', 'images')) if images else ''
             cols['file'] = [f'{p}/{f}' if p else f for f in cols['file']]
-        pose = cols.pop('pose'); n = len(pose)
-        cols.update(video=np.arange(n), frame=np.zeros(n,int), mirror=mirrored(np.zeros(n), side), extra=dict(pose=pose))
+        pose = cols.pop('pose')
+        n = len(pose)
+        cols.update(
+            video=np.arange(n),
+            frame=np.zeros(n, int),
+            mirror=mirrored(np.zeros(n), side),
+            extra=dict(pose=pose),
+        )
         self.setup(root, cols, size, margin=margin, on_error=on_error, screen=screen, images=images)
 
 # %% ../../nbs/readers/08_freihand.ipynb #b95aafd9
 def _freihand_cols(root, split, versions, split_by, n_unique, shuffle, screen):
     "Columns of the official form, split and in the family's order"
-    part = 'evaluation' if split=='evaluation' else 'training'
-    ok,n,by_pose = _freihand_official(root, part, screen)
-    if part=='training':
-        files,pose = freihand_files(n, versions, n_unique)
-        i = _split_rows(len(files), pose, split, 'video' if split_by=='pose' else 'family', *shuffle)
-    else: files,pose,i = [f'evaluation/rgb/{i:08d}.jpg' for i in range(n)],np.arange(n),np.arange(n)
-    row = np.full(n,-1); row[ok] = np.arange(len(ok)); i = i[row[pose[i]]>=0]; r = row[pose[i]]
-    cols = {k:v[r] for k,v in by_pose.items()}
-    return dict(cols, file=[files[j] for j in i], pose=pose[i], visible=np.ones((len(i),21),bool), frame_size=np.full((len(i),2),224.))
+    part = 'evaluation' if split == 'evaluation' else 'training'
+    ok, n, by_pose = _freihand_official(root, part, screen)
+    if part == 'training':
+        files, pose = freihand_files(n, versions, n_unique)
+        i = _split_rows(
+            len(files), pose, split, 'video' if split_by == 'pose' else 'family', *shuffle
+        )
+    else:
+        files = [f'evaluation/rgb/{i:08d}.jpg' for i in range(n)]
+        pose = np.arange(n)
+        i = np.arange(n)
+    row = np.full(n, -1)
+    row[ok] = np.arange(len(ok))
+    i = i[row[pose[i]] >= 0]
+    r = row[pose[i]]
+    cols = {k: v[r] for k, v in by_pose.items()}
+    return dict(
+        cols,
+        file=[files[j] for j in i],
+        pose=pose[i],
+        visible=np.ones((len(i), 21), bool),
+        frame_size=np.full((len(i), 2), 224.0),
+    )
+
 
 @patch(cls_method=True)
-def check(cls:FreiHAND,
-    root, # Folder of the data set
-    split:str='train', # As for the reader
-    images:bool=True, # Also ask for image files
-    form:str='auto', # As for the reader
-    labels:str|None=None, # As for the reader
-)->Check:
+def check(
+    cls: FreiHAND,
+    root,  # Folder of the data set
+    split: str = 'train',  # As for the reader
+    images: bool = True,  # Also ask for image files
+    form: str = 'auto',  # As for the reader
+    labels: str | None = None,  # As for the reader
+) -> Check:
     "What of the data set is in place"
-    form,found = _freihand_labels(root, split, form, labels); c = Check(cls.name, root, cls.home)
-    part = 'evaluation' if split=='evaluation' else 'training'
-    if form=='official':
-        for k,what in (('K','cameras'),('xyz','3D joints')): c.need(f'{part}_{k}.json', f'{what} of the {part} part'+_beside(root)*(not found))
-        if images: c.need(f'{part}/rgb/*.jpg', f'pictures of the {part} part')
-    elif not found: c.need(labels or f'annotations/freihand_{"train" if split=="all" else split}.json', "mmpose's labels"+_beside(root))
+    form, found = _freihand_labels(root, split, form, labels)
+    c = Check(cls.name, root, cls.home)
+    part = 'evaluation' if split == 'evaluation' else 'training'
+    if form == 'official':
+        for k, what in (('K', 'cameras'), ('xyz', '3D joints')):
+            c.need(f'{part}_{k}.json', f'{what} of the {part} part' + _beside(root) * (not found))
+        if images:
+            c.need(f'{part}/rgb/*.jpg', f'pictures of the {part} part')
+    elif not found:
+        c.need(
+            labels or f'annotations/freihand_{"train" if split == "all" else split}.json',
+            "mmpose's labels" + _beside(root),
+        )
     return c

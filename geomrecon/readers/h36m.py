@@ -23,164 +23,306 @@ from .h36m_arrays import _mmpose
 from .h36m_crops import CENTRES, CROP_CAMERAS, _crops
 
 # %% ../../nbs/readers/15_h36m.ipynb #263c0cb0
-_FORMS = {'3dmppe':('{labels}/Human36M_subject*_data.json',), 'regda':('{labels}/keypoints2d_*.json',),
-          'mmpose':('annotation_body3d/fps*/*.npz','annotation_body3d/cameras.pkl','h36m_coco.json')}
+_FORMS = {
+    '3dmppe': ('{labels}/Human36M_subject*_data.json',),
+    'regda': ('{labels}/keypoints2d_*.json',),
+    'mmpose': ('annotation_body3d/fps*/*.npz', 'annotation_body3d/cameras.pkl', 'h36m_coco.json'),
+}
+
+
 def _label_folder(root, annotations=None):
     "Folder of the JSON files: as given, `annotations`, or the root itself"
-    return Path(annotations) if annotations is not None else root/'annotations' if (root/'annotations').is_dir() else root
+    return (
+        Path(annotations)
+        if annotations is not None
+        else root / 'annotations'
+        if (root / 'annotations').is_dir()
+        else root
+    )
+
 
 def h36m_forms(
-    root, # Folder
-    annotations=None, # Folder with the labels, if it is another
-)->list:
+    root,  # Folder
+    annotations=None,  # Folder with the labels, if it is another
+) -> list:
     "The packagings of Human3.6M that a folder holds"
-    root,labels = Path(root),_label_folder(Path(root),annotations)
-    here = lambda p: any(True for _ in (labels.glob(p[9:]) if p.startswith('{labels}/') else root.glob(p)))
-    return [k for k,ps in _FORMS.items() if any(map(here,ps))]
+    root, labels = Path(root), _label_folder(Path(root), annotations)
+    here = lambda p: any(
+        True for _ in (labels.glob(p[9:]) if p.startswith('{labels}/') else root.glob(p))
+    )
+    return [k for k, ps in _FORMS.items() if any(map(here, ps))]
 
 # %% ../../nbs/readers/15_h36m.ipynb #2abeea10
 def _h36m_subjects(split, subjects, test_subjects):
     "Subjects to read; raises `ConfigError`"
-    one = lambda x: (x,) if isinstance(x,int) else tuple(x); known,test = H36M_TRAIN+H36M_TEST,one(test_subjects)
-    choose('split', split, ('train','test','all'))
-    for s in test+one(subjects if subjects is not None else ()): choose('subjects', s, known)
-    return one(subjects) if subjects is not None else tuple(s for s in known if split=='all' or (s in test)==(split=='test'))
+    one = lambda x: (x,) if isinstance(x, int) else tuple(x)
+    known = H36M_TRAIN + H36M_TEST
+    test = one(test_subjects)
+    choose('split', split, ('train', 'test', 'all'))
+    for s in test + one(subjects if subjects is not None else ()):
+        choose('subjects', s, known)
+    return (
+        one(subjects)
+        if subjects is not None
+        else tuple(s for s in known if split == 'all' or (s in test) == (split == 'test'))
+    )
 
 # %% ../../nbs/readers/15_h36m.ipynb #18493bde
 def _mmpose_paths(root, subjects, fps, annotations, cameras):
     "Annotation files, and the file with the cameras"
-    d = root/'annotation_body3d'
-    if annotations is not None: ann = [Path(annotations)]
-    elif d.is_dir(): ann = [d/f'fps{fps}/h36m_{k}.npz' for k,ss in (('train',H36M_TRAIN),('test',H36M_TEST)) if set(ss)&set(subjects)]
-    else: ann = [root/'h36m_coco.json']
-    near = [p/'cameras.pkl' for p in (ann[0].parent, ann[0].parent.parent, d, root)]
-    return ann, Path(cameras) if cameras is not None else next((p for p in near if p.exists()), near[2])
+    d = root / 'annotation_body3d'
+    if annotations is not None:
+        ann = [Path(annotations)]
+    elif d.is_dir():
+        ann = [
+            d / f'fps{fps}/h36m_{k}.npz'
+            for k, ss in (('train', H36M_TRAIN), ('test', H36M_TEST))
+            if set(ss) & set(subjects)
+        ]
+    else:
+        ann = [root / 'h36m_coco.json']
+    near = [p / 'cameras.pkl' for p in (ann[0].parent, ann[0].parent.parent, d, root)]
+    return ann, Path(cameras) if cameras is not None else next(
+        (p for p in near if p.exists()), near[2]
+    )
 
 # %% ../../nbs/readers/15_h36m.ipynb #e5276d2f
 class Human36M(PoseFiles):
     "Human3.6M as packaged by 3DMPPE, mmpose or RegDA; raises `ConfigError`, `DataError`, `LabelError`, `MediaError`"
-    name,skeleton,home = 'Human3.6M', BODY16, 'http://vision.imar.ro/human3.6m (registration); packagings: the READMEs of 3DMPPE, mmpose and RegDA'
-    def __init__(self,
-        root, # Folder with `annotations` and `images` (3dmppe) or `crop_images` (regda), or `annotation_body3d` and `images` (mmpose)
-        split:str='train', # 'train': subjects 1, 5, 6, 7, 8; 'test': 9, 11; 'all'
-        size:int=256, # Side of the crops, px
-        form:str='auto', # '3dmppe', 'mmpose' or 'regda'; 'auto' looks which files there are and refuses if several are
-        subjects=None, # These subjects instead of the split's
-        test_subjects=(9,11), # Subjects of 'test'; (11,) trains on subject 9 too, as some papers' protocol 1 does
-        every:int|None=None, # Every n-th entry of each list; None: 5 for 3dmppe (of 50 frames a second), else 1; 1 has five times the frames, little different
-        draw:str='replace', # Test frames: 'replace' draws 3200, some twice, as the baselines do; 'unique' draws each once; 'all' takes all
-        n_test:int=3200, # Number of test frames drawn
-        seed:int=42, # Of the draw; the baselines' is 42
-        thorax:str='shoulders', # Joint 7: middle of the 'shoulders', or the set's 'spine' or 'neck', which lie lower and higher; it is in no score
-        visible:str='all', # 'all' joints count, as in the baselines, or those 'inside' the image, so that none is asked for where there is no picture
-        extrinsics:str='auto', # 3dmppe: 'RX+t', 'R(X-T)', or the one that puts figures 2 to 10 m away; the wrong one puts them behind the camera or out of sight
-        fps:int=10, # mmpose: 10 or 50, which of the two sets of arrays; 50 has five times the frames
-        lens:str='image', # mmpose: 2D in the 'image' with its distortion; 'pinhole' agrees with 3D and intrinsics, but lies up to 2.6 px of 1000 beside it
-        crop_camera:str='auto', # regda: camera of the crop from 'annotations', 'bones', or as 'stored', which leaves 3D sheared by centimetres
-        centres:str='exact', # regda: 'exact' puts labels on the picture, 'stored' leaves them up to .3 px of 512 beside it, as the baselines have them
-        clock:int=50, # Frame numbers count 50 or 10 a second: a stride of 5 to 15 is .1 to .3 s or .5 to 1.5 s
-        annotations=None, # mmpose: an .npz or h36m_coco.json instead of those in `root`; else the folder with the JSON files
-        cameras=None, # mmpose: file with the cameras
-        margin:float=1.5, # Side of the crop, as a multiple of the joints' box
-        on_error:str='raise', # 'raise', or 'skip': unusable samples and images are left out, counted and reported
-        images:bool=True, # False: labels alone; image files need not be there
+
+    name = 'Human3.6M'
+    skeleton = BODY16
+    home = 'http://vision.imar.ro/human3.6m (registration); packagings: the READMEs of 3DMPPE, mmpose and RegDA'
+
+    def __init__(
+        self,
+        root,  # Folder with `annotations` and `images` (3dmppe) or `crop_images` (regda), or `annotation_body3d` and `images` (mmpose)
+        split: str = 'train',  # 'train': subjects 1, 5, 6, 7, 8; 'test': 9, 11; 'all'
+        size: int = 256,  # Side of the crops, px
+        form: str = 'auto',  # '3dmppe', 'mmpose' or 'regda'; 'auto' looks which files there are and refuses if several are
+        subjects=None,  # These subjects instead of the split's
+        test_subjects=(
+            9,
+            11,
+        ),  # Subjects of 'test'; (11,) trains on subject 9 too, as some papers' protocol 1 does
+        every: int
+        | None = None,  # Every n-th entry of each list; None: 5 for 3dmppe (of 50 frames a second), else 1; 1 has five times the frames, little different
+        draw: str = 'replace',  # Test frames: 'replace' draws 3200, some twice, as the baselines do; 'unique' draws each once; 'all' takes all
+        n_test: int = 3200,  # Number of test frames drawn
+        seed: int = 42,  # Of the draw; the baselines' is 42
+        thorax: str = 'shoulders',  # Joint 7: middle of the 'shoulders', or the set's 'spine' or 'neck', which lie lower and higher; it is in no score
+        visible: str = 'all',  # 'all' joints count, as in the baselines, or those 'inside' the image, so that none is asked for where there is no picture
+        extrinsics: str = 'auto',  # 3dmppe: 'RX+t', 'R(X-T)', or the one that puts figures 2 to 10 m away; the wrong one puts them behind the camera or out of sight
+        fps: int = 10,  # mmpose: 10 or 50, which of the two sets of arrays; 50 has five times the frames
+        lens: str = 'image',  # mmpose: 2D in the 'image' with its distortion; 'pinhole' agrees with 3D and intrinsics, but lies up to 2.6 px of 1000 beside it
+        crop_camera: str = 'auto',  # regda: camera of the crop from 'annotations', 'bones', or as 'stored', which leaves 3D sheared by centimetres
+        centres: str = 'exact',  # regda: 'exact' puts labels on the picture, 'stored' leaves them up to .3 px of 512 beside it, as the baselines have them
+        clock: int = 50,  # Frame numbers count 50 or 10 a second: a stride of 5 to 15 is .1 to .3 s or .5 to 1.5 s
+        annotations=None,  # mmpose: an .npz or h36m_coco.json instead of those in `root`; else the folder with the JSON files
+        cameras=None,  # mmpose: file with the cameras
+        margin: float = 1.5,  # Side of the crop, as a multiple of the joints' box
+        on_error: str = 'raise',  # 'raise', or 'skip': unusable samples and images are left out, counted and reported
+        images: bool = True,  # False: labels alone; image files need not be there
     ):
-        self._options(thorax=thorax, visible=visible, extrinsics=extrinsics, fps=fps, lens=lens, draw=draw, crop_camera=crop_camera, centres=centres, clock=clock)
-        root,screen = Path(root),Screen(on_error,self.name); given = _one_file(annotations) and subjects is None # then all of it
-        subjects = None if given else _h36m_subjects(split,subjects,test_subjects)
-        self.check(root, split, images, form, subjects, fps, annotations, cameras).require(); self.form = _pick_form(root,form,annotations)
-        kw = dict(subjects=subjects, every=self._every(every,thorax), thorax=thorax, extrinsics=extrinsics, lens=lens, crop_camera=crop_camera,
-                  centres=centres, screen=screen, images=images)
-        cols = _h36m_finish(self._columns(root, kw, fps, annotations, cameras), split, draw, n_test, seed, visible, clock)
-        self.setup(root, cols, size, margin, on_error, screen, images, duplicates=split=='test' and draw=='replace')
-    def project_px(self, xyz, K, distortion=None): return torch.from_numpy(lens_project(*(None if x is None else x.numpy() for x in (xyz,K,distortion))))
+        self._options(
+            thorax=thorax,
+            visible=visible,
+            extrinsics=extrinsics,
+            fps=fps,
+            lens=lens,
+            draw=draw,
+            crop_camera=crop_camera,
+            centres=centres,
+            clock=clock,
+        )
+        root = Path(root)
+        screen = Screen(on_error, self.name)
+        given = _one_file(annotations) and subjects is None  # then all of it
+        subjects = None if given else _h36m_subjects(split, subjects, test_subjects)
+        self.check(root, split, images, form, subjects, fps, annotations, cameras).require()
+        self.form = _pick_form(root, form, annotations)
+        kw = dict(
+            subjects=subjects,
+            every=self._every(every, thorax),
+            thorax=thorax,
+            extrinsics=extrinsics,
+            lens=lens,
+            crop_camera=crop_camera,
+            centres=centres,
+            screen=screen,
+            images=images,
+        )
+        cols = _h36m_finish(
+            self._columns(root, kw, fps, annotations, cameras),
+            split,
+            draw,
+            n_test,
+            seed,
+            visible,
+            clock,
+        )
+        self.setup(
+            root,
+            cols,
+            size,
+            margin,
+            on_error,
+            screen,
+            images,
+            duplicates=split == 'test' and draw == 'replace',
+        )
+
+    def project_px(self, xyz, K, distortion=None):
+        return torch.from_numpy(
+            lens_project(*(None if x is None else x.numpy() for x in (xyz, K, distortion)))
+        )
 
 # %% ../../nbs/readers/15_h36m.ipynb #73156ed4
 @patch
-def _options(self:Human36M, **given):
+def _options(self: Human36M, **given):
     "Raise `ConfigError` for a value that is not allowed"
-    allowed = dict(thorax=THORAX, visible=('all','inside'), extrinsics=('auto',)+EXTRINSICS, fps=(10,50), lens=('image','pinhole'),
-                   draw=DRAWS, crop_camera=CROP_CAMERAS, centres=CENTRES, clock=(10,50))
-    for k,v in given.items(): choose(k, v, allowed[k])
+    allowed = dict(
+        thorax=THORAX,
+        visible=('all', 'inside'),
+        extrinsics=('auto',) + EXTRINSICS,
+        fps=(10, 50),
+        lens=('image', 'pinhole'),
+        draw=DRAWS,
+        crop_camera=CROP_CAMERAS,
+        centres=CENTRES,
+        clock=(10, 50),
+    )
+    for k, v in given.items():
+        choose(k, v, allowed[k])
 
 # %% ../../nbs/readers/15_h36m.ipynb #86137e48
 @patch
-def _every(self:Human36M, every, thorax):
+def _every(self: Human36M, every, thorax):
     "The step through the lists; raises `ConfigError`"
-    if self.form=='regda': choose('thorax of crops', thorax, ('shoulders',))
-    if every is None: return 5 if self.form=='3dmppe' else 1
-    if not (isinstance(every,int) and every>0): raise ConfigError('every', repr(every), 'a positive whole number')
+    if self.form == 'regda':
+        choose('thorax of crops', thorax, ('shoulders',))
+    if every is None:
+        return 5 if self.form == '3dmppe' else 1
+    if not (isinstance(every, int) and every > 0):
+        raise ConfigError('every', repr(every), 'a positive whole number')
     return every
 
 # %% ../../nbs/readers/15_h36m.ipynb #d9a25781
-def _one_file(annotations): return annotations is not None and Path(annotations).suffix in ('.npz','.json')
+def _one_file(annotations):
+    return annotations is not None and Path(annotations).suffix in ('.npz', '.json')
+
+
 def _pick_form(root, form, annotations):
     "The packaging asked for, or the only one there, else None; raises `ConfigError`"
-    if choose('form', form, ('auto',)+tuple(_FORMS))!='auto': return form
-    forms = ['mmpose'] if _one_file(annotations) else h36m_forms(root,annotations)
-    return forms[0] if len(forms)==1 else None
+    if choose('form', form, ('auto',) + tuple(_FORMS)) != 'auto':
+        return form
+    forms = ['mmpose'] if _one_file(annotations) else h36m_forms(root, annotations)
+    return forms[0] if len(forms) == 1 else None
 
 # %% ../../nbs/readers/15_h36m.ipynb #df7d0e13
 @patch(cls_method=True)
-def check(cls:Human36M,
-    root, # Folder
-    split:str='train', # As for the reader, and so are the others
-    images:bool=True, form:str='auto', subjects=None, fps:int=10, annotations=None, cameras=None,
-)->Check:
+def check(
+    cls: Human36M,
+    root,  # Folder
+    split: str = 'train',  # As for the reader, and so are the others
+    images: bool = True,
+    form: str = 'auto',
+    subjects=None,
+    fps: int = 10,
+    annotations=None,
+    cameras=None,
+) -> Check:
     "What is missing in the folder"
-    root,c = Path(root),Check(cls.name,root,cls.home); form,subjects = _pick_form(root,form,annotations),_h36m_subjects(split,subjects,H36M_TEST)
+    root, c = Path(root), Check(cls.name, root, cls.home)
+    form = _pick_form(root, form, annotations)
+    subjects = _h36m_subjects(split, subjects, H36M_TEST)
     near = lambda p: p.relative_to(root) if p.is_relative_to(root) else p.resolve()
     if form is None:
-        have = h36m_forms(root,annotations); names = ' nor '.join(p[0].format(labels='annotations') for p in _FORMS.values())
-        return c.problem(f'holds {have}: choose one with form=' if have else f'any packaging: neither {names}')
-    if form=='mmpose':
-        ann,cams = _mmpose_paths(root,subjects,fps,annotations,cameras)
-        for p in ann: c.need(near(p), 'labels')
+        have = h36m_forms(root, annotations)
+        names = ' nor '.join(p[0].format(labels='annotations') for p in _FORMS.values())
+        return c.problem(
+            f'holds {have}: choose one with form=' if have else f'any packaging: neither {names}'
+        )
+    if form == 'mmpose':
+        ann, cams = _mmpose_paths(root, subjects, fps, annotations, cameras)
+        for p in ann:
+            c.need(near(p), 'labels')
         return c.need(near(cams), 'cameras')
     for s in subjects:
-        for k in {'3dmppe':('Human36M_subject{}_data','Human36M_subject{}_camera','Human36M_subject{}_joint_3d'),'regda':('keypoints2d_{}',)}[form]:
-            c.need(near(_label_folder(root,annotations)/(k.format(s)+'.json')), f'subject {s}')
-        if images: c.need(f"{'images' if form=='3dmppe' else 'crop_images'}/s_{s:02d}_*", f'pictures of subject {s}')
+        for k in {
+            '3dmppe': (
+                'Human36M_subject{}_data',
+                'Human36M_subject{}_camera',
+                'Human36M_subject{}_joint_3d',
+            ),
+            'regda': ('keypoints2d_{}',),
+        }[form]:
+            c.need(near(_label_folder(root, annotations) / (k.format(s) + '.json')), f'subject {s}')
+        if images:
+            c.need(
+                f"{'images' if form == '3dmppe' else 'crop_images'}/s_{s:02d}_*",
+                f'pictures of subject {s}',
+            )
     return c
 
 # %% ../../nbs/readers/15_h36m.ipynb #3444bda0
 @patch
-def _columns(self:Human36M, root, kw, fps, annotations, cameras):
+def _columns(self: Human36M, root, kw, fps, annotations, cameras):
     "Columns of the packaging; `notes` counts how the cameras were had"
-    if self.form!='mmpose':
-        cols,self.notes = (_mppe if self.form=='3dmppe' else _crops)(root, folder=_label_folder(root,annotations), **kw); return cols
-    ann,cam = _mmpose_paths(root, kw['subjects'] or H36M_TRAIN+H36M_TEST, fps, annotations, cameras); self.notes = Counter()
+    if self.form != 'mmpose':
+        cols, self.notes = (_mppe if self.form == '3dmppe' else _crops)(
+            root, folder=_label_folder(root, annotations), **kw
+        )
+        return cols
+    ann, cam = _mmpose_paths(
+        root, kw['subjects'] or H36M_TRAIN + H36M_TEST, fps, annotations, cameras
+    )
+    self.notes = Counter()
     cols = _h36m_join([_mmpose(root, annotations=a, cameras=cam, **kw)[0] for a in ann])
     return dict(cols, files=list(cols['files']))
 
 # %% ../../nbs/readers/15_h36m.ipynb #db1a3791
 def _h36m_clock(c):
     "Frame numbers at 10 a second; raises `ConfigError` if there are more frames than that"
-    count = lambda f: len(np.unique(np.stack([c['video'],f],1), axis=0))
-    if count(c['frame']//5)<count(c['frame']): raise ConfigError('clock', '10 a second, but there are more frames', 'every=5, or clock=50')
-    c['frame'] = c['frame']//5
+    count = lambda f: len(np.unique(np.stack([c['video'], f], 1), axis=0))
+    if count(c['frame'] // 5) < count(c['frame']):
+        raise ConfigError('clock', '10 a second, but there are more frames', 'every=5, or clock=50')
+    c['frame'] = c['frame'] // 5
+
 
 def _h36m_finish(c, split, draw, n_test, seed, visible, clock):
     "Visibility, the clock, and the draw of test frames; raises `ConfigError`"
     n = len(c['frame'])
-    if not (isinstance(n_test,int) and n_test>0): raise ConfigError('n_test', repr(n_test), 'a positive whole number')
-    if clock==10: _h36m_clock(c)
-    if visible=='inside': c['visible'] = _inside_frame(c['keypoints'], np.broadcast_to(c['frame_size'],(n,2)))
-    if split!='test' or draw=='all': return c
+    if not (isinstance(n_test, int) and n_test > 0):
+        raise ConfigError('n_test', repr(n_test), 'a positive whole number')
+    if clock == 10:
+        _h36m_clock(c)
+    if visible == 'inside':
+        c['visible'] = _inside_frame(c['keypoints'], np.broadcast_to(c['frame_size'], (n, 2)))
+    if split != 'test' or draw == 'all':
+        return c
     i = draw_test(n, draw, n_test, seed)
-    return {k:v[i] if isinstance(v,np.ndarray) else v for k,v in c.items()}
+    return {k: v[i] if isinstance(v, np.ndarray) else v for k, v in c.items()}
 
 # %% ../../nbs/readers/15_h36m.ipynb #77e136dd
-def _inside_frame(px, size): return ((px>=-.5)&(px<=np.asarray(size)[...,None,::-1]-.5)).all(-1)
+def _inside_frame(px, size):
+    return ((px >= -0.5) & (px <= np.asarray(size)[..., None, ::-1] - 0.5)).all(-1)
 
 # %% ../../nbs/readers/15_h36m.ipynb #c2a94786
 @patch
-def summary(self:Human36M,
-    show:bool=True, # With a contact sheet
-    n:int=8, # Pictures on it
-)->dict:
+def summary(
+    self: Human36M,
+    show: bool = True,  # With a contact sheet
+    n: int = 8,  # Pictures on it
+) -> dict:
     "As of every reader, with the packaging, how cameras were had, and the step between frames"
-    o = np.lexsort((self.frame,self.video_id)); d = np.diff(self.frame[o])[np.diff(self.video_id[o])==0]
-    r = dict(form=self.form, notes=dict(+self.notes), frame_step=int(np.median(d[d>0])) if (d>0).any() else None)
-    for k,x in r.items(): print(f'{k:>17}: {x}')
-    return dict(r, **super(Human36M,self).summary(show,n))
+    o = np.lexsort((self.frame, self.video_id))
+    d = np.diff(self.frame[o])[np.diff(self.video_id[o]) == 0]
+    r = dict(
+        form=self.form,
+        notes=dict(+self.notes),
+        frame_step=int(np.median(d[d > 0])) if (d > 0).any() else None,
+    )
+    for k, x in r.items():
+        print(f'{k:>17}: {x}')
+    return dict(r, **super(Human36M, self).summary(show, n))

@@ -17,99 +17,201 @@ from ..core.errors import DataError, LabelError, MediaError
 from ..core.files import as_array, load_json, load_npz, load_pickle, need_key
 from ..data.images import image_size
 from .h36m_cameras import h36m_to_body
-from .h36m_json import _h36m_px, _h36m_rotation, _h36m_video, _h36m_whole, _list_of, _matrix
+from geomrecon.readers.h36m_json import (
+    _h36m_px,
+    _h36m_rotation,
+    _h36m_video,
+    _h36m_whole,
+    _list_of,
+    _matrix,
+)
 
 # %% ../../nbs/readers/13_h36m_arrays.ipynb #6b9c3082
 _H36M_FILE = re.compile(r'S(\d{1,3})_([^./\\]+)\.(\d{8})_(\d{1,8})\.\w+$')
-_SERIALS = {'54138969':1, '55011271':2, '58860488':3, '60457274':4}
+_SERIALS = {'54138969': 1, '55011271': 2, '58860488': 3, '60457274': 4}
+
+
 def _mmpose_names(names, where, screen):
     "Places, and (name, subject, sequence, camera, frame), of the file names that can be read"
-    ok,out = [],[]
-    for i,n in enumerate(names):
-        n = n.decode('latin1') if isinstance(n,bytes) else str(n); m = _H36M_FILE.search(n)
-        if m and n.isprintable() and m[3] in _SERIALS: ok.append(i); out.append((n,int(m[1]),m[2],_SERIALS[m[3]],int(m[4])-1))
-        else: screen('odd file name', f'{where}: sample {i}', repr(n)[:90], 'S1_Directions_1.54138969_000001.jpg')
-    return np.array(ok,int), out
+    ok, out = [], []
+    for i, n in enumerate(names):
+        n = n.decode('latin1') if isinstance(n, bytes) else str(n)
+        m = _H36M_FILE.search(n)
+        if m and n.isprintable() and m[3] in _SERIALS:
+            ok.append(i)
+            out.append((n, int(m[1]), m[2], _SERIALS[m[3]], int(m[4]) - 1))
+        else:
+            screen(
+                'odd file name',
+                f'{where}: sample {i}',
+                repr(n)[:90],
+                'S1_Directions_1.54138969_000001.jpg',
+            )
+    return np.array(ok, int), out
 
 # %% ../../nbs/readers/13_h36m_arrays.ipynb #b359cdff
 _MMPOSE_CAMERA = dict(R=9, T=3, f=2, c=2, k=3, p=2, w=1, h=1)
+
+
 def _mmpose_camera(d, where):
     "One camera: R (camera to world), T mm, K, lens, size; raises `LabelError`"
-    v = {k:as_array(np.ravel(need_key(d,k,where)), (n,), f'{where}: {k}') for k,n in _MMPOSE_CAMERA.items()}; size = np.concatenate([v['h'],v['w']])
-    if not (np.isfinite(np.concatenate(list(v.values()))).all() and v['f'].min()>0 and size.min()>=2 and size.max()<1e5):
-        raise LabelError(where, 'a camera that cannot be', 'finite numbers, positive focal length and size')
-    return dict(R=_h36m_rotation(v['R'].reshape(3,3),where), T=v['T']*1000, K=_matrix(v['f'],v['c']), lens=np.concatenate([v['k'],v['p']]), size=size.astype(int))
+    v = {
+        k: as_array(np.ravel(need_key(d, k, where)), (n,), f'{where}: {k}')
+        for k, n in _MMPOSE_CAMERA.items()
+    }
+    size = np.concatenate([v['h'], v['w']])
+    if not (
+        np.isfinite(np.concatenate(list(v.values()))).all()
+        and v['f'].min() > 0
+        and size.min() >= 2
+        and size.max() < 1e5
+    ):
+        raise LabelError(
+            where, 'a camera that cannot be', 'finite numbers, positive focal length and size'
+        )
+    return dict(
+        R=_h36m_rotation(v['R'].reshape(3, 3), where),
+        T=v['T'] * 1000,
+        K=_matrix(v['f'], v['c']),
+        lens=np.concatenate([v['k'], v['p']]),
+        size=size.astype(int),
+    )
 
 # %% ../../nbs/readers/13_h36m_arrays.ipynb #65eb342a
 def _mmpose_cameras(path):
     "Camera by (subject, number); raises `LabelError`"
-    out,data = {},load_pickle(path); expected = "a dictionary with keys like ('S1', '54138969')"
-    if not isinstance(data,dict): raise LabelError(path, f'holds {type(data).__name__}', expected)
-    for k,d in data.items():
-        s,serial = (x.decode('latin1') if isinstance(x,bytes) else str(x) for x in k) if isinstance(k,tuple) and len(k)==2 else ('','')
-        if serial not in _SERIALS or not re.fullmatch(r'S\d{1,3}',s): raise LabelError(path, f'key {k}', expected)
-        out[int(s[1:]),_SERIALS[serial]] = _mmpose_camera(d, f'{path}: {s}, {serial}')
+    out, data = {}, load_pickle(path)
+    expected = "a dictionary with keys like ('S1', '54138969')"
+    if not isinstance(data, dict):
+        raise LabelError(path, f'holds {type(data).__name__}', expected)
+    for k, d in data.items():
+        s, serial = (
+            (x.decode('latin1') if isinstance(x, bytes) else str(x) for x in k)
+            if isinstance(k, tuple) and len(k) == 2
+            else ('', '')
+        )
+        if serial not in _SERIALS or not re.fullmatch(r'S\d{1,3}', s):
+            raise LabelError(path, f'key {k}', expected)
+        out[int(s[1:]), _SERIALS[serial]] = _mmpose_camera(d, f'{path}: {s}, {serial}')
     return out
 
 # %% ../../nbs/readers/13_h36m_arrays.ipynb #dbf03b96
 def _mmpose_npz(path):
     "File names, 2D (n,17,3) px and 3D (n,17,3) mm in the camera's frame; raises `LabelError`"
-    d = load_npz(path, ('imgname','part','S')); names = d['imgname']
-    if names.ndim!=1 or names.dtype.kind not in 'USO': raise LabelError(f'{path}: imgname', f'{names.dtype} {names.shape}', '(N,) file names')
-    part = as_array(d['part'], (None,17,None), f'{path}: part', np.float32); S = as_array(d['S'], (None,17,None), f'{path}: S')
-    if len(part)==len(S)==len(names) and part.shape[2] in (2,3) and S.shape[2] in (3,4): return names, part, (S[...,:3]*1000).astype(np.float32)
-    raise LabelError(path, f'imgname {len(names)}, part {part.shape}, S {S.shape}', '(N,), (N,17,3) and (N,17,4)')
+    d = load_npz(path, ('imgname', 'part', 'S'))
+    names = d['imgname']
+    if names.ndim != 1 or names.dtype.kind not in 'USO':
+        raise LabelError(f'{path}: imgname', f'{names.dtype} {names.shape}', '(N,) file names')
+    part = as_array(d['part'], (None, 17, None), f'{path}: part', np.float32)
+    S = as_array(d['S'], (None, 17, None), f'{path}: S')
+    if len(part) == len(S) == len(names) and part.shape[2] in (2, 3) and S.shape[2] in (3, 4):
+        return names, part, (S[..., :3] * 1000).astype(np.float32)
+    raise LabelError(
+        path, f'imgname {len(names)}, part {part.shape}, S {S.shape}', '(N,), (N,17,3) and (N,17,4)'
+    )
 
 # %% ../../nbs/readers/13_h36m_arrays.ipynb #73e52841
 def _mmpose_coco(path, screen):
     "The same of the JSON form, 3D in the world"
-    d,files,names,part,S = load_json(path,dict),{},[],[],[]
-    for im in _list_of(d,'images',path): files[_h36m_whole(need_key(im,'id',f'{path}: images'))] = need_key(im,'file_name',f'{path}: images')
-    for i,a in enumerate(_list_of(d,'annotations',path)):
+    d = load_json(path, dict)
+    files = {}
+    names = []
+    part = []
+    S = []
+    for im in _list_of(d, 'images', path):
+        files[_h36m_whole(need_key(im, 'id', f'{path}: images'))] = need_key(
+            im, 'file_name', f'{path}: images'
+        )
+    for i, a in enumerate(_list_of(d, 'annotations', path)):
         where = f'{path}: annotation {i}'
         try:
-            px,x = as_array(need_key(a,'keypoints',where), (51,), where), as_array(need_key(a,'keypoints_3d',where), (68,), where)
-            name = need_key(files, _h36m_whole(need_key(a,'image_id',where)), where)
-        except LabelError as e: screen('unreadable entry', where, e.found, e.expected); continue
-        names.append(name); part.append(px.reshape(17,3)); S.append(x.reshape(17,4)[:,:3]*1000)
-    return names, np.array(part,np.float32).reshape(-1,17,3), np.array(S,np.float32).reshape(-1,17,3)
+            px = as_array(need_key(a, 'keypoints', where), (51,), where)
+            x = as_array(need_key(a, 'keypoints_3d', where), (68,), where)
+            name = need_key(files, _h36m_whole(need_key(a, 'image_id', where)), where)
+        except LabelError as e:
+            screen('unreadable entry', where, e.found, e.expected)
+            continue
+        names.append(name)
+        part.append(px.reshape(17, 3))
+        S.append(x.reshape(17, 4)[:, :3] * 1000)
+    return (
+        names,
+        np.array(part, np.float32).reshape(-1, 17, 3),
+        np.array(S, np.float32).reshape(-1, 17, 3),
+    )
 
 # %% ../../nbs/readers/13_h36m_arrays.ipynb #05a45e0c
-_MMPOSE_PLACES = ('images/{name}','{name}','images/S{s}/S{s}_{seq}.{serial}/{base}','S{s}/S{s}_{seq}.{serial}/{base}','images/{base}','{base}')
+_MMPOSE_PLACES = (
+    'images/{name}',
+    '{name}',
+    'images/S{s}/S{s}_{seq}.{serial}/{base}',
+    'S{s}/S{s}_{seq}.{serial}/{base}',
+    'images/{base}',
+    '{base}',
+)
+
+
 def _mmpose_files(root, rows):
     "File of each row, in the layout in which most of a few rows are found"
-    serial = {v:k for k,v in _SERIALS.items()}
-    make = lambda r,p: p.format(name=r[0], s=r[1], seq=r[2], serial=serial[r[3]], base=r[0].replace('\\','/').rsplit('/',1)[-1])
-    some = rows[::max(1,len(rows)//16)]
-    there = lambda p: sum((root/make(r,p)).is_file() for r in some)
+    serial = {v: k for k, v in _SERIALS.items()}
+    make = lambda r, p: p.format(
+        name=r[0],
+        s=r[1],
+        seq=r[2],
+        serial=serial[r[3]],
+        base=r[0].replace('\\', '/').rsplit('/', 1)[-1],
+    )
+    some = rows[:: max(1, len(rows) // 16)]
+    there = lambda p: sum((root / make(r, p)).is_file() for r in some)
     first = _MMPOSE_PLACES[0] if rows and '/' in rows[0][0] else _MMPOSE_PLACES[2]
-    best = max((first,)+_MMPOSE_PLACES, key=there) if rows else first
-    return [make(r,best) for r in rows]
+    best = max((first,) + _MMPOSE_PLACES, key=there) if rows else first
+    return [make(r, best) for r in rows]
 
 # %% ../../nbs/readers/13_h36m_arrays.ipynb #55f9994e
 def _mmpose_sizes(root, files, cams, keys):
     "(n,2) height and width: from the first image of each camera, else from its calibration"
-    u,at,inv = np.unique(keys, axis=0, return_index=True, return_inverse=True); out = []
-    for k,i in zip(u.tolist(),at):
-        try: out.append(image_size(root/files[i]))
-        except (MediaError, ValueError): out.append(cams[tuple(k)]['size'])
-    return np.array(out,np.int32).reshape(-1,2)[inv.reshape(-1)]
+    u, at, inv = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    out = []
+    for k, i in zip(u.tolist(), at):
+        try:
+            out.append(image_size(root / files[i]))
+        except (MediaError, ValueError):
+            out.append(cams[tuple(k)]['size'])
+    return np.array(out, np.int32).reshape(-1, 2)[inv.reshape(-1)]
 
 # %% ../../nbs/readers/13_h36m_arrays.ipynb #c7889508
 def _mmpose(root, subjects, every, thorax, lens, screen, annotations, cameras, images, **_):
     "Columns of mmpose's packaging"
-    coco,cams = Path(annotations).suffix=='.json',_mmpose_cameras(cameras)
-    names,part,xyz = _mmpose_coco(annotations,screen) if coco else _mmpose_npz(annotations)
-    ok,rows = _mmpose_names(names, annotations, screen); use = [j for j,r in enumerate(rows) if subjects is None or r[1] in subjects][::every]
-    ok,rows = ok[use],[rows[j] for j in use]
-    if not rows: raise DataError(annotations, f'no samples of subjects {subjects}', 'at least one')
-    keys = np.array([(r[1],r[3]) for r in rows]); u,inv = np.unique(keys, axis=0, return_inverse=True)
-    cam = [need_key(cams,tuple(k),cameras) for k in u.tolist()]; pick = lambda k,t=np.float32: np.array([c[k] for c in cam],t)[inv.reshape(-1)]
-    x = np.einsum('nji,nik->njk', xyz[ok]-pick('T')[:,None], pick('R')) if coco else xyz[ok] # R is camera to world
-    seq,files = np.unique([r[2] for r in rows], return_inverse=True)[1].reshape(-1),_mmpose_files(root,rows)
-    cols = dict(joints3d=h36m_to_body(x,thorax), intrinsics=pick('K'), subject=keys[:,0], view=keys[:,1], frame=np.array([r[4] for r in rows]),
-                frame_size=_mmpose_sizes(root,files,cams,keys) if images else pick('size',np.int32), video=_h36m_video(keys[:,0],seq,0,keys[:,1]))
-    if lens=='image': cols['distortion'] = pick('lens')
-    px,stored = _h36m_px(cols),[i for i in range(16) if i!=7]
-    if lens=='image': px[:,stored] = h36m_to_body(part[ok,:,:2])[:,stored]
+    coco = Path(annotations).suffix == '.json'
+    cams = _mmpose_cameras(cameras)
+    names, part, xyz = _mmpose_coco(annotations, screen) if coco else _mmpose_npz(annotations)
+    ok, rows = _mmpose_names(names, annotations, screen)
+    use = [j for j, r in enumerate(rows) if subjects is None or r[1] in subjects][::every]
+    ok, rows = ok[use], [rows[j] for j in use]
+    if not rows:
+        raise DataError(annotations, f'no samples of subjects {subjects}', 'at least one')
+    keys = np.array([(r[1], r[3]) for r in rows])
+    u, inv = np.unique(keys, axis=0, return_inverse=True)
+    cam = [need_key(cams, tuple(k), cameras) for k in u.tolist()]
+    pick = lambda k, t=np.float32: np.array([c[k] for c in cam], t)[inv.reshape(-1)]
+    x = (
+        np.einsum('nji,nik->njk', xyz[ok] - pick('T')[:, None], pick('R')) if coco else xyz[ok]
+    )  # R is camera to world
+    seq = np.unique([r[2] for r in rows], return_inverse=True)[1].reshape(-1)
+    files = _mmpose_files(root, rows)
+    cols = dict(
+        joints3d=h36m_to_body(x, thorax),
+        intrinsics=pick('K'),
+        subject=keys[:, 0],
+        view=keys[:, 1],
+        frame=np.array([r[4] for r in rows]),
+        frame_size=_mmpose_sizes(root, files, cams, keys) if images else pick('size', np.int32),
+        video=_h36m_video(keys[:, 0], seq, 0, keys[:, 1]),
+    )
+    if lens == 'image':
+        cols['distortion'] = pick('lens')
+    px = _h36m_px(cols)
+    stored = [i for i in range(16) if i != 7]
+    if lens == 'image':
+        px[:, stored] = h36m_to_body(part[ok, :, :2])[:, stored]
     return dict(cols, keypoints=px, files=files, file_id=np.arange(len(rows))), Counter()

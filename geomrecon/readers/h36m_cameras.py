@@ -16,44 +16,82 @@ from fastprogress.fastprogress import progress_bar
 from ..core.checks import choose
 
 # %% ../../nbs/readers/11_h36m_cameras.ipynb #f8d1af99
-H36M_JOINTS = ('pelvis','r_hip','r_knee','r_ankle','l_hip','l_knee','l_ankle','spine','neck','nose','head',
-               'l_shoulder','l_elbow','l_wrist','r_shoulder','r_elbow','r_wrist') # Order in all packagings; some files name the hips the wrong way round
-H36M_TO_BODY = (3,2,1,4,5,6,0,8,8,10,16,15,14,11,12,13) # Joint 7 is set apart
-THORAX = ('shoulders','spine','neck')
+H36M_JOINTS = (
+    'pelvis',
+    'r_hip',
+    'r_knee',
+    'r_ankle',
+    'l_hip',
+    'l_knee',
+    'l_ankle',
+    'spine',
+    'neck',
+    'nose',
+    'head',
+    'l_shoulder',
+    'l_elbow',
+    'l_wrist',
+    'r_shoulder',
+    'r_elbow',
+    'r_wrist',
+)  # Order in all packagings; some files name the hips the wrong way round
+H36M_TO_BODY = (3, 2, 1, 4, 5, 6, 0, 8, 8, 10, 16, 15, 14, 11, 12, 13)  # Joint 7 is set apart
+THORAX = ('shoulders', 'spine', 'neck')
+
 
 def h36m_to_body(
-    x, # (...,17,D) joints of Human3.6M
-    thorax:str='shoulders', # 'shoulders': their middle, as the baselines have it; 'spine': half way down the back; 'neck': the joint between the shoulders
-)->np.ndarray: # (...,16,D)
+    x,  # (...,17,D) joints of Human3.6M
+    thorax: str = 'shoulders',  # 'shoulders': their middle, as the baselines have it; 'spine': half way down the back; 'neck': the joint between the shoulders
+) -> np.ndarray:  # (...,16,D)
     "The order of `BODY16`"
-    out = x[...,list(H36M_TO_BODY),:]
-    out[...,7,:] = {'shoulders':(x[...,11,:]+x[...,14,:])/2, 'spine':x[...,7,:], 'neck':x[...,8,:]}[thorax]
+    out = x[..., list(H36M_TO_BODY), :]
+    out[..., 7, :] = {
+        'shoulders': (x[..., 11, :] + x[..., 14, :]) / 2,
+        'spine': x[..., 7, :],
+        'neck': x[..., 8, :],
+    }[thorax]
     return out
 
 # %% ../../nbs/readers/11_h36m_cameras.ipynb #19641065
 def lens_project(
-    xyz, # (N,K,3) camera frame, any unit
-    K, # (N,3,3) intrinsics, px
-    distortion=None, # (N,5) k1, k2, k3, p1, p2; None: a pinhole
-)->np.ndarray: # (N,K,2) px; NaN behind the camera
+    xyz,  # (N,K,3) camera frame, any unit
+    K,  # (N,3,3) intrinsics, px
+    distortion=None,  # (N,5) k1, k2, k3, p1, p2; None: a pinhole
+) -> np.ndarray:  # (N,K,2) px; NaN behind the camera
     "Projection through the lens model of Human3.6M"
     with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
-        x = np.where(xyz[...,2:]>0, xyz[...,:2]/xyz[...,2:], np.nan)
+        x = np.where(xyz[..., 2:] > 0, xyz[..., :2] / xyz[..., 2:], np.nan)
         if distortion is not None:
-            d = distortion[:,None]; p,r = d[...,3:], (x**2).sum(-1,keepdims=True)
-            x = x*(1+d[...,:1]*r+d[...,1:2]*r**2+d[...,2:3]*r**3+(x*p).sum(-1,keepdims=True)) + p*r
-        return x@np.swapaxes(K[:,:2,:2],-1,-2)+K[:,None,:2,2]
+            d = distortion[:, None]
+            p, r = d[..., 3:], (x**2).sum(-1, keepdims=True)
+            x = (
+                x
+                * (
+                    1
+                    + d[..., :1] * r
+                    + d[..., 1:2] * r**2
+                    + d[..., 2:3] * r**3
+                    + (x * p).sum(-1, keepdims=True)
+                )
+                + p * r
+            )
+        return x @ np.swapaxes(K[:, :2, :2], -1, -2) + K[:, None, :2, 2]
 
 # %% ../../nbs/readers/11_h36m_cameras.ipynb #12b81dbb
-DRAWS = ('replace','unique','all')
+DRAWS = ('replace', 'unique', 'all')
+
+
 def draw_test(
-    n:int, # Number of frames
-    draw:str='replace', # 'replace': as the baselines, some frames count twice; 'unique': as many, each once; 'all': every frame
-    most:int=3200, # Number of frames drawn
-    seed:int=42,
-)->np.ndarray:
+    n: int,  # Number of frames
+    draw: str = 'replace',  # 'replace': as the baselines, some frames count twice; 'unique': as many, each once; 'all': every frame
+    most: int = 3200,  # Number of frames drawn
+    seed: int = 42,
+) -> np.ndarray:
     "Indices of the test frames; raises `ConfigError`"
     choose('draw', draw, DRAWS)
-    if draw=='all' or not n: return np.arange(n)
+    if draw == 'all' or not n:
+        return np.arange(n)
     rng = random.Random(seed)
-    return np.array(rng.choices(range(n), k=most) if draw=='replace' else rng.sample(range(n), min(most,n)))
+    return np.array(
+        rng.choices(range(n), k=most) if draw == 'replace' else rng.sample(range(n), min(most, n))
+    )

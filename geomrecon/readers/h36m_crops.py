@@ -18,118 +18,247 @@ from ..core.files import as_array, load_json, need_key
 from ..data.images import image_size
 from .pictures import Names
 from .h36m_cameras import h36m_to_body, lens_project
-from .h36m_json import _h36m_camera, _h36m_join, _h36m_video, _h36m_world, _matrix, _with_bar, camera_frame
+from geomrecon.readers.h36m_json import (
+    _h36m_camera,
+    _h36m_join,
+    _h36m_video,
+    _h36m_world,
+    _matrix,
+    _with_bar,
+    camera_frame,
+)
 
 # %% ../../nbs/readers/14_h36m_crops.ipynb #520c9a7f
-_H36M_PAIRS = ((6,2,6,3),(2,1,3,4),(1,0,4,5),(8,12,8,13),(12,11,13,14),(11,10,14,15)) # a right bone and the left bone that is as long
+_H36M_PAIRS = (
+    (6, 2, 6, 3),
+    (2, 1, 3, 4),
+    (1, 0, 4, 5),
+    (8, 12, 8, 13),
+    (12, 11, 13, 14),
+    (11, 10, 14, 15),
+)  # a right bone and the left bone that is as long
+
+
 def _shear_terms(x):
     "Bones (n,12,3) and their squared lengths as c + p a + q b + r (a^2+b^2) of the shear (a, b)"
-    i,j = np.array([b for p in _H36M_PAIRS for b in (p[:2],p[2:])]).T
-    d = x[:,i]-x[:,j]; z = d[...,2]
-    return (d**2).sum(-1), 2*z*d[...,0], 2*z*d[...,1], z**2
+    i, j = np.array([b for p in _H36M_PAIRS for b in (p[:2], p[2:])]).T
+    d = x[:, i] - x[:, j]
+    z = d[..., 2]
+    return (d**2).sum(-1), 2 * z * d[..., 0], 2 * z * d[..., 1], z**2
 
 # %% ../../nbs/readers/14_h36m_crops.ipynb #30d9cb2b
 def _solve_shear(x, lengths=None, steps=12):
     "(n,2) shear and (n,2,2) normal matrix: left bones like right ones, or all bones of known `lengths`"
-    T = np.stack(_shear_terms(x),-1)
-    if lengths is None: w = np.sqrt(T[:,::2,0].clip(1)); T = (T[:,::2]-T[:,1::2])/w[...,None]
-    else: T = T.copy(); T[...,0] -= lengths**2; T /= 2*lengths[None,:,None]
-    res = lambda a,b: T[...,0]+T[...,1]*a[:,None]+T[...,2]*b[:,None]+T[...,3]*(a*a+b*b)[:,None]
-    g = np.linspace(0,.75,11); cost = np.stack([(res(np.full(len(x),u),np.full(len(x),v))**2).sum(1) for u in g for v in g])
-    k = cost.argmin(0); a,b = g[k//11].copy(),g[k%11].copy()
+    T = np.stack(_shear_terms(x), -1)
+    if lengths is None:
+        w = np.sqrt(T[:, ::2, 0].clip(1))
+        T = (T[:, ::2] - T[:, 1::2]) / w[..., None]
+    else:
+        T = T.copy()
+        T[..., 0] -= lengths**2
+        T /= 2 * lengths[None, :, None]
+    res = lambda a, b: (
+        T[..., 0]
+        + T[..., 1] * a[:, None]
+        + T[..., 2] * b[:, None]
+        + T[..., 3] * (a * a + b * b)[:, None]
+    )
+    g = np.linspace(0, 0.75, 11)
+    cost = np.stack(
+        [(res(np.full(len(x), u), np.full(len(x), v)) ** 2).sum(1) for u in g for v in g]
+    )
+    k = cost.argmin(0)
+    a, b = g[k // 11].copy(), g[k % 11].copy()
     for n in range(steps):
-        J = np.stack([T[...,1]+2*a[:,None]*T[...,3], T[...,2]+2*b[:,None]*T[...,3]],-1); N = J.transpose(0,2,1)@J
-        s = np.linalg.solve(N+np.eye(2)*(1e-9+1e-6*np.trace(N,axis1=1,axis2=2)[:,None,None]), np.einsum('nki,nk->ni',J,-res(a,b))[...,None])[...,0]
-        a,b = a+s[:,0].clip(-.2,.2),b+s[:,1].clip(-.2,.2)
-    return np.stack([a,b],-1), N, np.sqrt((res(a,b)**2).mean(1))
+        J = np.stack(
+            [T[..., 1] + 2 * a[:, None] * T[..., 3], T[..., 2] + 2 * b[:, None] * T[..., 3]], -1
+        )
+        N = J.transpose(0, 2, 1) @ J
+        s = np.linalg.solve(
+            N + np.eye(2) * (1e-9 + 1e-6 * np.trace(N, axis1=1, axis2=2)[:, None, None]),
+            np.einsum('nki,nk->ni', J, -res(a, b))[..., None],
+        )[..., 0]
+        a = a + s[:, 0].clip(-0.2, 0.2)
+        b = b + s[:, 1].clip(-0.2, 0.2)
+    return np.stack([a, b], -1), N, np.sqrt((res(a, b) ** 2).mean(1))
 
 # %% ../../nbs/readers/14_h36m_crops.ipynb #fc3b8ec8
 def crop_corner(
-    x, # (n,16,3) mm as stored, frames of one subject
-    f, # (n,2) focal length of the uncropped camera, px
-    rounds:int=3, # Rounds of finding the subject's bone lengths and solving again
-)->tuple: # (n,2) left and top in whole pixels, (n,) bool: sure
+    x,  # (n,16,3) mm as stored, frames of one subject
+    f,  # (n,2) focal length of the uncropped camera, px
+    rounds: int = 3,  # Rounds of finding the subject's bone lengths and solving again
+) -> tuple:  # (n,2) left and top in whole pixels, (n,) bool: sure
     "Where crops of one subject were cut, from the symmetry and constancy of the bones"
-    parts = lambda lengths: [np.concatenate(v) for v in zip(*(_solve_shear(x[a:a+4096],lengths) for a in range(0,len(x),4096)))]
-    (ab,N,rms),corner,sure = parts(None),np.zeros((len(x),2)),np.zeros(len(x),bool)
-    for r in range(rounds+1):
-        at = ab*f; corner = np.round(at)
-        sharp = np.linalg.eigvalsh(N)[:,0]>1e3 # mm^2 per unit of shear: the bones are deep enough to tell
-        sure = (np.abs(at-corner).max(1)<(.35 if r==0 else .1))&(corner>=0).all(1)&(corner<1100).all(1)&(rms<.3)&sharp
-        if r==rounds or not sure.any(): break
-        c,p,q,s = _shear_terms(x[sure]); a,b = (corner[sure]/f[sure]).T[...,None]
-        ab,N,rms = parts(np.median(np.sqrt((c+p*a+q*b+s*(a*a+b*b)).clip(1e-6)),0))
+    parts = lambda lengths: [
+        np.concatenate(v)
+        for v in zip(*(_solve_shear(x[a : a + 4096], lengths) for a in range(0, len(x), 4096)))
+    ]
+    (ab, N, rms) = parts(None)
+    corner = np.zeros((len(x), 2))
+    sure = np.zeros(len(x), bool)
+    for r in range(rounds + 1):
+        at = ab * f
+        corner = np.round(at)
+        sharp = (
+            np.linalg.eigvalsh(N)[:, 0] > 1e3
+        )  # mm^2 per unit of shear: the bones are deep enough to tell
+        sure = (
+            (np.abs(at - corner).max(1) < (0.35 if r == 0 else 0.1))
+            & (corner >= 0).all(1)
+            & (corner < 1100).all(1)
+            & (rms < 0.3)
+            & sharp
+        )
+        if r == rounds or not sure.any():
+            break
+        c, p, q, s = _shear_terms(x[sure])
+        a, b = (corner[sure] / f[sure]).T[..., None]
+        ab, N, rms = parts(
+            np.median(np.sqrt((c + p * a + q * b + s * (a * a + b * b)).clip(1e-6)), 0)
+        )
     return corner, sure
 
 # %% ../../nbs/readers/14_h36m_crops.ipynb #d395c22b
-_H36M_FOCAL = {1:(1145.0494,1143.7811), 2:(1149.6757,1147.5917), 3:(1149.1407,1148.7990), 4:(1145.5114,1144.7739)} # px, the same for all subjects
-def _focal(ids): return np.array([_H36M_FOCAL[k] for k in ids[:,3]]).reshape(-1,2)
+_H36M_FOCAL = {
+    1: (1145.0494, 1143.7811),
+    2: (1149.6757, 1147.5917),
+    3: (1149.1407, 1148.7990),
+    4: (1145.5114, 1144.7739),
+}  # px, the same for all subjects
+
+
+def _focal(ids):
+    return np.array([_H36M_FOCAL[k] for k in ids[:, 3]]).reshape(-1, 2)
+
+
 _H36M_CROP = re.compile(r's_(\d{1,3})_act_(\d{1,3})_subact_(\d{1,3})_ca_0?([1-4])_(\d{1,8})\.\w+$')
+
+
 def _crop_entry(e, s, where):
     "Name, (subject, action, subaction, camera, file number), 2D, 3D and K of one crop; raises `LabelError`"
-    name = need_key(e,'name',where); m = _H36M_CROP.search(name) if isinstance(name,str) and name.isprintable() else None
-    if m is None or int(m[1])!=s: raise LabelError(where, f'name {str(name)[:80]!r}', f's_{s:02d}_act_.._subact_.._ca_.._......jpg')
-    px,xyz,K = (as_array(need_key(e,k,where), n, where) for k,n in (('keypoint2d',(16,2)),('keypoint3d',(16,3)),('intrinsic_matrix',(3,3))))
-    if not (np.isfinite(K).all() and K[0,0]>0 and K[1,1]>0): raise LabelError(where, f'intrinsics {K.tolist()}', 'positive focal lengths')
+    name = need_key(e, 'name', where)
+    m = _H36M_CROP.search(name) if isinstance(name, str) and name.isprintable() else None
+    if m is None or int(m[1]) != s:
+        raise LabelError(
+            where, f'name {str(name)[:80]!r}', f's_{s:02d}_act_.._subact_.._ca_.._......jpg'
+        )
+    px, xyz, K = (
+        as_array(need_key(e, k, where), n, where)
+        for k, n in (('keypoint2d', (16, 2)), ('keypoint3d', (16, 3)), ('intrinsic_matrix', (3, 3)))
+    )
+    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
+        raise LabelError(where, f'intrinsics {K.tolist()}', 'positive focal lengths')
     return name, [int(g) for g in m.groups()], px, xyz, K
 
 # %% ../../nbs/readers/14_h36m_crops.ipynb #61ef2f0b
 def _crop_list(path, s, every, screen):
     "Names, (n,5) subject, action, subaction, camera and frame, 2D, 3D and K of a list of crops"
     out = []
-    for i,e in enumerate(load_json(path,list)[::every]):
-        try: out.append(_crop_entry(e, s, f'{path}: entry {i*every}'))
-        except LabelError as e: screen('unreadable entry', e.where, e.found, e.expected)
-    names,ids,px,xyz,K = zip(*out) if out else [()]*5
-    return names, np.array(ids,np.int64).reshape(-1,5)-[0,0,0,0,1], np.reshape(px,(-1,16,2)), np.reshape(xyz,(-1,16,3)), np.reshape(K,(-1,3,3))
+    for i, e in enumerate(load_json(path, list)[::every]):
+        try:
+            out.append(_crop_entry(e, s, f'{path}: entry {i * every}'))
+        except LabelError as e:
+            screen('unreadable entry', e.where, e.found, e.expected)
+    names, ids, px, xyz, K = zip(*out) if out else [()] * 5
+    return (
+        names,
+        np.array(ids, np.int64).reshape(-1, 5) - [0, 0, 0, 0, 1],
+        np.reshape(px, (-1, 16, 2)),
+        np.reshape(xyz, (-1, 16, 3)),
+        np.reshape(K, (-1, 3, 3)),
+    )
 
 # %% ../../nbs/readers/14_h36m_crops.ipynb #fa86a8ca
-CROP_CAMERAS,CENTRES = ('auto','annotations','bones','stored'),('exact','stored')
+CROP_CAMERAS = ('auto', 'annotations', 'bones', 'stored')
+CENTRES = ('exact', 'stored')
+
+
 def _corner_of(folder, s, ids, px, K, screen):
     "Corner, focal length and 3D of crops from 3DMPPE's JSON in the same folder, and which crops fit it"
-    at = lambda k: folder/f'Human36M_subject{s}_{k}.json'
-    world,ok = _h36m_world(at('joint_3d'), ids[:,[1,2,4]], screen); cams = load_json(at('camera'),dict)
-    corner,f,xyz = np.zeros((len(ids),2)),_focal(ids),np.full((len(ids),16,3),np.nan)
-    for k in np.unique(ids[ok,3]):
-        i,where = np.flatnonzero(ok&(ids[:,3]==k)), f"{at('camera')}: camera {k}"
-        R,t,fk,c = _h36m_camera(need_key(cams,str(k),at('camera')), where)
-        xyz[i],_ = camera_frame(h36m_to_body(world[i]), R, t, fk, c, np.full((len(i),2),1000), 'auto', where); f[i] = fk
-        at_px = lens_project(xyz[i],_matrix(fk,c)[None])-px[i]*(fk/K[i][:,[0,1],[0,1]])[:,None]; corner[i] = np.round(np.median(at_px,1))
-        bad = ~(np.abs(at_px-corner[i][:,None]).max((1,2))<.5); ok[i[bad]] = False
-        tell = lambda j: (f'{folder}: subject {s}, camera {k}, frame {ids[i[j],4]}', 'the crop does not fit the annotations beside it', "crop_camera='bones'")
+    at = lambda k: folder / f'Human36M_subject{s}_{k}.json'
+    world, ok = _h36m_world(at('joint_3d'), ids[:, [1, 2, 4]], screen)
+    cams = load_json(at('camera'), dict)
+    corner = np.zeros((len(ids), 2))
+    f = _focal(ids)
+    xyz = np.full((len(ids), 16, 3), np.nan)
+    for k in np.unique(ids[ok, 3]):
+        i = np.flatnonzero(ok & (ids[:, 3] == k))
+        where = f"{at('camera')}: camera {k}"
+        R, t, fk, c = _h36m_camera(need_key(cams, str(k), at('camera')), where)
+        xyz[i], _ = camera_frame(
+            h36m_to_body(world[i]), R, t, fk, c, np.full((len(i), 2), 1000), 'auto', where
+        )
+        f[i] = fk
+        at_px = (
+            lens_project(xyz[i], _matrix(fk, c)[None])
+            - px[i] * (fk / K[i][:, [0, 1], [0, 1]])[:, None]
+        )
+        corner[i] = np.round(np.median(at_px, 1))
+        bad = ~(np.abs(at_px - corner[i][:, None]).max((1, 2)) < 0.5)
+        ok[i[bad]] = False
+        tell = lambda j: (
+            f'{folder}: subject {s}, camera {k}, frame {ids[i[j], 4]}',
+            'the crop does not fit the annotations beside it',
+            "crop_camera='bones'",
+        )
         screen.mask('crop of something else', bad, tell)
     return corner, f, xyz, ok
 
 # %% ../../nbs/readers/14_h36m_crops.ipynb #cc36705b
 def _crops_subject(folder, s, every, crop_camera, centres, screen):
     "Columns of one subject's crops, and how many frames got their camera in which way"
-    names,ids,px,xyz,K = _crop_list(folder/f'keypoints2d_{s}.json', s, every, screen)
-    both = all((folder/f'Human36M_subject{s}_{k}.json').exists() for k in ('camera','joint_3d'))
-    how = crop_camera if crop_camera!='auto' else 'annotations' if both else 'bones'
-    f,corner,ok = _focal(ids), np.zeros((len(ids),2)), np.ones(len(ids),bool)
-    if how=='annotations': corner,f,xyz,ok = _corner_of(folder, s, ids, px, K, screen)
-    if how=='bones': corner,ok = _corner_by_bones(xyz, f); xyz[...,:2] += (corner/f)[:,None]*xyz[...,2:]
-    zoom = f/K[:,[0,1],[0,1]]; shift = (.5/zoom-.5)*(centres=='exact'); K[:,:2,2] += shift-corner/zoom
-    xyz[~ok],K[~ok] = np.nan,np.nan
-    cols = dict(keypoints=px+shift[:,None], joints3d=xyz, intrinsics=K); cols = {k:v.astype(np.float32) for k,v in cols.items()}
-    cols = dict(cols, files=Names(f'crop_images/{v}' for v in names), subject=ids[:,0], view=ids[:,3], frame=ids[:,4], video=_h36m_video(*ids[:,:4].T))
-    return cols, Counter({how:int(ok.sum()), 'crop camera unknown':int((~ok).sum())})
+    names, ids, px, xyz, K = _crop_list(folder / f'keypoints2d_{s}.json', s, every, screen)
+    both = all((folder / f'Human36M_subject{s}_{k}.json').exists() for k in ('camera', 'joint_3d'))
+    how = crop_camera if crop_camera != 'auto' else 'annotations' if both else 'bones'
+    f = _focal(ids)
+    corner = np.zeros((len(ids), 2))
+    ok = np.ones(len(ids), bool)
+    if how == 'annotations':
+        corner, f, xyz, ok = _corner_of(folder, s, ids, px, K, screen)
+    if how == 'bones':
+        corner, ok = _corner_by_bones(xyz, f)
+        xyz[..., :2] += (corner / f)[:, None] * xyz[..., 2:]
+    zoom = f / K[:, [0, 1], [0, 1]]
+    shift = (0.5 / zoom - 0.5) * (centres == 'exact')
+    K[:, :2, 2] += shift - corner / zoom
+    xyz[~ok] = np.nan
+    K[~ok] = np.nan
+    cols = dict(keypoints=px + shift[:, None], joints3d=xyz, intrinsics=K)
+    cols = {k: v.astype(np.float32) for k, v in cols.items()}
+    cols = dict(
+        cols,
+        files=Names(f'crop_images/{v}' for v in names),
+        subject=ids[:, 0],
+        view=ids[:, 3],
+        frame=ids[:, 4],
+        video=_h36m_video(*ids[:, :4].T),
+    )
+    return cols, Counter({how: int(ok.sum()), 'crop camera unknown': int((~ok).sum())})
 
 # %% ../../nbs/readers/14_h36m_crops.ipynb #dd66485e
 def _corner_by_bones(xyz, f):
     "`crop_corner` where the 3D is usable"
-    fine = np.isfinite(xyz).all((1,2))&(np.abs(np.nan_to_num(xyz)).max((1,2))<1e5); corner,ok = np.zeros((len(xyz),2)),fine.copy()
-    if fine.any(): corner[fine],ok[fine] = crop_corner(xyz[fine], f[fine])
+    fine = np.isfinite(xyz).all((1, 2)) & (np.abs(np.nan_to_num(xyz)).max((1, 2)) < 1e5)
+    corner, ok = np.zeros((len(xyz), 2)), fine.copy()
+    if fine.any():
+        corner[fine], ok[fine] = crop_corner(xyz[fine], f[fine])
     return corner, ok
 
 # %% ../../nbs/readers/14_h36m_crops.ipynb #4969b90b
 def _crops(root, subjects, every, crop_camera, centres, screen, images, folder, **_):
     "Columns of RegDA's packaging"
-    parts,used = [],Counter()
-    for s in _with_bar(subjects, [folder/f'keypoints2d_{s}.json' for s in subjects]):
-        cols,u = _crops_subject(folder, s, every, crop_camera, centres, screen); parts.append(cols); used += u
-    cols = _h36m_join(parts); cols['files'] = list(cols['files']); size = 512,512
+    parts, used = [], Counter()
+    for s in _with_bar(subjects, [folder / f'keypoints2d_{s}.json' for s in subjects]):
+        cols, u = _crops_subject(folder, s, every, crop_camera, centres, screen)
+        parts.append(cols)
+        used += u
+    cols = _h36m_join(parts)
+    cols['files'] = list(cols['files'])
+    size = 512, 512
     for name in cols['files'][:16] if images else ():
-        try: size = image_size(root/name); break
-        except (MediaError, ValueError): pass
+        try:
+            size = image_size(root / name)
+            break
+        except (MediaError, ValueError):
+            pass
     return dict(cols, box='whole', frame_size=size), used

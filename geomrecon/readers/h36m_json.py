@@ -21,135 +21,220 @@ from .h36m_cameras import h36m_to_body, lens_project
 # %% ../../nbs/readers/12_h36m_json.ipynb #9b518a27
 def _h36m_whole(x):
     "`x` as an int if it is a whole number of moderate size, else None"
-    if type(x) is int: return x if abs(x)<10**8 else None
-    try: return int(x) if float(x)==int(x) and abs(int(x))<10**8 else None
-    except (TypeError, ValueError, OverflowError): return None
+    if type(x) is int:
+        return x if abs(x) < 10**8 else None
+    try:
+        return int(x) if float(x) == int(x) and abs(int(x)) < 10**8 else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
 
 def _list_of(d, key, where):
     "The list `d[key]`; raises `LabelError`"
     x = need_key(d, key, where)
-    if not isinstance(x,list): raise LabelError(where, f'{key} is {type(x).__name__}', 'a list')
+    if not isinstance(x, list):
+        raise LabelError(where, f'{key} is {type(x).__name__}', 'a list')
     return x
 
-_IDS = ('subject','action_idx','subaction_idx','cam_idx','frame_idx','width','height')
+
+_IDS = ('subject', 'action_idx', 'subaction_idx', 'cam_idx', 'frame_idx', 'width', 'height')
 
 # %% ../../nbs/readers/12_h36m_json.ipynb #3f516a9e
 def _h36m_entry(e, s, where):
     "File name and whole numbers of one entry; raises `LabelError`"
-    e = e if isinstance(e,dict) else {}; name,row = e.get('file_name'),[_h36m_whole(e.get(k,s if k=='subject' else None)) for k in _IDS]
-    if None in row or not isinstance(name,str): raise LabelError(where, str(e)[:80], f'file_name and whole numbers {_IDS[1:]}')
-    if row[0]!=s or not name.isprintable(): raise LabelError(where, f'subject {row[0]}, file {name[:60]!r}', f'subject {s}')
-    if not all(2<=x<=20000 for x in row[5:]): raise LabelError(where, f'{row[5]}x{row[6]} px', 'the size of an image')
+    e = e if isinstance(e, dict) else {}
+    name = e.get('file_name')
+    row = [_h36m_whole(e.get(k, s if k == 'subject' else None)) for k in _IDS]
+    if None in row or not isinstance(name, str):
+        raise LabelError(where, str(e)[:80], f'file_name and whole numbers {_IDS[1:]}')
+    if row[0] != s or not name.isprintable():
+        raise LabelError(where, f'subject {row[0]}, file {name[:60]!r}', f'subject {s}')
+    if not all(2 <= x <= 20000 for x in row[5:]):
+        raise LabelError(where, f'{row[5]}x{row[6]} px', 'the size of an image')
     return name, row
 
 # %% ../../nbs/readers/12_h36m_json.ipynb #cf0e3a0a
 def _h36m_list(path, s, every, screen):
     "File names and (n,7) whole numbers, `_IDS`, of every n-th image of a list"
-    names,ids = [],[]
-    for i,e in enumerate(_list_of(load_json(path,dict),'images',path)[::every]):
-        try: name,row = _h36m_entry(e, s, f'{path}: image {i*every}')
-        except LabelError as e: screen('unreadable entry', e.where, e.found, e.expected)
-        else: names.append(name); ids.append(row)
-    return names, np.array(ids,np.int64).reshape(-1,len(_IDS))
+    names, ids = [], []
+    for i, e in enumerate(_list_of(load_json(path, dict), 'images', path)[::every]):
+        try:
+            name, row = _h36m_entry(e, s, f'{path}: image {i * every}')
+        except LabelError as e:
+            screen('unreadable entry', e.where, e.found, e.expected)
+        else:
+            names.append(name)
+            ids.append(row)
+    return names, np.array(ids, np.int64).reshape(-1, len(_IDS))
 
 # %% ../../nbs/readers/12_h36m_json.ipynb #065018ea
 def _h36m_world(path, keys, screen):
     "(n,17,3) world joints in mm of rows (action, subaction, frame), and which rows have them"
     d = load_json(path, dict)
-    u,inv = np.unique(keys, axis=0, return_inverse=True)
-    out,ok = np.full((len(u),17,3),np.nan), np.zeros(len(u),bool)
-    for j,(a,s,f) in enumerate(u.tolist()):
+    u, inv = np.unique(keys, axis=0, return_inverse=True)
+    out = np.full((len(u), 17, 3), np.nan)
+    ok = np.zeros(len(u), bool)
+    for j, (a, s, f) in enumerate(u.tolist()):
         where = f'{path}: action {a}, subaction {s}, frame {f}'
-        try: out[j] = as_array(need_key(need_key(need_key(d,str(a),path),str(s),path),str(f),where), (17,3), where); ok[j] = True
-        except LabelError as e: screen('no 3D joints', where, e.found, e.expected)
+        try:
+            out[j] = as_array(
+                need_key(need_key(need_key(d, str(a), path), str(s), path), str(f), where),
+                (17, 3),
+                where,
+            )
+            ok[j] = True
+        except LabelError as e:
+            screen('no 3D joints', where, e.found, e.expected)
     return out[inv.reshape(-1)], ok[inv.reshape(-1)]
 
 # %% ../../nbs/readers/12_h36m_json.ipynb #4be38522
 def _h36m_rotation(R, where):
     "R if it is a rotation; raises `LabelError`"
-    if np.isfinite(R).all() and np.abs(R@R.T-np.eye(3)).max()<1e-2 and np.linalg.det(R)>0: return R
+    if np.isfinite(R).all() and np.abs(R @ R.T - np.eye(3)).max() < 1e-2 and np.linalg.det(R) > 0:
+        return R
     raise LabelError(where, 'is not a rotation', 'an orthonormal 3x3 matrix')
 
-def _matrix(f, c): return np.array([[f[0],0,c[0]],[0,f[1],c[1]],[0,0,1.]])
+
+def _matrix(f, c):
+    return np.array([[f[0], 0, c[0]], [0, f[1], c[1]], [0, 0, 1.0]])
+
 
 def _h36m_camera(d, where):
     "R, t, f, c of one camera; raises `LabelError`"
-    R,t,f,c = (as_array(need_key(d,k,where), n, f'{where}: {k}') for k,n in (('R',(3,3)),('t',(3,)),('f',(2,)),('c',(2,))))
-    if not (np.isfinite([*t,*f,*c]).all() and f.min()>0): raise LabelError(where, f't {t}, f {f}, c {c}', 'finite numbers and a positive focal length')
-    return _h36m_rotation(R,f'{where}: R'),t,f,c
+    R, t, f, c = (
+        as_array(need_key(d, k, where), n, f'{where}: {k}')
+        for k, n in (('R', (3, 3)), ('t', (3,)), ('f', (2,)), ('c', (2,)))
+    )
+    if not (np.isfinite([*t, *f, *c]).all() and f.min() > 0):
+        raise LabelError(
+            where, f't {t}, f {f}, c {c}', 'finite numbers and a positive focal length'
+        )
+    return _h36m_rotation(R, f'{where}: R'), t, f, c
 
 # %% ../../nbs/readers/12_h36m_json.ipynb #4afac952
-EXTRINSICS = ('RX+t','R(X-T)')
+EXTRINSICS = ('RX+t', 'R(X-T)')
+
+
 def camera_frame(
-    world, # (n,J,3) mm
-    R, # (3,3) world to camera
-    t, # (3,) mm, as stored
-    f, # (2,) focal length, px
-    c, # (2,) principal point, px
-    size, # (n,2) height, width
-    how:str='auto', # 'RX+t', 'R(X-T)', or 'auto': the one that puts the figures 2 to 10 m away and into the picture
-    where='camera', # For the message
-)->tuple: # (n,J,3) mm in the camera's frame, and which packaging it was
+    world,  # (n,J,3) mm
+    R,  # (3,3) world to camera
+    t,  # (3,) mm, as stored
+    f,  # (2,) focal length, px
+    c,  # (2,) principal point, px
+    size,  # (n,2) height, width
+    how: str = 'auto',  # 'RX+t', 'R(X-T)', or 'auto': the one that puts the figures 2 to 10 m away and into the picture
+    where='camera',  # For the message
+) -> tuple:  # (n,J,3) mm in the camera's frame, and which packaging it was
     "World to camera in either packaging; raises `LabelError` if neither fits"
-    make = {'RX+t':lambda w: w@R.T+t, 'R(X-T)':lambda w: (w-t)@R.T}
-    if how!='auto': return make[how](world), how
-    some = np.unique(np.linspace(0,len(world)-1,min(len(world),500)).astype(int))
-    share = {k:_in_sight(g(world[some]).mean(1), _matrix(f,c), np.asarray(size)[some]) for k,g in make.items()}
+    make = {'RX+t': lambda w: w @ R.T + t, 'R(X-T)': lambda w: (w - t) @ R.T}
+    if how != 'auto':
+        return make[how](world), how
+    some = np.unique(np.linspace(0, len(world) - 1, min(len(world), 500)).astype(int))
+    share = {
+        k: _in_sight(g(world[some]).mean(1), _matrix(f, c), np.asarray(size)[some])
+        for k, g in make.items()
+    }
     best = max(share, key=share.get)
-    if share[best]<.5: raise LabelError(where, f'figures within sight: {share}', 'X_cam = R X + t or R (X - T), 2 to 10 m away')
+    if share[best] < 0.5:
+        raise LabelError(
+            where, f'figures within sight: {share}', 'X_cam = R X + t or R (X - T), 2 to 10 m away'
+        )
     return make[best](world), best
 
 # %% ../../nbs/readers/12_h36m_json.ipynb #10f3e8f9
 def _in_sight(x, K, size):
     "Share of points (n,3) that are 2 to 10 m away and in the picture"
-    px = lens_project(x[:,None],K[None])[:,0]
-    return float(np.mean((x[:,2]>2000)&(x[:,2]<10000)&((px>=0)&(px<size[:,::-1])).all(-1)))
+    px = lens_project(x[:, None], K[None])[:, 0]
+    return float(
+        np.mean((x[:, 2] > 2000) & (x[:, 2] < 10000) & ((px >= 0) & (px < size[:, ::-1])).all(-1))
+    )
 
 # %% ../../nbs/readers/12_h36m_json.ipynb #5e9f503a
-H36M_TRAIN,H36M_TEST = (1,5,6,7,8),(9,11)
-def _h36m_video(s, action, sub, cam): return ((np.asarray(s)*1000+action)*100+sub)*10+cam
+H36M_TRAIN, H36M_TEST = (1, 5, 6, 7, 8), (9, 11)
+
+
+def _h36m_video(s, action, sub, cam):
+    return ((np.asarray(s) * 1000 + action) * 100 + sub) * 10 + cam
+
 
 def _mppe_subject(folder, s, every, thorax, extrinsics, screen):
     "Columns of one subject, and how many frames had which packaging of the extrinsics"
-    at = lambda k: folder/f'Human36M_subject{s}_{k}.json'
-    names,ids = _h36m_list(at('data'), s, every, screen); n,used = len(ids),Counter()
-    ok = ~(ids[:,:4]==(11,2,2,1)).all(1)
-    if not ok.all(): used['frames of s_11_act_02_subact_02_ca_01, which is broken in the release'] = int((~ok).sum())
-    world = np.full((n,17,3),np.nan); world[ok],ok[ok] = _h36m_world(at('joint_3d'), ids[ok][:,[1,2,4]], screen)
-    xyz,K,cams = np.full((n,16,3),np.nan,np.float32), np.zeros((n,3,3),np.float32), load_json(at('camera'),dict)
-    for k in np.unique(ids[ok,3]):
-        m,where = ok&(ids[:,3]==k), f"{at('camera')}: camera {k}"
-        R,t,f,c = _h36m_camera(need_key(cams,str(k),at('camera')), where)
-        xyz[m],how = camera_frame(h36m_to_body(world[m],thorax), R, t, f, c, ids[m][:,[6,5]], extrinsics, where)
-        K[m] = _matrix(f,c); used[how] += int(m.sum())
-    cols = dict(joints3d=xyz, intrinsics=K, frame_size=ids[:,[6,5]].astype(np.int32), subject=ids[:,0].astype(np.int16), view=ids[:,3], frame=ids[:,4],
-                video=_h36m_video(*ids[:,:4].T))
-    return dict({k:v[ok] for k,v in cols.items()}, files=Names(f'images/{names[i]}' for i in np.flatnonzero(ok))), used
+    at = lambda k: folder / f'Human36M_subject{s}_{k}.json'
+    names, ids = _h36m_list(at('data'), s, every, screen)
+    n, used = len(ids), Counter()
+    ok = ~(ids[:, :4] == (11, 2, 2, 1)).all(1)
+    if not ok.all():
+        used['frames of s_11_act_02_subact_02_ca_01, which is broken in the release'] = int(
+            (~ok).sum()
+        )
+    world = np.full((n, 17, 3), np.nan)
+    world[ok], ok[ok] = _h36m_world(at('joint_3d'), ids[ok][:, [1, 2, 4]], screen)
+    xyz = np.full((n, 16, 3), np.nan, np.float32)
+    K = np.zeros((n, 3, 3), np.float32)
+    cams = load_json(at('camera'), dict)
+    for k in np.unique(ids[ok, 3]):
+        m = ok & (ids[:, 3] == k)
+        where = f"{at('camera')}: camera {k}"
+        R, t, f, c = _h36m_camera(need_key(cams, str(k), at('camera')), where)
+        xyz[m], how = camera_frame(
+            h36m_to_body(world[m], thorax), R, t, f, c, ids[m][:, [6, 5]], extrinsics, where
+        )
+        K[m] = _matrix(f, c)
+        used[how] += int(m.sum())
+    cols = dict(
+        joints3d=xyz,
+        intrinsics=K,
+        frame_size=ids[:, [6, 5]].astype(np.int32),
+        subject=ids[:, 0].astype(np.int16),
+        view=ids[:, 3],
+        frame=ids[:, 4],
+        video=_h36m_video(*ids[:, :4].T),
+    )
+    return dict(
+        {k: v[ok] for k, v in cols.items()},
+        files=Names(f'images/{names[i]}' for i in np.flatnonzero(ok)),
+    ), used
 
 # %% ../../nbs/readers/12_h36m_json.ipynb #c34565b3
 def _with_bar(xs, paths):
     "`xs`, with a progress bar if their files are large"
-    return progress_bar(xs, leave=False) if sum(p.stat().st_size for p in paths if p.exists())>3e7 else xs
+    return (
+        progress_bar(xs, leave=False)
+        if sum(p.stat().st_size for p in paths if p.exists()) > 3e7
+        else xs
+    )
+
 
 def _h36m_join(parts):
     "Columns of several subjects as one"
-    out = {k:np.concatenate([p[k] for p in parts]) for k in parts[0] if k!='files'}
-    return dict(out, files=itertools.chain.from_iterable(p['files'] for p in parts), file_id=np.arange(len(out['frame'])))
+    out = {k: np.concatenate([p[k] for p in parts]) for k in parts[0] if k != 'files'}
+    return dict(
+        out,
+        files=itertools.chain.from_iterable(p['files'] for p in parts),
+        file_id=np.arange(len(out['frame'])),
+    )
 
 # %% ../../nbs/readers/12_h36m_json.ipynb #30a69337
 def _mppe(root, subjects, every, thorax, extrinsics, screen, folder, **_):
     "Columns of 3DMPPE's packaging"
-    parts,used = [],Counter()
-    for s in _with_bar(subjects, [folder/f'Human36M_subject{s}_data.json' for s in subjects]):
-        cols,u = _mppe_subject(folder, s, every, thorax, extrinsics, screen); parts.append(cols); used += u
+    parts, used = [], Counter()
+    for s in _with_bar(subjects, [folder / f'Human36M_subject{s}_data.json' for s in subjects]):
+        cols, u = _mppe_subject(folder, s, every, thorax, extrinsics, screen)
+        parts.append(cols)
+        used += u
     cols = _h36m_join(parts)
     return dict(cols, keypoints=_h36m_px(cols)), used
 
 # %% ../../nbs/readers/12_h36m_json.ipynb #939b0c21
 def _h36m_px(c, chunk=65536):
     "2D of 3D joints, some at a time"
-    out = np.empty((*c['joints3d'].shape[:2],2),np.float32); d = c.get('distortion')
-    for a in range(0,len(out),chunk):
-        r = slice(a,a+chunk)
-        out[r] = lens_project(c['joints3d'][r].astype(np.float64), c['intrinsics'][r].astype(np.float64), None if d is None else d[r])
+    out = np.empty((*c['joints3d'].shape[:2], 2), np.float32)
+    d = c.get('distortion')
+    for a in range(0, len(out), chunk):
+        r = slice(a, a + chunk)
+        out[r] = lens_project(
+            c['joints3d'][r].astype(np.float64),
+            c['intrinsics'][r].astype(np.float64),
+            None if d is None else d[r],
+        )
     return out

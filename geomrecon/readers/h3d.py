@@ -19,151 +19,250 @@ from .splits import seeded_order
 from .hands import FAMILY_SPLITS, lift_depth, mirrored, split_members
 
 # %% ../../nbs/readers/06_h3d.ipynb #2bd26aa8
-VIDEO_RULES = ('folder','stem','still')
-def _natural(s): return [(0,int(t),'') if t.isdigit() else (1,0,t) for t in re.split(r'(\d+)',s) if t]
+VIDEO_RULES = ('folder', 'stem', 'still')
+
+
+def _natural(s):
+    return [(0, int(t), '') if t.isdigit() else (1, 0, t) for t in re.split(r'(\d+)', s) if t]
+
 
 def _parse_name(name, rule):
     "Video, view and frame (or None) that a rule reads from a file name"
     p = Path(name)
     if callable(rule):
-        try: v,f,*w = rule(name); return str(v), str(w[0]) if w else '', int(f)
+        try:
+            v, f, *w = rule(name)
+            return str(v), str(w[0]) if w else '', int(f)
         except Exception as e:
-            raise DataError(name, f'the rule for videos failed: {type(e).__name__}: {str(e)[:80]}', 'video, frame and perhaps view') from None
-    if rule=='folder': return str(p.parent),'',None
-    if rule=='still': return name,'',0
-    pattern = r'(?P<video>.*?)(?P<frame>\d+)(?P<rest>\D*)$' if rule=='stem' else rule
-    m = re.search(pattern, str(p.with_suffix('')) if rule=='stem' else name)
-    if not m: raise DataError(name, f'does not match the rule for videos {rule!r}', 'a rule that matches every name')
-    g = m.groupdict(); frame = g.get('frame')
-    if frame is not None and not re.fullmatch(r'\d{1,15}',frame): raise DataError(name, f'frame {frame!r} by the rule for videos', 'digits')
-    return (g['video'] or '')+(g.get('rest') or ''), g.get('view') or '', None if frame is None else int(frame)
+            raise DataError(
+                name,
+                f'the rule for videos failed: {type(e).__name__}: {str(e)[:80]}',
+                'video, frame and perhaps view',
+            ) from None
+    if rule == 'folder':
+        return str(p.parent), '', None
+    if rule == 'still':
+        return name, '', 0
+    pattern = r'(?P<video>.*?)(?P<frame>\d+)(?P<rest>\D*)$' if rule == 'stem' else rule
+    m = re.search(pattern, str(p.with_suffix('')) if rule == 'stem' else name)
+    if not m:
+        raise DataError(
+            name, f'does not match the rule for videos {rule!r}', 'a rule that matches every name'
+        )
+    g = m.groupdict()
+    frame = g.get('frame')
+    if frame is not None and not re.fullmatch(r'\d{1,15}', frame):
+        raise DataError(name, f'frame {frame!r} by the rule for videos', 'digits')
+    return (
+        (g['video'] or '') + (g.get('rest') or ''),
+        g.get('view') or '',
+        None if frame is None else int(frame),
+    )
 
 # %% ../../nbs/readers/06_h3d.ipynb #baf68d58
 def group_names(
-    names, # File names
-    rule='folder', # 'folder', 'stem' (all but the last number), 'still', a pattern with groups video, frame, view, or name -> (video, frame[, view])
-)->tuple: # video, frame, view: (N,) integers each
+    names,  # File names
+    rule='folder',  # 'folder', 'stem' (all but the last number), 'still', a pattern with groups video, frame, view, or name -> (video, frame[, view])
+) -> tuple:  # video, frame, view: (N,) integers each
     "Which video, moment and view each name belongs to; without a frame in the rule, the place in natural order. Raises `ConfigError`, `DataError`"
     if not callable(rule):
         if rule not in VIDEO_RULES and '(?P<video>' not in str(rule):
-            raise ConfigError(f'videos={rule!r}', 'unknown', f'one of {VIDEO_RULES}, a pattern with (?P<video>...), or a function')
-        try: re.compile(str(rule))
-        except re.error as e: raise ConfigError(f'videos={rule!r}', f'is no pattern: {e}') from None
+            raise ConfigError(
+                f'videos={rule!r}',
+                'unknown',
+                f'one of {VIDEO_RULES}, a pattern with (?P<video>...), or a function',
+            )
+        try:
+            re.compile(str(rule))
+        except re.error as e:
+            raise ConfigError(f'videos={rule!r}', f'is no pattern: {e}') from None
     parsed = [_parse_name(n, rule) for n in names]
-    number = lambda k: {s:i for i,s in enumerate(sorted({p[k] for p in parsed}, key=_natural))}
-    vid,view = number(0),number(1); next_frame,frame = {},np.zeros(len(parsed),np.int64)
+    number = lambda k: {s: i for i, s in enumerate(sorted({p[k] for p in parsed}, key=_natural))}
+    vid, view = number(0), number(1)
+    next_frame = {}
+    frame = np.zeros(len(parsed), np.int64)
     for i in sorted(range(len(parsed)), key=lambda i: _natural(names[i])):
-        v,w,f = parsed[i]; n = next_frame.get((v,w),0); next_frame[v,w] = n+1
+        v, w, f = parsed[i]
+        n = next_frame.get((v, w), 0)
+        next_frame[v, w] = n + 1
         frame[i] = n if f is None else f
-    return np.array([vid[p[0]] for p in parsed],np.int64), frame, np.array([view[p[1]] for p in parsed],np.int64)
+    return (
+        np.array([vid[p[0]] for p in parsed], np.int64),
+        frame,
+        np.array([view[p[1]] for p in parsed], np.int64),
+    )
 
 # %% ../../nbs/readers/06_h3d.ipynb #29da55cd
 def principal_point(
-    uv, # (N,J,2) px in the crop
-    xyz, # (N,J,3) camera frame
-    K, # (N,3,3) intrinsics whose focal lengths fit the crop
-)->tuple: # (N,2) principal points in the crop, and (N,) what is left over, px (root mean square)
+    uv,  # (N,J,2) px in the crop
+    xyz,  # (N,J,3) camera frame
+    K,  # (N,3,3) intrinsics whose focal lengths fit the crop
+) -> tuple:  # (N,2) principal points in the crop, and (N,) what is left over, px (root mean square)
     "Where the principal point has to be for the 3D joints to land on the 2D ones"
     with np.errstate(all='ignore'):
-        f = np.stack([K[:,0,0],K[:,1,1]],-1)[:,None]
-        d = uv-f*xyz[...,:2]/xyz[...,2:]
-        c = d.mean(1); return c, np.sqrt(((d-c[:,None])**2).sum(-1).mean(-1))
+        f = np.stack([K[:, 0, 0], K[:, 1, 1]], -1)[:, None]
+        d = uv - f * xyz[..., :2] / xyz[..., 2:]
+        c = d.mean(1)
+        return c, np.sqrt(((d - c[:, None]) ** 2).sum(-1).mean(-1))
 
 # %% ../../nbs/readers/06_h3d.ipynb #bb0e592d
-H3D_CAMERAS,DEPTH_UNITS = ('fit','stored','centre'),dict(mm=1.,cm=10.,m=1000.)
+H3D_CAMERAS = ('fit', 'stored', 'centre')
+DEPTH_UNITS = dict(mm=1.0, cm=10.0, m=1000.0)
+
+
 def _h3d_camera(uv, xyz, K, camera):
     "Intrinsics of the crops, and which of them were fitted"
-    K,fitted = K.copy(),np.zeros(len(K),bool)
-    if camera=='fit':
-        c,rest = principal_point(uv, xyz, K)
-        fitted = rest<.01*np.ptp(uv,axis=1).max(-1)
-        K[fitted,:2,2] = c[fitted]
-    if camera=='centre': K[:,:2,2] = (uv.min(1)+uv.max(1))/2
-    return K,fitted
+    K, fitted = K.copy(), np.zeros(len(K), bool)
+    if camera == 'fit':
+        c, rest = principal_point(uv, xyz, K)
+        fitted = rest < 0.01 * np.ptp(uv, axis=1).max(-1)
+        K[fitted, :2, 2] = c[fitted]
+    if camera == 'centre':
+        K[:, :2, 2] = (uv.min(1) + uv.max(1)) / 2
+    return K, fitted
+
 
 def _unit(xyz, unit, where):
     "Millimetres per unit of `xyz`; 'auto' tells by the distance from wrist to middle knuckle"
-    if choose('unit', unit, ('auto',*DEPTH_UNITS))!='auto' or not len(xyz): return DEPTH_UNITS.get(unit,1.)
-    d = np.median(np.linalg.norm(xyz[:,9]-xyz[:,0],axis=-1))
-    for u,(lo,hi) in dict(m=(.03,.9), cm=(3.,28.), mm=(30.,300.)).items():
-        if lo<=d<hi: return DEPTH_UNITS[u]
-    raise DataError(where, f'wrist and middle knuckle are {d:.3g} apart, which is a hand in no unit', "unit='mm', 'cm' or 'm'")
+    if choose('unit', unit, ('auto', *DEPTH_UNITS)) != 'auto' or not len(xyz):
+        return DEPTH_UNITS.get(unit, 1.0)
+    d = np.median(np.linalg.norm(xyz[:, 9] - xyz[:, 0], axis=-1))
+    for u, (lo, hi) in dict(m=(0.03, 0.9), cm=(3.0, 28.0), mm=(30.0, 300.0)).items():
+        if lo <= d < hi:
+            return DEPTH_UNITS[u]
+    raise DataError(
+        where,
+        f'wrist and middle knuckle are {d:.3g} apart, which is a hand in no unit',
+        "unit='mm', 'cm' or 'm'",
+    )
 
 # %% ../../nbs/readers/06_h3d.ipynb #71862cb4
 def _h3d_wanted(path, without_object, screen):
     "Samples with or without object, in the order of the file; each with its place in the file"
     out = []
-    for i,s in enumerate(load_json(path, list)):
+    for i, s in enumerate(load_json(path, list)):
         where = f'{path}: sample {i}'
         try:
-            name,flag = need_key(s,'name',where),need_key(s,'without_object',where)
-            if not isinstance(name,str) or str(flag).strip() not in ('0','1','True','False'):
-                raise LabelError(where, f'name {str(name)[:40]!r}, without_object {str(flag)[:20]!r}', 'a path, and 0 or 1')
-        except LabelError as e: screen('malformed', e.where, e.found, e.expected); continue
-        bare = str(flag).strip() in ('1','True')
-        if without_object=='all' or bare==(without_object=='bare'): out.append((where,name,s))
+            name = need_key(s, 'name', where)
+            flag = need_key(s, 'without_object', where)
+            if not isinstance(name, str) or str(flag).strip() not in ('0', '1', 'True', 'False'):
+                raise LabelError(
+                    where,
+                    f'name {str(name)[:40]!r}, without_object {str(flag)[:20]!r}',
+                    'a path, and 0 or 1',
+                )
+        except LabelError as e:
+            screen('malformed', e.where, e.found, e.expected)
+            continue
+        bare = str(flag).strip() in ('1', 'True')
+        if without_object == 'all' or bare == (without_object == 'bare'):
+            out.append((where, name, s))
     return out
+
 
 def _h3d_columns(rows, screen):
     "Columns of 2D joints, 3D joints and intrinsics as stored"
-    ok,out,keys = [],[],dict(keypoint2d=(21,2), keypoint3d=(21,3), intrinsic_matrix=(3,3))
-    for i,(where,name,s) in enumerate(rows):
-        try: x = [as_array(need_key(s,k,where),shape,where) for k,shape in keys.items()]
-        except LabelError as e: screen('malformed', e.where, e.found, e.expected); continue
-        if all(np.isfinite(a).all() for a in x): ok.append(i); out.append(x)
-        else: screen('not finite', where, 'has NaN or infinite numbers', 'numbers')
-    return np.array(ok,int), *(np.array([o[k] for o in out]).reshape(-1,*s) for k,s in enumerate(keys.values()))
+    ok = []
+    out = []
+    keys = dict(keypoint2d=(21, 2), keypoint3d=(21, 3), intrinsic_matrix=(3, 3))
+    for i, (where, name, s) in enumerate(rows):
+        try:
+            x = [as_array(need_key(s, k, where), shape, where) for k, shape in keys.items()]
+        except LabelError as e:
+            screen('malformed', e.where, e.found, e.expected)
+            continue
+        if all(np.isfinite(a).all() for a in x):
+            ok.append(i)
+            out.append(x)
+        else:
+            screen('not finite', where, 'has NaN or infinite numbers', 'numbers')
+    return np.array(ok, int), *(
+        np.array([o[k] for o in out]).reshape(-1, *s) for k, s in enumerate(keys.values())
+    )
 
 # %% ../../nbs/readers/06_h3d.ipynb #222f7853
 def _split_rows(n, videos, split, split_by, seed, share, most):
     "Rows of one part: the family's shuffle, or whole videos up to the same share"
-    n_test = min(int(n*share), most)
-    if split_by=='family': return split_members(seeded_order(n,seed), split, n_test)
-    ids = np.unique(videos); ids = ids[np.asarray(seeded_order(len(ids),seed),int)]
-    size = np.array([(videos==v).sum() for v in ids]); k = int(np.searchsorted(size.cumsum(), n_test))+1 if n_test else 0
-    return np.flatnonzero(np.isin(videos, split_members(ids, split, min(k,len(ids)))))
+    n_test = min(int(n * share), most)
+    if split_by == 'family':
+        return split_members(seeded_order(n, seed), split, n_test)
+    ids = np.unique(videos)
+    ids = ids[np.asarray(seeded_order(len(ids), seed), int)]
+    size = np.array([(videos == v).sum() for v in ids])
+    k = int(np.searchsorted(size.cumsum(), n_test)) + 1 if n_test else 0
+    return np.flatnonzero(np.isin(videos, split_members(ids, split, min(k, len(ids)))))
 
 # %% ../../nbs/readers/06_h3d.ipynb #786d2991
 class H3D(PoseFiles):
     "Hand-3D-Studio in RegDA's crops: real hands seen by a ring of cameras; `fitted` says whose principal point was found"
-    name,skeleton = 'H3D', HAND21
+
+    name, skeleton = 'H3D', HAND21
     home = 'H3D_crop.tar, linked by https://github.com/thuml/Transfer-Learning-Library (the raw set: Hand-3D-Studio, ICASSP 2020)'
-    def __init__(self,
-        root, # Folder that holds `annotation.json` and `part1` to `part5`, or `H3D_crop` with them
-        split:str='train', # 'train', 'test', 'all', 'val' (the block behind the test set), 'train-val' (what is behind that)
-        size:int=256, # Side of the crops, px
-        side:str='keep', # 'keep' as RegDA does; 'right' mirrors all of them, taking them for left hands, 'left' keeps them
-        without_object:str='bare', # 'bare' hands only, as in the paper; 'object' or 'all' bring hands that hold things
-        split_by:str='family', # 'family' shuffles samples with `seed`, so that views of one moment fall on both sides; 'video' keeps videos whole
-        videos='folder', # What is a video: 'folder', 'stem', 'still', a pattern with groups video, frame, view, or a function of the name; decides which frames are paired
-        unit:str='auto', # Unit of the stored depth: 'mm', 'cm', 'm'; 'auto' tells by the length of the palm
-        camera:str='fit', # 'fit' moves the principal point to where the stored 3D puts it; 'stored' is RegDA's and shears the 3D; 'centre' puts it in the hand's middle
-        seed:int=42, # Of the shuffle; another one is another split
-        share:float=.2, # Share of the test set: the paper's 11k/2k may stem from another one
-        most:int=3200, # Largest test set
-        on_error:str='raise', # 'raise', or 'skip': unusable samples and images are left out, counted and reported
-        images:bool=True, # False: labels alone; image files need not be there
+
+    def __init__(
+        self,
+        root,  # Folder that holds `annotation.json` and `part1` to `part5`, or `H3D_crop` with them
+        split: str = 'train',  # 'train', 'test', 'all', 'val' (the block behind the test set), 'train-val' (what is behind that)
+        size: int = 256,  # Side of the crops, px
+        side: str = 'keep',  # 'keep' as RegDA does; 'right' mirrors all of them, taking them for left hands, 'left' keeps them
+        without_object: str = 'bare',  # 'bare' hands only, as in the paper; 'object' or 'all' bring hands that hold things
+        split_by: str = 'family',  # 'family' shuffles samples with `seed`, so that views of one moment fall on both sides; 'video' keeps videos whole
+        videos='folder',  # What is a video: 'folder', 'stem', 'still', a pattern with groups video, frame, view, or a function of the name; decides which frames are paired
+        unit: str = 'auto',  # Unit of the stored depth: 'mm', 'cm', 'm'; 'auto' tells by the length of the palm
+        camera: str = 'fit',  # 'fit' moves the principal point to where the stored 3D puts it; 'stored' is RegDA's and shears the 3D; 'centre' puts it in the hand's middle
+        seed: int = 42,  # Of the shuffle; another one is another split
+        share: float = 0.2,  # Share of the test set: the paper's 11k/2k may stem from another one
+        most: int = 3200,  # Largest test set
+        on_error: str = 'raise',  # 'raise', or 'skip': unusable samples and images are left out, counted and reported
+        images: bool = True,  # False: labels alone; image files need not be there
     ):
-        choose('without_object', without_object, ('bare','object','all')); choose('split_by', split_by, ('family','video')); choose('camera', camera, H3D_CAMERAS)
-        root = _h3d_root(root); type(self).check(root, split, images).require(); screen = Screen(on_error, self.name); path = root/'annotation.json'
-        rows = _h3d_wanted(path, without_object, screen); video,frame,view = group_names([r[1] for r in rows], videos)
+        choose('without_object', without_object, ('bare', 'object', 'all'))
+        choose('split_by', split_by, ('family', 'video'))
+        choose('camera', camera, H3D_CAMERAS)
+        root = _h3d_root(root)
+        type(self).check(root, split, images).require()
+        screen = Screen(on_error, self.name)
+        path = root / 'annotation.json'
+        rows = _h3d_wanted(path, without_object, screen)
+        video, frame, view = group_names([r[1] for r in rows], videos)
         i = _split_rows(len(rows), video, split, split_by, seed, share, most)
-        ok,uv,xyz,K = _h3d_columns([rows[j] for j in i], screen); i = i[ok]
-        K,fitted = _h3d_camera(uv, xyz, K, camera); xyz = lift_depth(uv, xyz[...,2], K); xyz = xyz*_unit(xyz, unit, path)
-        cols = dict(file=[rows[j][1] for j in i], keypoints=uv, visible=np.ones(uv.shape[:2],bool), joints3d=xyz, intrinsics=K, extra=dict(fitted=fitted),
-                    video=video[i], frame=frame[i], view=view[i], frame_size='each', box='whole', mirror=mirrored(np.ones(len(i)), side))
-        self.setup(root, cols, size, margin=1., on_error=on_error, screen=screen, images=images)
+        ok, uv, xyz, K = _h3d_columns([rows[j] for j in i], screen)
+        i = i[ok]
+        K, fitted = _h3d_camera(uv, xyz, K, camera)
+        xyz = lift_depth(uv, xyz[..., 2], K)
+        xyz = xyz * _unit(xyz, unit, path)
+        cols = dict(
+            file=[rows[j][1] for j in i],
+            keypoints=uv,
+            visible=np.ones(uv.shape[:2], bool),
+            joints3d=xyz,
+            intrinsics=K,
+            extra=dict(fitted=fitted),
+            video=video[i],
+            frame=frame[i],
+            view=view[i],
+            frame_size='each',
+            box='whole',
+            mirror=mirrored(np.ones(len(i)), side),
+        )
+        self.setup(root, cols, size, margin=1.0, on_error=on_error, screen=screen, images=images)
 
 # %% ../../nbs/readers/06_h3d.ipynb #5acf19f9
-def _h3d_root(root): return Path(root)/'H3D_crop' if (Path(root)/'H3D_crop').is_dir() else Path(root)
+def _h3d_root(root):
+    return Path(root) / 'H3D_crop' if (Path(root) / 'H3D_crop').is_dir() else Path(root)
+
 
 @patch(cls_method=True)
-def check(cls:H3D,
-    root, # Folder of the data set
-    split:str='train', # As for the reader; all parts have one label file
-    images:bool=True, # Also ask for image files
-)->Check:
+def check(
+    cls: H3D,
+    root,  # Folder of the data set
+    split: str = 'train',  # As for the reader; all parts have one label file
+    images: bool = True,  # Also ask for image files
+) -> Check:
     "What of the data set is in place"
-    choose('split', split, FAMILY_SPLITS); c = Check(cls.name, _h3d_root(root), cls.home); c.need('annotation.json', 'labels of all crops')
-    if images: c.need('part*', 'folders with the crops')
+    choose('split', split, FAMILY_SPLITS)
+    c = Check(cls.name, _h3d_root(root), cls.home)
+    c.need('annotation.json', 'labels of all crops')
+    if images:
+        c.need('part*', 'folders with the crops')
     return c

@@ -15,66 +15,95 @@ from ..core.files import as_array, load_json, need_key
 from ..core.checks import choose
 
 # %% ../../nbs/readers/04_hands.ipynb #10c58da4
-HAND_SIDES = ('left','right','keep')
+HAND_SIDES = ('left', 'right', 'keep')
+
+
 def mirrored(
-    left, # (N,) bool: which hands are left ones
-    side:str='left', # 'left' or 'right': the side all shall have; 'keep': none is mirrored
-)->np.ndarray: # (N,) bool
+    left,  # (N,) bool: which hands are left ones
+    side: str = 'left',  # 'left' or 'right': the side all shall have; 'keep': none is mirrored
+) -> np.ndarray:  # (N,) bool
     "Which hands have to be mirrored; raises `ConfigError` for another side"
-    left = np.asarray(left, bool); choose('side', side, HAND_SIDES)
-    return np.zeros_like(left) if side=='keep' else left!=(side=='left')
+    left = np.asarray(left, bool)
+    choose('side', side, HAND_SIDES)
+    return np.zeros_like(left) if side == 'keep' else left != (side == 'left')
 
 # %% ../../nbs/readers/04_hands.ipynb #89c14ac2
-RHD_ORDER = (0, 4,3,2,1, 8,7,6,5, 12,11,10,9, 16,15,14,13, 20,19,18,17)
-MVHAND_ORDER = (0, 17,18,19,20, 1,2,3,4, 5,6,7,8, 9,10,11,12, 13,14,15,16)
+RHD_ORDER = (0, 4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17)
+MVHAND_ORDER = (0, 17, 18, 19, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 
 # %% ../../nbs/readers/04_hands.ipynb #f4ff3a17
 def lift_depth(
-    uv, # (...,N,2) px
-    z, # (...,N) depth
-    K, # (...,3,3) intrinsics
-)->np.ndarray: # (...,N,3) in the unit of `z`
+    uv,  # (...,N,2) px
+    z,  # (...,N) depth
+    K,  # (...,3,3) intrinsics
+) -> np.ndarray:  # (...,N,3) in the unit of `z`
     "Points at depth `z` which the camera sends to `uv`"
-    K = np.asarray(K)[...,None,:,:]
-    f,c = np.stack([K[...,0,0],K[...,1,1]],-1), K[...,:2,2]
-    return np.concatenate([(uv-c)/f*np.asarray(z)[...,None], np.asarray(z)[...,None]], -1)
+    K = np.asarray(K)[..., None, :, :]
+    f = np.stack([K[..., 0, 0], K[..., 1, 1]], -1)
+    c = K[..., :2, 2]
+    return np.concatenate([(uv - c) / f * np.asarray(z)[..., None], np.asarray(z)[..., None]], -1)
 
 # %% ../../nbs/readers/04_hands.ipynb #9743571e
-FAMILY_SPLITS = ('train','test','all','val','train-val')
+FAMILY_SPLITS = ('train', 'test', 'all', 'val', 'train-val')
+
+
 def split_members(
-    order, # Sample numbers in the shuffled order
-    split:str, # 'train', 'test', 'all', 'val' (the block behind the test set) or 'train-val' (what is behind that)
-    n_test:int, # Size of the test set
-)->np.ndarray:
+    order,  # Sample numbers in the shuffled order
+    split: str,  # 'train', 'test', 'all', 'val' (the block behind the test set) or 'train-val' (what is behind that)
+    n_test: int,  # Size of the test set
+) -> np.ndarray:
     "The members of one part, in their order"
-    i,n = np.asarray(order), n_test
-    return i[{'train':slice(n,None), 'test':slice(n), 'all':slice(None), 'val':slice(n,2*n), 'train-val':slice(2*n,None)}[split]]
+    i, n = np.asarray(order), n_test
+    return i[
+        {
+            'train': slice(n, None),
+            'test': slice(n),
+            'all': slice(None),
+            'val': slice(n, 2 * n),
+            'train-val': slice(2 * n, None),
+        }[split]
+    ]
 
 # %% ../../nbs/readers/04_hands.ipynb #865a4bf3
 def _coco_rows(path, screen):
     "Pairs of image and annotation with a name for messages; annotations without image, or no dictionaries, are screened"
     d = load_json(path, dict)
-    images,anns = (need_key(d,k,path) for k in ('images','annotations'))
-    if not isinstance(images,list) or not isinstance(anns,list): raise LabelError(path, 'images or annotations is no list', 'two lists')
-    by_id = {im['id']:im for im in images if isinstance(im,dict) and isinstance(im.get('id'),(int,str))}
-    for j,a in enumerate(anns):
+    images, anns = (need_key(d, k, path) for k in ('images', 'annotations'))
+    if not isinstance(images, list) or not isinstance(anns, list):
+        raise LabelError(path, 'images or annotations is no list', 'two lists')
+    by_id = {
+        im['id']: im
+        for im in images
+        if isinstance(im, dict) and isinstance(im.get('id'), (int, str))
+    }
+    for j, a in enumerate(anns):
         where = f'{path}: annotation {j}'
-        key = a.get('image_id') if isinstance(a,dict) else None
-        im = by_id.get(key) if isinstance(key,(int,str)) else None
-        if im is None: screen('malformed', where, 'names no image of the file', 'an image_id that is among the images')
-        elif not isinstance(im.get('file_name'),str): screen('malformed', where, 'its image has no file_name', 'a path')
-        else: yield im, a, where
+        key = a.get('image_id') if isinstance(a, dict) else None
+        im = by_id.get(key) if isinstance(key, (int, str)) else None
+        if im is None:
+            screen(
+                'malformed',
+                where,
+                'names no image of the file',
+                'an image_id that is among the images',
+            )
+        elif not isinstance(im.get('file_name'), str):
+            screen('malformed', where, 'its image has no file_name', 'a path')
+        else:
+            yield im, a, where
 
 # %% ../../nbs/readers/04_hands.ipynb #10a2576f
 def _triples(x, where):
     "(21,3) numbers from 21 triples or 63 numbers"
-    nested = isinstance(x,(list,tuple)) and len(x)>0 and isinstance(x[0],(list,tuple))
-    return as_array(x, (21,3), where) if nested else as_array(x, (63,), where).reshape(21,3)
+    nested = isinstance(x, (list, tuple)) and len(x) > 0 and isinstance(x[0], (list, tuple))
+    return as_array(x, (21, 3), where) if nested else as_array(x, (63,), where).reshape(21, 3)
+
 
 def _size_of(im, where):
     "(height, width) of an image entry"
-    hw = as_array([need_key(im,k,where) for k in ('height','width')], (2,), where)
-    if not (np.isfinite(hw).all() and (hw>=1).all() and (hw<=1e5).all()): raise LabelError(where, f'image size {hw.tolist()}', 'height and width in pixels')
+    hw = as_array([need_key(im, k, where) for k in ('height', 'width')], (2,), where)
+    if not (np.isfinite(hw).all() and (hw >= 1).all() and (hw <= 1e5).all()):
+        raise LabelError(where, f'image size {hw.tolist()}', 'height and width in pixels')
     return hw
 
 # %% ../../nbs/readers/04_hands.ipynb #9d232558
@@ -83,31 +112,50 @@ def _prefix(root, files, folders):
     for p in folders:
         held = {}
         for f in files:
-            d = (Path(root)/p/f).parent
-            if d not in held: held[d] = {x.name for x in d.iterdir()} if d.is_dir() else set()
-            if Path(f).name in held[d]: return p
+            d = (Path(root) / p / f).parent
+            if d not in held:
+                held[d] = {x.name for x in d.iterdir()} if d.is_dir() else set()
+            if Path(f).name in held[d]:
+                return p
     return ''
+
 
 def _first(root, names):
     "The first of `names` that is a file below `root`, or None"
-    return next((n for n in names if (Path(root)/n).is_file()), None)
+    return next((n for n in names if (Path(root) / n).is_file()), None)
+
 
 def _beside(root):
     "Label files that are there, as a hint to who misses another one"
-    found = [p for d in (Path(root),Path(root)/'annotations') for ext in ('json','pickle') for p in sorted(d.glob(f'*.{ext}'))[:3]]
+    found = [
+        p
+        for d in (Path(root), Path(root) / 'annotations')
+        for ext in ('json', 'pickle')
+        for p in sorted(d.glob(f'*.{ext}'))[:3]
+    ]
     return f'; there is {", ".join(str(p.relative_to(root)) for p in found)}' if found else ''
 
 # %% ../../nbs/readers/04_hands.ipynb #1f2dd4bd
 def _merge(parts):
     "Columns of several parts, one after the other"
-    return {k:sum((list(p[k]) for p in parts),[]) if k=='file' else np.concatenate([p[k] for p in parts]) for k in parts[0]}
+    return {
+        k: sum((list(p[k]) for p in parts), [])
+        if k == 'file'
+        else np.concatenate([p[k] for p in parts])
+        for k in parts[0]
+    }
+
 
 def _stack(rows, shapes):
     "Columns from rows that begin with a file name"
     kinds = dict(visible=bool, left=bool, video=int, pose=int)
-    arrays = {k:np.array([r[j] for r in rows], kinds.get(k,float)).reshape(-1,*s) for j,(k,s) in enumerate(shapes.items(),1)}
+    arrays = {
+        k: np.array([r[j] for r in rows], kinds.get(k, float)).reshape(-1, *s)
+        for j, (k, s) in enumerate(shapes.items(), 1)
+    }
     return dict(file=[r[0] for r in rows], **arrays)
+
 
 def _pick(cols, idx):
     "Some rows of all columns"
-    return {k:[v[i] for i in idx] if k=='file' else v[idx] for k,v in cols.items()}
+    return {k: [v[i] for i in idx] if k == 'file' else v[idx] for k, v in cols.items()}

@@ -17,93 +17,154 @@ from ..core.skeleton import Skeleton
 # %% ../../nbs/readers/18_joint_names.ipynb #f4d88399
 class Labels(NamedTuple):
     "Joints of N animals or persons, in pixels of the original images"
-    names: list # Image file or frame number of each row, as text; an image with several animals has several rows
-    keypoints: np.ndarray # (N,K,2) float32, NaN where not labelled
-    visible: np.ndarray # (N,K) bool: labelled
-    likelihood: np.ndarray|None # (N,K) float32, if the file has it
+
+    names: list  # Image file or frame number of each row, as text; an image with several animals has several rows
+    keypoints: np.ndarray  # (N,K,2) float32, NaN where not labelled
+    visible: np.ndarray  # (N,K) bool: labelled
+    likelihood: np.ndarray | None  # (N,K) float32, if the file has it
     skeleton: Skeleton
-    size: np.ndarray|None = None # (N,2) height and width of the images, if the file says so
-    boxes: np.ndarray|None = None # (N,4) x, y, width, height, if the file has them; NaN where a row has none
-    state: np.ndarray|None = None # (N,K) COCO's v, if the file has it: 0 not labelled, 1 hidden, 2 in view
-    row: np.ndarray|None = None # (N,) which row or usable annotation of the file
+    size: np.ndarray | None = None  # (N,2) height and width of the images, if the file says so
+    boxes: np.ndarray | None = (
+        None  # (N,4) x, y, width, height, if the file has them; NaN where a row has none
+    )
+    state: np.ndarray | None = (
+        None  # (N,K) COCO's v, if the file has it: 0 not labelled, 1 hidden, 2 in view
+    )
+    row: np.ndarray | None = None  # (N,) which row or usable annotation of the file
 
 # %% ../../nbs/readers/18_joint_names.ipynb #943312c8
 _SIDE = dict(left='left', right='right', l='left', r='right')
 
+
 def plain_name(
-    name, # Name of a joint
-)->tuple: # (name without side, 'left', 'right' or '')
+    name,  # Name of a joint
+) -> tuple:  # (name without side, 'left', 'right' or '')
     "A joint's name without case, separators and side, and its side"
-    words = [w.lower() for w in re.findall(r'[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+', str(name))]
-    at = [i for i,w in enumerate(words) if w in _SIDE and (len(w)>1 or i in (0,len(words)-1))] if len(words)>1 else []
-    if at: return ''.join(words[:at[0]]+words[at[0]+1:]), _SIDE[words[at[0]]]
+    words = [
+        w.lower()
+        for w in re.findall(r'[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+', str(name))
+    ]
+    at = (
+        [i for i, w in enumerate(words) if w in _SIDE and (len(w) > 1 or i in (0, len(words) - 1))]
+        if len(words) > 1
+        else []
+    )
+    if at:
+        return ''.join(words[: at[0]] + words[at[0] + 1 :]), _SIDE[words[at[0]]]
     word = ''.join(words) or str(name)
     m = re.fullmatch('(left|right)(.+)|(.+?)(left|right)', word)
-    return (m[2] or m[3], m[1] or m[4]) if m else (word,'')
+    return (m[2] or m[3], m[1] or m[4]) if m else (word, '')
 
 # %% ../../nbs/readers/18_joint_names.ipynb #ba894571
 def side_pairs(
-    joints, # Names of joints
-)->tuple:
+    joints,  # Names of joints
+) -> tuple:
     "(left, right) indices of the joints that differ in their side alone"
     plain = [plain_name(j) for j in joints]
-    at = {p:i for i,p in enumerate(plain) if plain.count(p)==1}
-    return tuple((i,at[b,'right']) for (b,s),i in at.items() if s=='left' and (b,'right') in at)
+    at = {p: i for i, p in enumerate(plain) if plain.count(p) == 1}
+    return tuple(
+        (i, at[b, 'right']) for (b, s), i in at.items() if s == 'left' and (b, 'right') in at
+    )
+
 
 def named_skeleton(
-    name, # Name of the skeleton
-    joints, # Names of the joints, in order
-    bones=(), # (parent, child) joint indices
-)->Skeleton:
+    name,  # Name of the skeleton
+    joints,  # Names of the joints, in order
+    bones=(),  # (parent, child) joint indices
+) -> Skeleton:
     "A skeleton for the joints of a file; left and right are paired by their names; raises `SkeletonError`"
-    return Skeleton(str(name), tuple(map(str,joints)), tuple(map(tuple,bones)), side_pairs(joints))
+    return Skeleton(
+        str(name), tuple(map(str, joints)), tuple(map(tuple, bones)), side_pairs(joints)
+    )
 
 # %% ../../nbs/readers/18_joint_names.ipynb #42b17c83
 def _alike(lost, free, close=False):
     "{name in the file: wanted joint} of joints with one and the same plain name, or a similar one"
-    plain = {n:plain_name(n) for n in [*lost,*free]}
+    plain = {n: plain_name(n) for n in [*lost, *free]}
+
     def fits(t):
-        same = [s for s in free if plain[s]==plain[t]]
-        if same or not close: return same
-        near = difflib.get_close_matches(plain[t][0], [plain[s][0] for s in free if plain[s][1]==plain[t][1]], 1, .7)
-        return [s for s in free if near and plain[s]==(near[0],plain[t][1])]
-    found = {t:fits(t) for t in lost}
-    return {s[0]:t for t,s in found.items() if len(s)==1 and sum(s[0] in o for o in found.values())==1}
+        same = [s for s in free if plain[s] == plain[t]]
+        if same or not close:
+            return same
+        near = difflib.get_close_matches(
+            plain[t][0], [plain[s][0] for s in free if plain[s][1] == plain[t][1]], 1, 0.7
+        )
+        return [s for s in free if near and plain[s] == (near[0], plain[t][1])]
+
+    found = {t: fits(t) for t in lost}
+    return {
+        s[0]: t
+        for t, s in found.items()
+        if len(s) == 1 and sum(s[0] in o for o in found.values()) == 1
+    }
 
 # %% ../../nbs/readers/18_joint_names.ipynb #84f3be83
 def _renamed(source, target, names, where, error):
     "`source` with the names that `names` gives"
-    names = dict(names or {}); back = [k for k,v in names.items() if v not in target]
-    turned = '; it maps names in the file to joints of the skeleton' if back and all(k in target for k in names) else ''
-    if back: raise ConfigError('names', f'{ {k:names[k] for k in back} } leads to no joint of the skeleton{turned}', f'joints among {list(target)}')
+    names = dict(names or {})
+    back = [k for k, v in names.items() if v not in target]
+    turned = (
+        '; it maps names in the file to joints of the skeleton'
+        if back and all(k in target for k in names)
+        else ''
+    )
+    if back:
+        raise ConfigError(
+            'names',
+            f'{ {k: names[k] for k in back} } leads to no joint of the skeleton{turned}',
+            f'joints among {list(target)}',
+        )
     gone = [k for k in names if k not in source]
-    if gone: raise error(where, f'has no joints called {gone}, which names= renames', f'names among {list(source)}')
+    if gone:
+        raise error(
+            where,
+            f'has no joints called {gone}, which names= renames',
+            f'names among {list(source)}',
+        )
     have = [names.get(s, s) for s in source]
-    twice = sorted({n for n in have if have.count(n)>1})
-    if twice: raise error(where, f'joints named twice: {twice}', 'each joint once')
+    twice = sorted({n for n in have if have.count(n) > 1})
+    if twice:
+        raise error(where, f'joints named twice: {twice}', 'each joint once')
     return have
 
 # %% ../../nbs/readers/18_joint_names.ipynb #017e8208
 def match_joints(
-    source, # Names of the joints in the data, in its order
-    target, # Names of the joints wanted, in order
-    names=None, # {name in the data: wanted joint} for those that are called otherwise
-    rename:str='exact', # 'exact'; 'auto': also by the plain name, where that leaves no choice
-    missing:str='error', # 'error'; 'invisible': a joint that the data lacks counts as never visible
-    where='joints', # File or source, for the message
-    error=LabelError, # Kind of error
-)->list: # Index into `source` for each joint of `target`; -1 where it is missing
+    source,  # Names of the joints in the data, in its order
+    target,  # Names of the joints wanted, in order
+    names=None,  # {name in the data: wanted joint} for those that are called otherwise
+    rename: str = 'exact',  # 'exact'; 'auto': also by the plain name, where that leaves no choice
+    missing: str = 'error',  # 'error'; 'invisible': a joint that the data lacks counts as never visible
+    where='joints',  # File or source, for the message
+    error=LabelError,  # Kind of error
+) -> list:  # Index into `source` for each joint of `target`; -1 where it is missing
     "Find each wanted joint by name; raises `LabelError` that names what is missing, what is unknown, and what may have been meant"
-    for o,v,ok in (('rename',rename,('exact','auto')), ('missing',missing,('error','invisible'))):
-        if v not in ok: raise ConfigError(o, repr(v), f'one of {ok}')
-    source,target = list(map(str,source)),list(map(str,target)); have = _renamed(source, target, names, where, error)
+    for o, v, ok in (
+        ('rename', rename, ('exact', 'auto')),
+        ('missing', missing, ('error', 'invisible')),
+    ):
+        if v not in ok:
+            raise ConfigError(o, repr(v), f'one of {ok}')
+    source = list(map(str, source))
+    target = list(map(str, target))
+    have = _renamed(source, target, names, where, error)
     rest = lambda: ([t for t in target if t not in have], [s for s in have if s not in target])
-    if rename=='auto': auto = _alike(*rest()); have = [auto.get(s,s) for s in have]
-    lost,free = rest()
-    if lost and (missing=='error' or len(lost)==len(target)): raise error(where, *_complaint(source, have, target, lost, free))
+    if rename == 'auto':
+        auto = _alike(*rest())
+        have = [auto.get(s, s) for s in have]
+    lost, free = rest()
+    if lost and (missing == 'error' or len(lost) == len(target)):
+        raise error(where, *_complaint(source, have, target, lost, free))
     return [have.index(t) if t in have else -1 for t in target]
 
+
 def _complaint(source, have, target, lost, free):
-    hint = {source[have.index(s)]:t for s,t in _alike(lost, free, close=True).items()}
-    return (f'lacks the joints {lost}' + (f' and has the unknown {free}' if free else ''),
-            f'{list(target)}' + (f'; did you mean names={hint}' + (" or rename='auto'?" if _alike(lost,free) else '?') if hint else ''))
+    hint = {source[have.index(s)]: t for s, t in _alike(lost, free, close=True).items()}
+    return (
+        f'lacks the joints {lost}' + (f' and has the unknown {free}' if free else ''),
+        f'{list(target)}'
+        + (
+            f'; did you mean names={hint}' + (" or rename='auto'?" if _alike(lost, free) else '?')
+            if hint
+            else ''
+        ),
+    )

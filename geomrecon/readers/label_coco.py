@@ -21,148 +21,288 @@ from .label_h5 import read_dlc_h5
 
 # %% ../../nbs/readers/22_label_coco.ipynb #5604ba89
 def write_coco(
-    path, # Target
-    names, # (N,) image file names; one that comes twice is one image with two annotations
-    kp, # (N,K,2) pixels of the original images, NaN where there is none
-    skeleton, # `Skeleton` or name
-    size, # (height, width) of the images, or (N,2)
-    likelihood=None, # (N,K) in [0,1]; its mean becomes the score of the annotation
-    boxes=None, # (N,4) x, y, width, height; the keypoints' bounding box if None
-    state=None, # (N,K) v of each joint; 2 for all that are not NaN if None
-)->Path:
+    path,  # Target
+    names,  # (N,) image file names; one that comes twice is one image with two annotations
+    kp,  # (N,K,2) pixels of the original images, NaN where there is none
+    skeleton,  # `Skeleton` or name
+    size,  # (height, width) of the images, or (N,2)
+    likelihood=None,  # (N,K) in [0,1]; its mean becomes the score of the annotation
+    boxes=None,  # (N,4) x, y, width, height; the keypoints' bounding box if None
+    state=None,  # (N,K) v of each joint; 2 for all that are not NaN if None
+) -> Path:
     "Labels or predictions as COCO keypoints JSON"
-    skeleton,kp = get_skeleton(skeleton),np.asarray(kp, np.float64)
-    if kp.shape[1:]!=(skeleton.n_joints,2): raise LabelError(path, f'keypoints {kp.shape}', f'(N, {skeleton.n_joints}, 2)')
-    names = list(map(str,names)); size = np.broadcast_to(size, (len(kp),2)); image = {n:i for i,n in enumerate(dict.fromkeys(names),1)}
-    if len(names)!=len(kp): raise LabelError(path, f'{len(names)} names for {len(kp)} rows', 'one each')
-    images = [dict(id=image[n], file_name=n, height=int(h), width=int(w)) for n,(h,w) in {n:s for n,s in zip(names,size)}.items()]
-    each = lambda a: [None]*len(kp) if a is None else np.asarray(a,np.float64)
-    anns = [_annotation(*a) for a in zip(range(1,len(kp)+1), [image[n] for n in names], kp, each(likelihood), each(boxes), each(state))]
-    cat = dict(id=1, name=skeleton.name, supercategory='', keypoints=list(skeleton.joints), skeleton=[[a+1,b+1] for a,b in skeleton.bones])
-    with atomic_path(path) as t: t.write_text(json.dumps(dict(images=images, annotations=anns, categories=[cat]), indent=1))
+    skeleton = get_skeleton(skeleton)
+    kp = np.asarray(kp, np.float64)
+    if kp.shape[1:] != (skeleton.n_joints, 2):
+        raise LabelError(path, f'keypoints {kp.shape}', f'(N, {skeleton.n_joints}, 2)')
+    names = list(map(str, names))
+    size = np.broadcast_to(size, (len(kp), 2))
+    image = {n: i for i, n in enumerate(dict.fromkeys(names), 1)}
+    if len(names) != len(kp):
+        raise LabelError(path, f'{len(names)} names for {len(kp)} rows', 'one each')
+    images = [
+        dict(id=image[n], file_name=n, height=int(h), width=int(w))
+        for n, (h, w) in {n: s for n, s in zip(names, size)}.items()
+    ]
+    each = lambda a: [None] * len(kp) if a is None else np.asarray(a, np.float64)
+    anns = [
+        _annotation(*a)
+        for a in zip(
+            range(1, len(kp) + 1),
+            [image[n] for n in names],
+            kp,
+            each(likelihood),
+            each(boxes),
+            each(state),
+        )
+    ]
+    cat = dict(
+        id=1,
+        name=skeleton.name,
+        supercategory='',
+        keypoints=list(skeleton.joints),
+        skeleton=[[a + 1, b + 1] for a, b in skeleton.bones],
+    )
+    with atomic_path(path) as t:
+        t.write_text(json.dumps(dict(images=images, annotations=anns, categories=[cat]), indent=1))
     return Path(path)
 
 # %% ../../nbs/readers/22_label_coco.ipynb #56e8f21a
 def _annotation(i, image, kp, lik, box, state):
-    ok = np.isfinite(kp).all(-1); r = lambda v: [round(float(a),3) for a in v]
-    if box is None: box = [*kp[ok].min(0), *np.ptp(kp[ok],axis=0)] if ok.any() else [0.]*4
-    v = ok*(2. if state is None else np.maximum(state,1))
-    flat = np.concatenate([np.where(ok[:,None], kp, 0), v[:,None]], -1)
-    d = dict(id=i, image_id=image, category_id=1, keypoints=[v for x,y,k in flat for v in (*r((x,y)),int(k))],
-             num_keypoints=int(ok.sum()), bbox=r(box), area=r([box[2]*box[3]])[0], iscrowd=0)
-    if lik is None: return d
+    ok = np.isfinite(kp).all(-1)
+    r = lambda v: [round(float(a), 3) for a in v]
+    if box is None:
+        box = [*kp[ok].min(0), *np.ptp(kp[ok], axis=0)] if ok.any() else [0.0] * 4
+    v = ok * (2.0 if state is None else np.maximum(state, 1))
+    flat = np.concatenate([np.where(ok[:, None], kp, 0), v[:, None]], -1)
+    d = dict(
+        id=i,
+        image_id=image,
+        category_id=1,
+        keypoints=[v for x, y, k in flat for v in (*r((x, y)), int(k))],
+        num_keypoints=int(ok.sum()),
+        bbox=r(box),
+        area=r([box[2] * box[3]])[0],
+        iscrowd=0,
+    )
+    if lik is None:
+        return d
     lik = np.nan_to_num(lik)
     return dict(d, score=r([lik[ok].mean() if ok.any() else 0])[0], keypoint_scores=r(lik))
 
 # %% ../../nbs/readers/22_label_coco.ipynb #b5f8f82e
-def _whole(x): return isinstance(x,(int,float)) and not isinstance(x,bool) and x==x and abs(x)<1e15 and x==int(x)
+def _whole(x):
+    return (
+        isinstance(x, (int, float))
+        and not isinstance(x, bool)
+        and x == x
+        and abs(x) < 1e15
+        and x == int(x)
+    )
+
 
 def _coco_lists(path):
     "The images by id, the annotations and the categories of a file; raises `LabelError`"
-    if not Path(path).is_file(): raise LabelError(path, 'no such file', 'a COCO JSON')
-    try: d = load_json(path, dict)
-    except LabelError as e: raise LabelError(path, f'not a COCO file: {e.found}', 'images, annotations and categories') from None
-    for k in ('images','annotations','categories'):
-        if not isinstance(d.get(k),list) or not all(isinstance(e,dict) for e in d[k]): raise LabelError(path, f'not a COCO file: no list of {k}', 'images, annotations and categories')
+    if not Path(path).is_file():
+        raise LabelError(path, 'no such file', 'a COCO JSON')
+    try:
+        d = load_json(path, dict)
+    except LabelError as e:
+        raise LabelError(
+            path, f'not a COCO file: {e.found}', 'images, annotations and categories'
+        ) from None
+    for k in ('images', 'annotations', 'categories'):
+        if not isinstance(d.get(k), list) or not all(isinstance(e, dict) for e in d[k]):
+            raise LabelError(
+                path, f'not a COCO file: no list of {k}', 'images, annotations and categories'
+            )
     for m in d['images']:
-        if not _whole(m.get('id')) and not isinstance(m.get('id'),str): raise LabelError(path, f'an image has the id {str(m.get("id"))[:40]!r}', 'a number or text')
-        if not isinstance(m.get('file_name'),str) or not m['file_name']: raise LabelError(path, f'image {m["id"]} has no file_name')
-    ims = {m['id']:m for m in d['images']}
-    if len(ims)<len(d['images']): raise LabelError(path, 'two images have one id', 'each id once')
-    return ims,d['annotations'],d['categories']
+        if not _whole(m.get('id')) and not isinstance(m.get('id'), str):
+            raise LabelError(
+                path, f'an image has the id {str(m.get("id"))[:40]!r}', 'a number or text'
+            )
+        if not isinstance(m.get('file_name'), str) or not m['file_name']:
+            raise LabelError(path, f'image {m["id"]} has no file_name')
+    ims = {m['id']: m for m in d['images']}
+    if len(ims) < len(d['images']):
+        raise LabelError(path, 'two images have one id', 'each id once')
+    return ims, d['annotations'], d['categories']
 
 # %% ../../nbs/readers/22_label_coco.ipynb #cbfe27b2
 def _coco_category(path, cats, skeleton, category):
     "The category asked for, or the one that fits"
-    ok = lambda c: isinstance(c.get('keypoints'),list) and c['keypoints'] and all(isinstance(k,str) for k in c['keypoints'])
+    ok = lambda c: (
+        isinstance(c.get('keypoints'), list)
+        and c['keypoints']
+        and all(isinstance(k, str) for k in c['keypoints'])
+    )
     cats = [c for c in cats if ok(c)]
-    if not cats: raise LabelError(path, 'no category has keypoints', 'a category that names its joints' if skeleton is None else f'one with {list(skeleton.joints)}')
+    if not cats:
+        raise LabelError(
+            path,
+            'no category has keypoints',
+            'a category that names its joints'
+            if skeleton is None
+            else f'one with {list(skeleton.joints)}',
+        )
     if category is not None:
-        pick = [c for c in cats if category in (c.get('id'),c.get('name'))]
-        if not pick: raise LabelError(path, f'no category {category!r} with keypoints', f'one of {[c.get("name") for c in cats]}')
+        pick = [c for c in cats if category in (c.get('id'), c.get('name'))]
+        if not pick:
+            raise LabelError(
+                path,
+                f'no category {category!r} with keypoints',
+                f'one of {[c.get("name") for c in cats]}',
+            )
         return pick[0]
     if skeleton is None:
-        if len(cats)>1: raise LabelError(path, f'categories {[c.get("name") for c in cats]}', 'category= one of them')
+        if len(cats) > 1:
+            raise LabelError(
+                path, f'categories {[c.get("name") for c in cats]}', 'category= one of them'
+            )
         return cats[0]
-    return ([c for c in cats if set(skeleton.joints)<=set(c['keypoints'])] or cats)[0]
+    return ([c for c in cats if set(skeleton.joints) <= set(c['keypoints'])] or cats)[0]
 
 # %% ../../nbs/readers/22_label_coco.ipynb #66dc178f
 def coco_skeleton(
-    category:dict, # A category of a COCO file: name, keypoints, skeleton
-    where='category', # File, for messages
-)->Skeleton:
+    category: dict,  # A category of a COCO file: name, keypoints, skeleton
+    where='category',  # File, for messages
+) -> Skeleton:
     "Joints and bones of a category; left and right paired by their names; raises `LabelError`"
-    joints,bones = category['keypoints'],category.get('skeleton') or []
-    bones = as_array(bones, (None,2), where, np.int64).reshape(-1,2)-1 if bones else np.zeros((0,2),int)
-    try: return named_skeleton(category.get('name') or 'coco', joints, [tuple(b) for b in bones.tolist()])
-    except SkeletonError as e: raise LabelError(where, f'its category {category.get("name")!r}: {e.found}', e.expected) from None
+    joints = category['keypoints']
+    bones = category.get('skeleton') or []
+    bones = (
+        as_array(bones, (None, 2), where, np.int64).reshape(-1, 2) - 1
+        if bones
+        else np.zeros((0, 2), int)
+    )
+    try:
+        return named_skeleton(
+            category.get('name') or 'coco', joints, [tuple(b) for b in bones.tolist()]
+        )
+    except SkeletonError as e:
+        raise LabelError(
+            where, f'its category {category.get("name")!r}: {e.found}', e.expected
+        ) from None
 
 # %% ../../nbs/readers/22_label_coco.ipynb #11620ad5
 def read_coco(
-    path, # COCO keypoints JSON
-    skeleton, # `Skeleton` or name; joints are matched by name. None: that of the category
-    limit:float=1e5, # Larger coordinates are refused
-    category=None, # Name or id of the category; None: the one that fits the skeleton
-    names=None, # {name in the file: joint of the skeleton}, see `match_joints`
-    rename:str='exact', # 'exact' or 'auto', see `match_joints`
-    missing:str='error', # 'error' or 'invisible', see `match_joints`
-    screen=None, # Function (kind, where, found, expected) that takes the place of raising for an annotation; None: raise
-)->Labels:
+    path,  # COCO keypoints JSON
+    skeleton,  # `Skeleton` or name; joints are matched by name. None: that of the category
+    limit: float = 1e5,  # Larger coordinates are refused
+    category=None,  # Name or id of the category; None: the one that fits the skeleton
+    names=None,  # {name in the file: joint of the skeleton}, see `match_joints`
+    rename: str = 'exact',  # 'exact' or 'auto', see `match_joints`
+    missing: str = 'error',  # 'error' or 'invisible', see `match_joints`
+    screen=None,  # Function (kind, where, found, expected) that takes the place of raising for an annotation; None: raise
+) -> Labels:
     "One row per annotation that has keypoints, crowds left out; raises `LabelError` that names the annotation"
     skeleton = skeleton if skeleton is None else get_skeleton(skeleton)
-    ims,anns,cats = _coco_lists(path); cat = _coco_category(path, cats, skeleton, category)
-    if skeleton is None: skeleton = coco_skeleton(cat, path)
-    K,at = len(cat['keypoints']),match_joints(cat['keypoints'], skeleton.joints, names, rename, missing, path)
-    _note_extra(path, [j for i,j in enumerate(cat['keypoints']) if i not in at], skeleton)
-    anns = [a for a in anns if a.get('category_id')==cat.get('id') and a.get('keypoints') and not a.get('iscrowd')]
-    rows = [(i,a,r) for i,a in enumerate(anns) if (r := _screened(path, a, K, ims, limit, screen)) is not None]
-    if not rows: raise LabelError(path, f'no annotation of category {cat.get("name")!r} has keypoints')
+    ims, anns, cats = _coco_lists(path)
+    cat = _coco_category(path, cats, skeleton, category)
+    if skeleton is None:
+        skeleton = coco_skeleton(cat, path)
+    K = len(cat['keypoints'])
+    at = match_joints(cat['keypoints'], skeleton.joints, names, rename, missing, path)
+    _note_extra(path, [j for i, j in enumerate(cat['keypoints']) if i not in at], skeleton)
+    anns = [
+        a
+        for a in anns
+        if a.get('category_id') == cat.get('id') and a.get('keypoints') and not a.get('iscrowd')
+    ]
+    rows = [
+        (i, a, r)
+        for i, a in enumerate(anns)
+        if (r := _screened(path, a, K, ims, limit, screen)) is not None
+    ]
+    if not rows:
+        raise LabelError(path, f'no annotation of category {cat.get("name")!r} has keypoints')
     return _coco_labels(path, rows, at, ims, skeleton)
 
 # %% ../../nbs/readers/22_label_coco.ipynb #33f22d3a
 def _screened(path, a, K, ims, limit, screen):
     "The (K,3) keypoints of an annotation, or None if `screen` lets it go"
-    try: return _coco_row(path, a, K, ims, limit)
+    try:
+        return _coco_row(path, a, K, ims, limit)
     except LabelError as e:
-        if screen is None: raise
+        if screen is None:
+            raise
         screen('annotation', e.where, e.found, e.expected)
+
 
 def _coco_row(path, a, K, ims, limit):
     where = f'annotation {str(a.get("id"))[:40]}'
-    try: r = np.array(a['keypoints'], float)
-    except (ValueError, TypeError, OverflowError): raise LabelError(path, f'{where}: a keypoint is not a number') from None
+    try:
+        r = np.array(a['keypoints'], float)
+    except (ValueError, TypeError, OverflowError):
+        raise LabelError(path, f'{where}: a keypoint is not a number') from None
     i = a.get('image_id')
-    if not isinstance(i,(int,float,str)) or i not in ims: raise LabelError(path, f'{where}: image {str(i)[:40]} is not listed')
-    if r.size!=3*K: raise LabelError(path, f'{where}: {r.size} numbers', f'{3*K} for {K} joints')
-    r = r.reshape(K,3)
-    if not (np.isfinite(r).all() and (np.abs(r)<=limit).all()): raise LabelError(path, f'{where}: a coordinate is not finite or beyond {limit:g}')
+    if not isinstance(i, (int, float, str)) or i not in ims:
+        raise LabelError(path, f'{where}: image {str(i)[:40]} is not listed')
+    if r.size != 3 * K:
+        raise LabelError(path, f'{where}: {r.size} numbers', f'{3 * K} for {K} joints')
+    r = r.reshape(K, 3)
+    if not (np.isfinite(r).all() and (np.abs(r) <= limit).all()):
+        raise LabelError(path, f'{where}: a coordinate is not finite or beyond {limit:g}')
     return r
 
 # %% ../../nbs/readers/22_label_coco.ipynb #514b18b7
 def _coco_labels(path, rows, at, ims, skeleton):
     "`Labels` from checked annotations"
-    r = np.stack([r for _,_,r in rows]); r = np.where((np.array(at)>=0)[None,:,None], r[:,at], 0)
-    kp,K = np.where(r[...,2:]>0, r[...,:2], np.nan),rows[0][2].shape[0]
-    lik = [a.get('keypoint_scores') for _,a,_ in rows]; im = [ims[a['image_id']] for _,a,_ in rows]
-    if all(isinstance(l,list) and len(l)==K and all(isinstance(v,(int,float)) for v in l) for l in lik): lik = np.where(np.array(at)>=0, np.array(lik,np.float32)[:,at], 0)
-    else: lik = None
-    size = np.array([(m['height'],m['width']) for m in im],int) if all(_whole(m.get('height')) and _whole(m.get('width')) and min(m['height'],m['width'])>0 for m in im) else None
-    boxes = np.array([_coco_box(a.get('bbox')) for _,a,_ in rows], np.float32)
-    return _labels(None, [m['file_name'] for m in im], kp, lik, skeleton, size=size, boxes=boxes, state=r[...,2].astype(np.int8), row=np.array([i for i,_,_ in rows]))
+    r = np.stack([r for _, _, r in rows])
+    r = np.where((np.array(at) >= 0)[None, :, None], r[:, at], 0)
+    kp = np.where(r[..., 2:] > 0, r[..., :2], np.nan)
+    K = rows[0][2].shape[0]
+    lik = [a.get('keypoint_scores') for _, a, _ in rows]
+    im = [ims[a['image_id']] for _, a, _ in rows]
+    if all(
+        isinstance(l, list) and len(l) == K and all(isinstance(v, (int, float)) for v in l)
+        for l in lik
+    ):
+        lik = np.where(np.array(at) >= 0, np.array(lik, np.float32)[:, at], 0)
+    else:
+        lik = None
+    size = (
+        np.array([(m['height'], m['width']) for m in im], int)
+        if all(
+            _whole(m.get('height')) and _whole(m.get('width')) and min(m['height'], m['width']) > 0
+            for m in im
+        )
+        else None
+    )
+    boxes = np.array([_coco_box(a.get('bbox')) for _, a, _ in rows], np.float32)
+    return _labels(
+        None,
+        [m['file_name'] for m in im],
+        kp,
+        lik,
+        skeleton,
+        size=size,
+        boxes=boxes,
+        state=r[..., 2].astype(np.int8),
+        row=np.array([i for i, _, _ in rows]),
+    )
+
 
 def _coco_box(b):
-    ok = isinstance(b,list) and len(b)==4 and all(isinstance(v,(int,float)) and abs(v)<1e7 for v in b)
-    return b if ok else [np.nan]*4
+    ok = (
+        isinstance(b, list)
+        and len(b) == 4
+        and all(isinstance(v, (int, float)) and abs(v) < 1e7 for v in b)
+    )
+    return b if ok else [np.nan] * 4
 
 # %% ../../nbs/readers/22_label_coco.ipynb #85501e97
 def read_labels(
-    path, # DeepLabCut's or Lightning Pose's CSV, DeepLabCut's H5, or COCO keypoints JSON, told apart by the ending
-    skeleton=None, # `Skeleton` or name; None: that of the file
-    **kwargs, # As the reader of the format
-)->Labels:
+    path,  # DeepLabCut's or Lightning Pose's CSV, DeepLabCut's H5, or COCO keypoints JSON, told apart by the ending
+    skeleton=None,  # `Skeleton` or name; None: that of the file
+    **kwargs,  # As the reader of the format
+) -> Labels:
     "Labels in any of the formats; raises `LabelError`"
     kind = Path(path).suffix.lower()
-    if kind=='.json': return read_coco(path, skeleton, **kwargs)
-    if kind in ('.h5','.hdf5','.hdf'): return read_dlc_h5(path, skeleton, **kwargs)
-    if kind=='.csv': return read_lightning_csv(path, skeleton, **kwargs)
+    if kind == '.json':
+        return read_coco(path, skeleton, **kwargs)
+    if kind in ('.h5', '.hdf5', '.hdf'):
+        return read_dlc_h5(path, skeleton, **kwargs)
+    if kind == '.csv':
+        return read_lightning_csv(path, skeleton, **kwargs)
     raise LabelError(path, f'ends in {kind!r}', '.csv, .h5 or .json')

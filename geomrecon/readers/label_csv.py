@@ -20,112 +20,165 @@ from .label_tables import _Faults, _Sheet, _checked, _from_sheet
 # %% ../../nbs/readers/20_label_csv.ipynb #0b02b862
 def _csv_rows(path, what):
     "Rows of a CSV that are not empty"
-    if not Path(path).is_file(): raise LabelError(path, 'no such file', what)
+    if not Path(path).is_file():
+        raise LabelError(path, 'no such file', what)
     try:
-        with open(path, newline='', encoding='utf-8-sig') as f: return [r for r in csv.reader(f) if any(r)]
-    except (UnicodeDecodeError, csv.Error, OSError) as e: raise LabelError(path, f'not a CSV ({e})', what) from None
+        with open(path, newline='', encoding='utf-8-sig') as f:
+            return [r for r in csv.reader(f) if any(r)]
+    except (UnicodeDecodeError, csv.Error, OSError) as e:
+        raise LabelError(path, f'not a CSV ({e})', what) from None
 
-_COORDS = ('x','y','likelihood')
-_HEADS = (['scorer','bodyparts','coords'], ['scorer','individuals','bodyparts','coords'])
+
+_COORDS = ('x', 'y', 'likelihood')
+_HEADS = (['scorer', 'bodyparts', 'coords'], ['scorer', 'individuals', 'bodyparts', 'coords'])
+
+
 def _dlc_head(path, rows):
     "Number of header rows"
-    head = next((h for h in _HEADS if [r[0] for r in rows[:len(h)]]==h), None)
-    if head is None: raise LabelError(path, f'header rows {[r[0] for r in rows[:3]]}', f'{_HEADS[0]}, or {_HEADS[1]}')
+    head = next((h for h in _HEADS if [r[0] for r in rows[: len(h)]] == h), None)
+    if head is None:
+        raise LabelError(
+            path, f'header rows {[r[0] for r in rows[:3]]}', f'{_HEADS[0]}, or {_HEADS[1]}'
+        )
     return len(head)
+
 
 def _lightning_head(path, rows):
     "Number of header rows, up to the one of coordinates"
-    for n in (3,4):
-        if len(rows)>=n and sum(c.strip() in _COORDS for c in rows[n-1][1:])>=2: return n
-    raise LabelError(path, f'header rows {[r[:3] for r in rows[:3]]}', 'the third to hold the coordinates x, y (and likelihood)')
+    for n in (3, 4):
+        if len(rows) >= n and sum(c.strip() in _COORDS for c in rows[n - 1][1:]) >= 2:
+            return n
+    raise LabelError(
+        path,
+        f'header rows {[r[:3] for r in rows[:3]]}',
+        'the third to hold the coordinates x, y (and likelihood)',
+    )
 
 # %% ../../nbs/readers/20_label_csv.ipynb #ff960fe3
 def _csv_sheet(path, rows, n, screen=None):
     "The sheet of a CSV with `n` header rows"
-    wide = max(map(len,rows[:n])); head = [[c.strip() for c in r]+['']*(wide-len(r)) for r in rows[:n]]
-    cols,body = {},rows[n:]
-    for i in range(1,wide):
-        key = (head[1][i] if n==4 else '', head[-2][i], head[-1][i])
-        if key[2] not in _COORDS or not key[1] or key[1].startswith('Unnamed: '): continue
-        if key in cols: raise LabelError(path, f'joints named twice: {[key[1]]}', 'each joint once, by one scorer')
+    wide = max(map(len, rows[:n]))
+    head = [[c.strip() for c in r] + [''] * (wide - len(r)) for r in rows[:n]]
+    cols, body = {}, rows[n:]
+    for i in range(1, wide):
+        key = (head[1][i] if n == 4 else '', head[-2][i], head[-1][i])
+        if key[2] not in _COORDS or not key[1] or key[1].startswith('Unnamed: '):
+            continue
+        if key in cols:
+            raise LabelError(
+                path, f'joints named twice: {[key[1]]}', 'each joint once, by one scorer'
+            )
         cols[key] = i
     first = min(cols.values(), default=1)
-    if body and not any(c.strip() for c in body[0][first:]) and not re.search(r'\d$|\.\w{3,4}$', '/'.join(body[0][:first]).strip('/')): body = body[1:]
-    if not body: raise LabelError(path, 'no rows below the header', 'at least one labelled frame')
+    if (
+        body
+        and not any(c.strip() for c in body[0][first:])
+        and not re.search(r'\d$|\.\w{3,4}$', '/'.join(body[0][:first]).strip('/'))
+    ):
+        body = body[1:]
+    if not body:
+        raise LabelError(path, 'no rows below the header', 'at least one labelled frame')
     names = ['/'.join(t for t in r[:first] if t) for r in body]
-    faults = _Faults(path, names, screen); faults.once()
-    return _Sheet(cols, names, lambda c,what,limit: _csv_column(faults, body, c, what, limit), faults)
+    faults = _Faults(path, names, screen)
+    faults.once()
+    return _Sheet(
+        cols, names, lambda c, what, limit: _csv_column(faults, body, c, what, limit), faults
+    )
 
 # %% ../../nbs/readers/20_label_csv.ipynb #0b1723e1
 def _csv_column(faults, rows, c, what, limit):
     "One column as floats, empty cells as NaN"
     out = np.full(len(rows), np.nan)
-    for i,r in enumerate(rows):
-        t = r[c].strip() if len(r)>c else ''
-        try: out[i] = float(t or 'nan')
-        except ValueError: faults(i, f', {what} is {t!r}', 'a number or nothing')
+    for i, r in enumerate(rows):
+        t = r[c].strip() if len(r) > c else ''
+        try:
+            out[i] = float(t or 'nan')
+        except ValueError:
+            faults(i, f', {what} is {t!r}', 'a number or nothing')
     return _checked(faults, out, what, limit)
 
 # %% ../../nbs/readers/20_label_csv.ipynb #04e5d70a
 def read_dlc_csv(
-    path, # CSV with the header rows scorer, (individuals,) bodyparts, coords
-    skeleton, # `Skeleton` or name; joints are matched by name, in any order. None: one with the joints of the file
-    limit:float=1e5, # Larger coordinates are refused
-    individual=None, # Which animal, if there are several; 'all': a row for each
-    names=None, # {name in the file: joint of the skeleton}, see `match_joints`
-    rename:str='exact', # 'exact' or 'auto', see `match_joints`
-    missing:str='error', # 'error' or 'invisible', see `match_joints`
-    screen=None, # Function (kind, where, found, expected) that is told of an unusable row, which is then left out; None: raise
-)->Labels:
+    path,  # CSV with the header rows scorer, (individuals,) bodyparts, coords
+    skeleton,  # `Skeleton` or name; joints are matched by name, in any order. None: one with the joints of the file
+    limit: float = 1e5,  # Larger coordinates are refused
+    individual=None,  # Which animal, if there are several; 'all': a row for each
+    names=None,  # {name in the file: joint of the skeleton}, see `match_joints`
+    rename: str = 'exact',  # 'exact' or 'auto', see `match_joints`
+    missing: str = 'error',  # 'error' or 'invisible', see `match_joints`
+    screen=None,  # Function (kind, where, found, expected) that is told of an unusable row, which is then left out; None: raise
+) -> Labels:
     "Labels or predictions in DeepLabCut's layout; raises `LabelError` that names row and joint"
     rows = _csv_rows(path, "DeepLabCut's CSV")
-    return _from_sheet(path, _csv_sheet(path, rows, _dlc_head(path, rows), screen), skeleton, individual, names, rename, missing, limit)
+    return _from_sheet(
+        path,
+        _csv_sheet(path, rows, _dlc_head(path, rows), screen),
+        skeleton,
+        individual,
+        names,
+        rename,
+        missing,
+        limit,
+    )
 
 # %% ../../nbs/readers/20_label_csv.ipynb #6d589fd5
 def read_lightning_csv(
-    path, # Labels (CollectedData.csv) or predictions of Lightning Pose
-    skeleton, # `Skeleton` or name; None: one with the joints of the file
-    part=None, # Only the rows that the column `set` gives this name: 'train', 'validation' or 'test'
-    screen=None, # As `read_dlc_csv`
-    **kwargs, # As `read_dlc_csv`
-)->Labels:
+    path,  # Labels (CollectedData.csv) or predictions of Lightning Pose
+    skeleton,  # `Skeleton` or name; None: one with the joints of the file
+    part=None,  # Only the rows that the column `set` gives this name: 'train', 'validation' or 'test'
+    screen=None,  # As `read_dlc_csv`
+    **kwargs,  # As `read_dlc_csv`
+) -> Labels:
     "Labels or predictions in Lightning Pose's layout; further columns are ignored; raises `LabelError` that names row and joint"
-    rows = _csv_rows(path, "Lightning Pose's CSV"); n = _lightning_head(path, rows)
+    rows = _csv_rows(path, "Lightning Pose's CSV")
+    n = _lightning_head(path, rows)
     if part is not None:
-        c = next((i for i,t in enumerate(rows[0]) if t.strip()=='set'), None)
-        if c is None: raise LabelError(path, f'no column set, from which part={part!r} could be taken', 'predictions of labelled images')
-        sets = [r[c].strip() if len(r)>c else '' for r in rows[n:]]
-        rows = rows[:n]+[r for r,s in zip(rows[n:],sets) if s==part]
-        if len(rows)==n: raise LabelError(path, f'no row is of the part {part!r}', f'one of {sorted(set(sets))}')
+        c = next((i for i, t in enumerate(rows[0]) if t.strip() == 'set'), None)
+        if c is None:
+            raise LabelError(
+                path,
+                f'no column set, from which part={part!r} could be taken',
+                'predictions of labelled images',
+            )
+        sets = [r[c].strip() if len(r) > c else '' for r in rows[n:]]
+        rows = rows[:n] + [r for r, s in zip(rows[n:], sets) if s == part]
+        if len(rows) == n:
+            raise LabelError(path, f'no row is of the part {part!r}', f'one of {sorted(set(sets))}')
     return _from_sheet(path, _csv_sheet(path, rows, n, screen), skeleton, **kwargs)
 
 # %% ../../nbs/readers/20_label_csv.ipynb #9499a17f
 def _layout(path, kp, likelihood, skeleton, index):
     "Checked values (N,K,2 or 3), the names of the coordinates and of the rows"
     kp = np.asarray(kp, np.float64)
-    if kp.shape[1:]!=(skeleton.n_joints,2): raise LabelError(path, f'keypoints {kp.shape}', f'(N, {skeleton.n_joints}, 2)')
+    if kp.shape[1:] != (skeleton.n_joints, 2):
+        raise LabelError(path, f'keypoints {kp.shape}', f'(N, {skeleton.n_joints}, 2)')
     index = list(range(len(kp)) if index is None else index)
-    if len(index)!=len(kp): raise LabelError(path, f'{len(index)} names for {len(kp)} rows', 'one each')
-    if likelihood is None: return kp,['x','y'],index
+    if len(index) != len(kp):
+        raise LabelError(path, f'{len(index)} names for {len(kp)} rows', 'one each')
+    if likelihood is None:
+        return kp, ['x', 'y'], index
     lik = np.asarray(likelihood, np.float64)
-    if lik.shape!=kp.shape[:2]: raise LabelError(path, f'likelihood {lik.shape}', f'{kp.shape[:2]}')
-    return np.concatenate([kp, lik[...,None]], -1), list(_COORDS), index
+    if lik.shape != kp.shape[:2]:
+        raise LabelError(path, f'likelihood {lik.shape}', f'{kp.shape[:2]}')
+    return np.concatenate([kp, lik[..., None]], -1), list(_COORDS), index
 
 # %% ../../nbs/readers/20_label_csv.ipynb #dbbb23e7
 def write_dlc_csv(
-    path, # Target
-    kp, # (N,K,2) pixels of the original frames; NaN is written as nothing
-    likelihood, # (N,K) in [0,1], or None
-    skeleton, # `Skeleton` or name
-    scorer:str='geomrecon', # First header row
-    index=None, # (N,) image names or frame numbers; 0..N-1 if None
-)->Path:
+    path,  # Target
+    kp,  # (N,K,2) pixels of the original frames; NaN is written as nothing
+    likelihood,  # (N,K) in [0,1], or None
+    skeleton,  # `Skeleton` or name
+    scorer: str = 'geomrecon',  # First header row
+    index=None,  # (N,) image names or frame numbers; 0..N-1 if None
+) -> Path:
     "Labels or predictions in the layout that DeepLabCut and Lightning Pose read, to a thousandth of a pixel"
-    skeleton = get_skeleton(skeleton); x,c,index = _layout(path, kp, likelihood, skeleton, index)
+    skeleton = get_skeleton(skeleton)
+    x, c, index = _layout(path, kp, likelihood, skeleton, index)
     with atomic_path(path) as t, open(t, 'w', newline='') as f:
         w = csv.writer(f, lineterminator='\n')
-        w.writerow(['scorer']+[scorer]*len(c)*skeleton.n_joints)
-        w.writerow(['bodyparts']+[j for j in skeleton.joints for _ in c])
-        w.writerow(['coords']+c*skeleton.n_joints)
-        for n,r in zip(index, x.reshape(len(x),-1)): w.writerow([n]+['' if np.isnan(v) else f'{v:.3f}' for v in r])
+        w.writerow(['scorer'] + [scorer] * len(c) * skeleton.n_joints)
+        w.writerow(['bodyparts'] + [j for j in skeleton.joints for _ in c])
+        w.writerow(['coords'] + c * skeleton.n_joints)
+        for n, r in zip(index, x.reshape(len(x), -1)):
+            w.writerow([n] + ['' if np.isnan(v) else f'{v:.3f}' for v in r])
     return Path(path)

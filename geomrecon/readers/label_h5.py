@@ -19,137 +19,231 @@ from .label_tables import _Faults, _Sheet, _checked, _from_sheet
 from .label_csv import _COORDS, _layout
 
 # %% ../../nbs/readers/21_label_h5.ipynb #134a7513
-_LARGEST = 1<<31 # bytes of one array
+_LARGEST = 1 << 31  # bytes of one array
+
 
 def _member(g, name, path):
     "A group or array inside the file itself; raises `LabelError`"
-    if not isinstance(g.get(name, getlink=True), h5py.HardLink): raise LabelError(path, f'has no {name!r}' if name not in g else f'{name!r} is a link', 'a DeepLabCut table')
+    if not isinstance(g.get(name, getlink=True), h5py.HardLink):
+        raise LabelError(
+            path,
+            f'has no {name!r}' if name not in g else f'{name!r} is a link',
+            'a DeepLabCut table',
+        )
     d = g[name]
-    if isinstance(d, h5py.Dataset) and (d.external or d.is_virtual or d.size is None or d.size*d.dtype.itemsize>_LARGEST):
-        raise LabelError(path, f'array {name!r} of shape {d.shape} lies outside the file or is too large', 'arrays in the file')
+    if isinstance(d, h5py.Dataset) and (
+        d.external or d.is_virtual or d.size is None or d.size * d.dtype.itemsize > _LARGEST
+    ):
+        raise LabelError(
+            path,
+            f'array {name!r} of shape {d.shape} lies outside the file or is too large',
+            'arrays in the file',
+        )
     return d
+
 
 def _attr(o, name, default=None):
     "An attribute as text or number; a pickled one stays bytes"
     v = o.attrs.get(name, default)
-    if isinstance(v, h5py.Empty): return ''
-    return bytes(v) if isinstance(v,(bytes,np.bytes_)) else v
+    if isinstance(v, h5py.Empty):
+        return ''
+    return bytes(v) if isinstance(v, (bytes, np.bytes_)) else v
 
 # %% ../../nbs/readers/21_label_h5.ipynb #8e51a1bc
 def _entries(d, path):
     "Values of an array as a list: text, numbers, or what a restricted unpickler takes"
     if d.attrs.get('PSEUDOATOM') is not None:
-        raw = d[0] if d.shape==(1,) else None
-        if not isinstance(raw, np.ndarray) or raw.dtype!=np.uint8: raise LabelError(path, f'{d.name} holds objects', 'text or numbers')
+        raw = d[0] if d.shape == (1,) else None
+        if not isinstance(raw, np.ndarray) or raw.dtype != np.uint8:
+            raise LabelError(path, f'{d.name} holds objects', 'text or numbers')
         return list(np.ravel(np.asarray(safe_loads(raw.tobytes(), f'{path}{d.name}'), object)))
     x = d[()]
-    if x.ndim!=1 or x.dtype.kind not in 'Siuf': raise LabelError(path, f'{d.name} is {x.dtype} {x.shape}', 'a list of text or numbers')
-    return [v.decode('utf-8') for v in x.tolist()] if x.dtype.kind=='S' else x.tolist()
+    if x.ndim != 1 or x.dtype.kind not in 'Siuf':
+        raise LabelError(path, f'{d.name} is {x.dtype} {x.shape}', 'a list of text or numbers')
+    return [v.decode('utf-8') for v in x.tolist()] if x.dtype.kind == 'S' else x.tolist()
 
 # %% ../../nbs/readers/21_label_h5.ipynb #0b164823
 def _fixed_axis(g, name, path):
     "Labels along one axis as tuples"
-    if _attr(g, f'{name}_variety')!=b'multi': return [(v,) for v in _entries(_member(g,name,path), path)]
-    n = int(_attr(g, f'{name}_nlevels', 0)); out = []
-    if not 1<=n<=9: raise LabelError(path, f'{name} has {n} levels', 'three or four')
+    if _attr(g, f'{name}_variety') != b'multi':
+        return [(v,) for v in _entries(_member(g, name, path), path)]
+    n = int(_attr(g, f'{name}_nlevels', 0))
+    out = []
+    if not 1 <= n <= 9:
+        raise LabelError(path, f'{name} has {n} levels', 'three or four')
     for k in range(n):
-        level,code = _entries(_member(g,f'{name}_level{k}',path), path),np.array(_entries(_member(g,f'{name}_label{k}',path), path))
-        if code.dtype.kind not in 'iu' or len(code) and (code.max()>=len(level) or code.min()<-1): raise LabelError(path, f'{name}_label{k} points beyond its level', 'codes of labels')
-        out.append([level[c] if c>=0 else '' for c in code])
-    if len({len(o) for o in out})>1: raise LabelError(path, f'levels of {name} differ in length')
+        level = _entries(_member(g, f'{name}_level{k}', path), path)
+        code = np.array(_entries(_member(g, f'{name}_label{k}', path), path))
+        if (
+            code.dtype.kind not in 'iu'
+            or len(code)
+            and (code.max() >= len(level) or code.min() < -1)
+        ):
+            raise LabelError(path, f'{name}_label{k} points beyond its level', 'codes of labels')
+        out.append([level[c] if c >= 0 else '' for c in code])
+    if len({len(o) for o in out}) > 1:
+        raise LabelError(path, f'levels of {name} differ in length')
     return list(zip(*out))
 
 # %% ../../nbs/readers/21_label_h5.ipynb #aa4d7238
 def _block(d, path):
     "Numbers of one block"
-    x = np.asarray(safe_loads(d[0].tobytes(), f'{path}{d.name}'), object) if d.attrs.get('PSEUDOATOM') is not None else d[()]
-    try: x = np.array(x, np.float64)
-    except (TypeError, ValueError): raise LabelError(path, f'{d.name} holds {x.dtype}', 'numbers') from None
+    x = (
+        np.asarray(safe_loads(d[0].tobytes(), f'{path}{d.name}'), object)
+        if d.attrs.get('PSEUDOATOM') is not None
+        else d[()]
+    )
+    try:
+        x = np.array(x, np.float64)
+    except (TypeError, ValueError):
+        raise LabelError(path, f'{d.name} holds {x.dtype}', 'numbers') from None
     return x
+
 
 def _h5_fixed(g, path):
     "Columns, rows and values of the fixed layout"
-    cols,rows = _fixed_axis(g,'axis0',path),_fixed_axis(g,'axis1',path)
-    out,at = np.full((len(rows),len(cols)),np.nan),{c:i for i,c in enumerate(cols)}
-    for k in range(int(_attr(g,'nblocks',0))):
-        d = _member(g,f'block{k}_values',path); items,x = _fixed_axis(g,f'block{k}_items',path),_block(d, path)
+    cols = _fixed_axis(g, 'axis0', path)
+    rows = _fixed_axis(g, 'axis1', path)
+    out = np.full((len(rows), len(cols)), np.nan)
+    at = {c: i for i, c in enumerate(cols)}
+    for k in range(int(_attr(g, 'nblocks', 0))):
+        d = _member(g, f'block{k}_values', path)
+        items = _fixed_axis(g, f'block{k}_items', path)
+        x = _block(d, path)
         x = x if d.attrs.get('transposed') else x.T
-        if x.shape!=(len(rows),len(items)) or not set(items)<=set(at): raise LabelError(path, f'block {k} of shape {x.shape}', f'({len(rows)}, {len(items)}), for columns of the table')
-        out[:,[at[c] for c in items]] = x
-    return cols,rows,out
+        if x.shape != (len(rows), len(items)) or not set(items) <= set(at):
+            raise LabelError(
+                path,
+                f'block {k} of shape {x.shape}',
+                f'({len(rows)}, {len(items)}), for columns of the table',
+            )
+        out[:, [at[c] for c in items]] = x
+    return cols, rows, out
 
 # %% ../../nbs/readers/21_label_h5.ipynb #f6c355fc
 def _h5_table(g, path):
     "Columns, rows and values of the table layout"
-    d = _member(g,'table',path); names = d.dtype.names or ()
-    if 'index' not in names: raise LabelError(path, f'table of {d.dtype}', "a column 'index'")
-    x,cols,vals = d[()],[],[]
-    for f in [n for n in names if n!='index']:
+    d = _member(g, 'table', path)
+    names = d.dtype.names or ()
+    if 'index' not in names:
+        raise LabelError(path, f'table of {d.dtype}', "a column 'index'")
+    x, cols, vals = d[()], [], []
+    for f in [n for n in names if n != 'index']:
         kind = _attr(d, f'{f}_kind')
-        if not isinstance(kind,bytes): raise LabelError(path, f'column {f!r} without its names')
-        items,v = safe_loads(kind, f'{path}: {f}_kind'),x[f].reshape(len(x),-1)
-        if not isinstance(items,list) or len(items)!=v.shape[1] or v.dtype.kind not in 'iuf': raise LabelError(path, f'{f!r} holds {v.dtype} {v.shape}', 'numbers for each of its columns')
-        cols += [tuple(c) if isinstance(c,(tuple,list)) else (c,) for c in items]; vals.append(v.astype(np.float64))
-    rows = [v.decode('utf-8') if isinstance(v,bytes) else v for v in x['index'].tolist()]
-    return cols,[(r,) for r in rows],np.concatenate(vals,-1) if vals else np.zeros((len(rows),0))
+        if not isinstance(kind, bytes):
+            raise LabelError(path, f'column {f!r} without its names')
+        items = safe_loads(kind, f'{path}: {f}_kind')
+        v = x[f].reshape(len(x), -1)
+        if not isinstance(items, list) or len(items) != v.shape[1] or v.dtype.kind not in 'iuf':
+            raise LabelError(
+                path, f'{f!r} holds {v.dtype} {v.shape}', 'numbers for each of its columns'
+            )
+        cols += [tuple(c) if isinstance(c, (tuple, list)) else (c,) for c in items]
+        vals.append(v.astype(np.float64))
+    rows = [v.decode('utf-8') if isinstance(v, bytes) else v for v in x['index'].tolist()]
+    return (
+        cols,
+        [(r,) for r in rows],
+        np.concatenate(vals, -1) if vals else np.zeros((len(rows), 0)),
+    )
 
 # %% ../../nbs/readers/21_label_h5.ipynb #a375f6d0
 def _h5_sheet(path, key, screen):
     "The sheet of a file"
     with h5py.File(path, 'r') as f:
-        kinds = {k:_attr(f[k],'pandas_type') for k in f if isinstance(f.get(k,getlink=True),h5py.HardLink)}
-        found = [k for k,t in kinds.items() if t in (b'frame',b'frame_table')]
-        if key is None and 'df_with_missing' in found: key = 'df_with_missing'
-        if key is None and len(found)!=1 or key is not None and key not in found: raise LabelError(path, f'tables {found}', f'key= one of them' if found else 'a table that pandas wrote')
+        kinds = {
+            k: _attr(f[k], 'pandas_type')
+            for k in f
+            if isinstance(f.get(k, getlink=True), h5py.HardLink)
+        }
+        found = [k for k, t in kinds.items() if t in (b'frame', b'frame_table')]
+        if key is None and 'df_with_missing' in found:
+            key = 'df_with_missing'
+        if key is None and len(found) != 1 or key is not None and key not in found:
+            raise LabelError(
+                path,
+                f'tables {found}',
+                f'key= one of them' if found else 'a table that pandas wrote',
+            )
         key = key or found[0]
-        cols,rows,x = (_h5_fixed if kinds[key]==b'frame' else _h5_table)(_member(f,key,path), path)
+        cols, rows, x = (_h5_fixed if kinds[key] == b'frame' else _h5_table)(
+            _member(f, key, path), path
+        )
     keys = [_h5_key(c) for c in cols]
-    if None in keys: raise LabelError(path, f'columns {cols[:2]}', '(scorer, bodypart, coordinate) or (scorer, individual, bodypart, coordinate)')
-    keep = {k:i for i,k in enumerate(keys) if k[2] in _COORDS}
-    if len(keep)<sum(k[2] in _COORDS for k in keys): raise LabelError(path, 'joints named twice', 'each joint once, by one scorer')
+    if None in keys:
+        raise LabelError(
+            path,
+            f'columns {cols[:2]}',
+            '(scorer, bodypart, coordinate) or (scorer, individual, bodypart, coordinate)',
+        )
+    keep = {k: i for i, k in enumerate(keys) if k[2] in _COORDS}
+    if len(keep) < sum(k[2] in _COORDS for k in keys):
+        raise LabelError(path, 'joints named twice', 'each joint once, by one scorer')
     names = ['/'.join(str(t) for t in r) for r in rows]
-    if not names: raise LabelError(path, 'no rows', 'at least one labelled frame')
-    faults = _Faults(path, names, screen); faults.once()
-    return _Sheet(keep, names, lambda c,what,limit: _checked(faults, x[:,c], what, limit), faults)
+    if not names:
+        raise LabelError(path, 'no rows', 'at least one labelled frame')
+    faults = _Faults(path, names, screen)
+    faults.once()
+    return _Sheet(
+        keep, names, lambda c, what, limit: _checked(faults, x[:, c], what, limit), faults
+    )
+
 
 def _h5_key(c):
-    c = tuple(map(str,c))
-    return ('',*c[1:]) if len(c)==3 else c[1:] if len(c)==4 else None
+    c = tuple(map(str, c))
+    return ('', *c[1:]) if len(c) == 3 else c[1:] if len(c) == 4 else None
 
 # %% ../../nbs/readers/21_label_h5.ipynb #f9cd43e7
 def read_dlc_h5(
-    path, # HDF5 file with a table that pandas wrote
-    skeleton, # `Skeleton` or name; None: one with the joints of the file
-    key=None, # Name of the table in the file; None: df_with_missing, or the only one
-    limit:float=1e5, # Larger coordinates are refused
-    screen=None, # As `read_dlc_csv`
-    **kwargs, # individual, names, rename, missing, as `read_dlc_csv`
-)->Labels:
+    path,  # HDF5 file with a table that pandas wrote
+    skeleton,  # `Skeleton` or name; None: one with the joints of the file
+    key=None,  # Name of the table in the file; None: df_with_missing, or the only one
+    limit: float = 1e5,  # Larger coordinates are refused
+    screen=None,  # As `read_dlc_csv`
+    **kwargs,  # individual, names, rename, missing, as `read_dlc_csv`
+) -> Labels:
     "Labels or predictions in DeepLabCut's HDF5; nothing in the file is run; raises `LabelError`"
-    if not Path(path).is_file(): raise LabelError(path, 'no such file', "DeepLabCut's H5")
-    try: sheet = _h5_sheet(path, key, screen)
-    except GeomReconError: raise
-    except Exception as e: raise LabelError(path, f'cannot be read ({type(e).__name__}: {str(e)[:90]})', "DeepLabCut's H5") from None
+    if not Path(path).is_file():
+        raise LabelError(path, 'no such file', "DeepLabCut's H5")
+    try:
+        sheet = _h5_sheet(path, key, screen)
+    except GeomReconError:
+        raise
+    except Exception as e:
+        raise LabelError(
+            path, f'cannot be read ({type(e).__name__}: {str(e)[:90]})', "DeepLabCut's H5"
+        ) from None
     return _from_sheet(path, sheet, skeleton, limit=limit, **kwargs)
 
 # %% ../../nbs/readers/21_label_h5.ipynb #10542d1f
 def write_dlc_h5(
-    path, # Target
-    kp, # (N,K,2) pixels of the original frames; NaN where there is none
-    likelihood, # (N,K) in [0,1], or None for labels
-    skeleton, # `Skeleton` or name
-    scorer:str='geomrecon', # First level of the columns
-    index=None, # (N,) image names or frame numbers; 0..N-1 if None
-    individual=None, # Name of the animal, for a project with several; None: a project with one
-)->Path:
+    path,  # Target
+    kp,  # (N,K,2) pixels of the original frames; NaN where there is none
+    likelihood,  # (N,K) in [0,1], or None for labels
+    skeleton,  # `Skeleton` or name
+    scorer: str = 'geomrecon',  # First level of the columns
+    index=None,  # (N,) image names or frame numbers; 0..N-1 if None
+    individual=None,  # Name of the animal, for a project with several; None: a project with one
+) -> Path:
     "Labels or predictions as `pandas.read_hdf` and DeepLabCut read them; raises `LabelError`"
     import pandas as pd, tables
-    skeleton = get_skeleton(skeleton); x,c,index = _layout(path, kp, likelihood, skeleton, index)
+
+    skeleton = get_skeleton(skeleton)
+    x, c, index = _layout(path, kp, likelihood, skeleton, index)
     who = [] if individual is None else [[individual]]
-    cols = pd.MultiIndex.from_product([[scorer],*who,skeleton.joints,c], names=['scorer',*['individuals']*len(who),'bodyparts','coords'])
-    if likelihood is None and len(index) and all(len(str(n).split('/'))==3 for n in index): index = pd.MultiIndex.from_tuples([tuple(str(n).split('/')) for n in index])
-    df = pd.DataFrame(x.reshape(len(x),-1), columns=cols, index=index)
+    cols = pd.MultiIndex.from_product(
+        [[scorer], *who, skeleton.joints, c],
+        names=['scorer', *['individuals'] * len(who), 'bodyparts', 'coords'],
+    )
+    if likelihood is None and len(index) and all(len(str(n).split('/')) == 3 for n in index):
+        index = pd.MultiIndex.from_tuples([tuple(str(n).split('/')) for n in index])
+    df = pd.DataFrame(x.reshape(len(x), -1), columns=cols, index=index)
     with atomic_path(path) as t:
-        df.to_hdf(t, key='df_with_missing', mode='w', format='fixed' if likelihood is None else 'table')
-        with tables.open_file(t, 'a') as f: f.root.df_with_missing._v_attrs.pandas_version = '0.15.2' # without it pandas 1 and 2 take the file for one of before 0.10
+        df.to_hdf(
+            t, key='df_with_missing', mode='w', format='fixed' if likelihood is None else 'table'
+        )
+        with tables.open_file(t, 'a') as f:
+            f.root.df_with_missing._v_attrs.pandas_version = (
+                '0.15.2'  # without it pandas 1 and 2 take the file for one of before 0.10
+            )
     return Path(path)

@@ -18,82 +18,150 @@ from .joint_names import Labels, match_joints, named_skeleton
 # %% ../../nbs/readers/19_label_tables.ipynb #d072ac8c
 class _Faults:
     "Raises at the first unusable row, or gives each to `screen` once and keeps their numbers"
-    def __init__(self, path, names, screen): self.path,self.names,self.screen,self.rows = path,names,screen,set()
+
+    def __init__(self, path, names, screen):
+        self.path = path
+        self.names = names
+        self.screen = screen
+        self.rows = set()
+
     def __call__(self, i, found, expected=''):
         e = self.path, f'row {self.names[i]!r}{found}', expected
-        if self.screen is None: raise LabelError(*e)
-        if i not in self.rows: self.rows.add(i); self.screen('label row', *e)
+        if self.screen is None:
+            raise LabelError(*e)
+        if i not in self.rows:
+            self.rows.add(i)
+            self.screen('label row', *e)
+
     def once(self):
         "Rows with the name of an earlier one are unusable"
         seen = set()
-        for i,n in enumerate(self.names):
-            if n in seen: self(i, ' stands twice', 'each image once')
+        for i, n in enumerate(self.names):
+            if n in seen:
+                self(i, ' stands twice', 'each image once')
             seen.add(n)
+
 
 class _Sheet(NamedTuple):
     "Columns of a label file by (individual, joint, coordinate), its rows, and a function that reads a column"
-    cols: dict # (individual or '', joint, coordinate) -> what `column` takes
-    names: list # Image or frame of each row
-    column: object # Function of (column, what it is, limit) -> (N,) float32
+
+    cols: dict  # (individual or '', joint, coordinate) -> what `column` takes
+    names: list  # Image or frame of each row
+    column: object  # Function of (column, what it is, limit) -> (N,) float32
     faults: _Faults
+
 
 def _checked(faults, x, what, limit):
     "(N,) float32, NaN where it is beyond `limit`"
-    bad = np.flatnonzero(np.abs(np.nan_to_num(x, nan=0., posinf=np.inf))>limit)
-    for i in bad: faults(i, f', {what} is {x[i]:g}', f'at most {limit:g}'); x[i] = np.nan
+    bad = np.flatnonzero(np.abs(np.nan_to_num(x, nan=0.0, posinf=np.inf)) > limit)
+    for i in bad:
+        faults(i, f', {what} is {x[i]:g}', f'at most {limit:g}')
+        x[i] = np.nan
     return x.astype(np.float32)
 
 # %% ../../nbs/readers/19_label_tables.ipynb #2ec5e002
 def _animal(path, sheet, individual):
     "Columns by (joint, coordinate) of one individual"
-    who = list(dict.fromkeys(a for a,j,c in sheet.cols))
-    if individual is None and len(who)>1: raise LabelError(path, f'labels of several animals: {who}', "individual= one of them, or 'all' for a row each")
-    if individual is not None and individual not in who: raise LabelError(path, f'no individual {individual!r}', f'one of {who}')
-    return {(j,c):at for (a,j,c),at in sheet.cols.items() if a==(who[0] if individual is None else individual)}
+    who = list(dict.fromkeys(a for a, j, c in sheet.cols))
+    if individual is None and len(who) > 1:
+        raise LabelError(
+            path,
+            f'labels of several animals: {who}',
+            "individual= one of them, or 'all' for a row each",
+        )
+    if individual is not None and individual not in who:
+        raise LabelError(path, f'no individual {individual!r}', f'one of {who}')
+    return {
+        (j, c): at
+        for (a, j, c), at in sheet.cols.items()
+        if a == (who[0] if individual is None else individual)
+    }
 
 # %% ../../nbs/readers/19_label_tables.ipynb #5b8a3153
-def _from_sheet(path, sheet, skeleton, individual=None, names=None, rename='exact', missing='error', limit=1e5):
+def _from_sheet(
+    path, sheet, skeleton, individual=None, names=None, rename='exact', missing='error', limit=1e5
+):
     "`Labels` of one individual, or of all of them below each other"
-    if individual=='all': return _all_animals(path, sheet, skeleton, names, rename, missing, limit)
-    cols = _animal(path, sheet, individual); joints = list(dict.fromkeys(j for j,c in cols))
-    if not joints: raise LabelError(path, 'no columns x and y', 'x and y for every joint')
-    skeleton = named_skeleton(Path(path).stem, joints) if skeleton is None else get_skeleton(skeleton)
+    if individual == 'all':
+        return _all_animals(path, sheet, skeleton, names, rename, missing, limit)
+    cols = _animal(path, sheet, individual)
+    joints = list(dict.fromkeys(j for j, c in cols))
+    if not joints:
+        raise LabelError(path, 'no columns x and y', 'x and y for every joint')
+    skeleton = (
+        named_skeleton(Path(path).stem, joints) if skeleton is None else get_skeleton(skeleton)
+    )
     at = match_joints(joints, skeleton.joints, names, rename, missing, path)
-    _note_extra(path, [j for i,j in enumerate(joints) if i not in at], skeleton)
+    _note_extra(path, [j for i, j in enumerate(joints) if i not in at], skeleton)
     none = np.full(len(sheet.names), np.nan, np.float32)
+
     def read(i, c, limit):
-        if i<0: return none
-        if (joints[i],c) not in cols: raise LabelError(path, f'joint {joints[i]!r} has no column {c!r}', 'x and y for every joint')
-        return sheet.column(cols[joints[i],c], f'joint {joints[i]!r}: {c}', limit)
-    kp = np.stack([read(i, c, limit) for i in at for c in 'xy'], -1).reshape(len(sheet.names), -1, 2)
-    lik = all((joints[i],'likelihood') in cols for i in at if i>=0) or None
-    if lik: lik = np.stack([read(i, 'likelihood', 1.01) for i in at], -1).clip(0,1)
+        if i < 0:
+            return none
+        if (joints[i], c) not in cols:
+            raise LabelError(
+                path, f'joint {joints[i]!r} has no column {c!r}', 'x and y for every joint'
+            )
+        return sheet.column(cols[joints[i], c], f'joint {joints[i]!r}: {c}', limit)
+
+    kp = np.stack([read(i, c, limit) for i in at for c in 'xy'], -1).reshape(
+        len(sheet.names), -1, 2
+    )
+    lik = all((joints[i], 'likelihood') in cols for i in at if i >= 0) or None
+    if lik:
+        lik = np.stack([read(i, 'likelihood', 1.01) for i in at], -1).clip(0, 1)
     lb = _labels(sheet.faults, sheet.names, kp, lik, skeleton, row=np.arange(len(kp)))
     return _rows(path, lb, [i for i in range(len(lb.names)) if i not in sheet.faults.rows])
 
+
 def _rows(path, lb, keep):
     "Some rows of labels"
-    if not len(keep): raise LabelError(path, 'no usable row', 'at least one labelled frame')
-    if len(keep)==len(lb.names): return lb
-    return Labels([lb.names[i] for i in keep], *[None if a is None else a if isinstance(a,Skeleton) else a[keep] for a in lb[1:]])
+    if not len(keep):
+        raise LabelError(path, 'no usable row', 'at least one labelled frame')
+    if len(keep) == len(lb.names):
+        return lb
+    return Labels(
+        [lb.names[i] for i in keep],
+        *[None if a is None else a if isinstance(a, Skeleton) else a[keep] for a in lb[1:]],
+    )
 
 # %% ../../nbs/readers/19_label_tables.ipynb #1105a4d5
 def _note_extra(path, extra, skeleton):
-    if extra: warnings.warn(f'{path}: joints {extra} are not in skeleton {skeleton.name!r} and are left out', stacklevel=4)
+    if extra:
+        warnings.warn(
+            f'{path}: joints {extra} are not in skeleton {skeleton.name!r} and are left out',
+            stacklevel=4,
+        )
+
 
 def _labels(faults, names, kp, lik, skeleton, **kw):
     "`Labels`, after a check that no joint has only one coordinate"
     nan = np.isnan(kp)
-    for i,j in np.argwhere(nan[...,0]!=nan[...,1]): faults(i, f', joint {skeleton.joints[j]!r}: one coordinate only', 'x and y, or neither')
+    for i, j in np.argwhere(nan[..., 0] != nan[..., 1]):
+        faults(i, f', joint {skeleton.joints[j]!r}: one coordinate only', 'x and y, or neither')
     return Labels(list(names), kp.astype(np.float32), ~nan.any(-1), lik, skeleton, **kw)
 
 # %% ../../nbs/readers/19_label_tables.ipynb #5f149a6d
 def _all_animals(path, sheet, skeleton, names, rename, missing, limit):
     "Rows of every individual that is labelled at all; individuals with other joints (DeepLabCut's 'single') are left out"
-    who = dict.fromkeys(a for a,j,c in sheet.cols); parts = {a:[j for b,j,c in sheet.cols if b==a] for a in who}
-    if len(who)>1: who = [a for a in who if a!='single' or set(parts[a])==set(parts[next(iter(who))])]
+    who = dict.fromkeys(a for a, j, c in sheet.cols)
+    parts = {a: [j for b, j, c in sheet.cols if b == a] for a in who}
+    if len(who) > 1:
+        who = [a for a in who if a != 'single' or set(parts[a]) == set(parts[next(iter(who))])]
     all_ = [_from_sheet(path, sheet, skeleton, a, names, rename, missing, limit) for a in who]
     i = [np.flatnonzero(l.visible.any(1)) for l in all_]
-    if not sum(map(len,i)): raise LabelError(path, 'no joint of any animal is labelled', 'labels')
-    cat = lambda k: None if any(getattr(l,k) is None for l in all_) else np.concatenate([getattr(l,k)[r] for l,r in zip(all_,i)])
-    return Labels([l.names[k] for l,r in zip(all_,i) for k in r], cat('keypoints'), cat('visible'), cat('likelihood'), all_[0].skeleton, row=cat('row'))
+    if not sum(map(len, i)):
+        raise LabelError(path, 'no joint of any animal is labelled', 'labels')
+    cat = lambda k: (
+        None
+        if any(getattr(l, k) is None for l in all_)
+        else np.concatenate([getattr(l, k)[r] for l, r in zip(all_, i)])
+    )
+    return Labels(
+        [l.names[k] for l, r in zip(all_, i) for k in r],
+        cat('keypoints'),
+        cat('visible'),
+        cat('likelihood'),
+        all_[0].skeleton,
+        row=cat('row'),
+    )

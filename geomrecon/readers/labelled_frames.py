@@ -20,49 +20,74 @@ from ..data.frames import VideoFrames
 
 # %% ../../nbs/readers/24_labelled_frames.ipynb #e336fbf4
 def find_images(
-    names, # Image names of a label file
-    root, # Folder that holds them, at any depth of the names' paths
-)->list:
+    names,  # Image names of a label file
+    root,  # Folder that holds them, at any depth of the names' paths
+) -> list:
     "The file of each name: `root/name`, or with leading folders of the name left out; raises `MediaError` with the count of missing ones"
+
     def one(n):
-        parts = [t for t in re.split(r'[/\\]', str(n)) if t not in ('','.','..')]
-        return next((p for i in range(len(parts)) if (p := Path(root).joinpath(*parts[i:])).is_file()), None)
-    out = [one(n) for n in names]; miss = [str(n) for n,p in zip(names,out) if p is None]
-    if miss: raise MediaError(root, f'{len(miss)} of {len(out)} labelled images are missing; first: {miss[0]}', 'the images that the labels name')
+        parts = [t for t in re.split(r'[/\\]', str(n)) if t not in ('', '.', '..')]
+        return next(
+            (p for i in range(len(parts)) if (p := Path(root).joinpath(*parts[i:])).is_file()), None
+        )
+
+    out = [one(n) for n in names]
+    miss = [str(n) for n, p in zip(names, out) if p is None]
+    if miss:
+        raise MediaError(
+            root,
+            f'{len(miss)} of {len(out)} labelled images are missing; first: {miss[0]}',
+            'the images that the labels name',
+        )
     return out
 
 # %% ../../nbs/readers/24_labelled_frames.ipynb #8aa0a47d
 class LabelledFrames:
     "Crops of labelled images, for evaluation only; unreadable images are skipped, counted and reported"
-    def __init__(self,
-        labels, # `Labels`
-        root, # Folder with the images
-        **kwargs, # As `VideoFrames`: size, crop, background, side, ...
+
+    def __init__(
+        self,
+        labels,  # `Labels`
+        root,  # Folder with the images
+        **kwargs,  # As `VideoFrames`: size, crop, background, side, ...
     ):
         self.skeleton = labels.skeleton
         self.frames = VideoFrames([find_images(labels.names, root)], **kwargs)
         pick = self.frames.frame
         self.names = [labels.names[i] for i in pick]
-        self.pixels,self.visible = torch.tensor(labels.keypoints[pick]),torch.tensor(labels.visible[pick])
+        self.pixels = torch.tensor(labels.keypoints[pick])
+        self.visible = torch.tensor(labels.visible[pick])
         self.keypoints = self.frames.to_crop(torch.nan_to_num(self.pixels))
-    def __len__(self): return len(self.frames)
-    def to_frame(self, kp, idxs=slice(None)): return self.frames.to_frame(kp, idxs)
+
+    def __len__(self):
+        return len(self.frames)
+
+    def to_frame(self, kp, idxs=slice(None)):
+        return self.frames.to_frame(kp, idxs)
+
     def batch(self, idxs):
         "dict of image (n,3,S,S) uint8, keypoints (n,K,2) in [-1,1], visible (n,K)"
-        return dict(image=self.frames.images(idxs), keypoints=self.keypoints[idxs].clone(), visible=self.visible[idxs].clone())
+        return dict(
+            image=self.frames.images(idxs),
+            keypoints=self.keypoints[idxs].clone(),
+            visible=self.visible[idxs].clone(),
+        )
 
 # %% ../../nbs/readers/24_labelled_frames.ipynb #5bb07aa9
 @patch
-def show(self:LabelledFrames,
-    idxs=(0,1,2,3), # Which images
-    figsize=(7,1.9), # Inches
+def show(
+    self: LabelledFrames,
+    idxs=(0, 1, 2, 3),  # Which images
+    figsize=(7, 1.9),  # Inches
 ):
     "Crops with their labels and bones"
-    b,s = self.batch(list(idxs)),self.frames.size
-    fig,axs = plt.subplots(1, len(idxs), figsize=figsize, squeeze=False)
-    for ax,x,k,v in zip(axs[0],b['image'],(b['keypoints']+1)*s/2-.5,b['visible']):
-        ax.imshow(x.permute(1,2,0)); ax.axis('off')
-        for p,c in self.skeleton.bones:
-            if v[p] and v[c]: ax.plot(*k[[p,c]].T, color='w', lw=1)
+    b, s = self.batch(list(idxs)), self.frames.size
+    fig, axs = plt.subplots(1, len(idxs), figsize=figsize, squeeze=False)
+    for ax, x, k, v in zip(axs[0], b['image'], (b['keypoints'] + 1) * s / 2 - 0.5, b['visible']):
+        ax.imshow(x.permute(1, 2, 0))
+        ax.axis('off')
+        for p, c in self.skeleton.bones:
+            if v[p] and v[c]:
+                ax.plot(*k[[p, c]].T, color='w', lw=1)
         ax.scatter(*k[v].T, c=np.arange(len(v))[v], cmap='tab10', vmin=0, vmax=9, s=12, zorder=2)
     return fig

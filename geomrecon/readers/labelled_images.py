@@ -28,150 +28,286 @@ from ..data.frames import _boxes_arg
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #2f33c89c
 def place_images(
-    names, # Image names of a label file
-    root, # Folder that holds them, at any depth of the names' paths
-)->list: # Path of each, relative to `root`; as named where it is not there
+    names,  # Image names of a label file
+    root,  # Folder that holds them, at any depth of the names' paths
+) -> list:  # Path of each, relative to `root`; as named where it is not there
     "Find the folder of each image once per folder that the label file names: `root/name`, or with leading folders left out"
-    split = [[t for t in re.split(r'[/\\]', str(n)) if t not in ('','.','..')] or ['?'] for n in names]; where = {}
+    split = [
+        [t for t in re.split(r'[/\\]', str(n)) if t not in ('', '.', '..')] or ['?'] for n in names
+    ]
+    where = {}
     for p in split:
         d = tuple(p[:-1])
-        if where.get(d) is None: where[d] = next((i for i in range(len(p)) if Path(root).joinpath(*p[i:]).is_file()), None)
-    return ['/'.join(p[where[tuple(p[:-1])] or 0:]) for p in split]
+        if where.get(d) is None:
+            where[d] = next(
+                (i for i in range(len(p)) if Path(root).joinpath(*p[i:]).is_file()), None
+            )
+    return ['/'.join(p[where[tuple(p[:-1])] or 0 :]) for p in split]
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #e2ddb419
 class OwnPoses(PoseFiles):
     "Labels and a folder of images as a labelled source; raises `DataError`, `LabelError` or `MediaError`"
-    name,home = 'own labels','your own labelling'
-    def _build(self, labels, root, size, crop, margin, min_keypoints, visibility, video, on_error, screen, images):
+
+    name, home = 'own labels', 'your own labelling'
+
+    def _build(
+        self,
+        labels,
+        root,
+        size,
+        crop,
+        margin,
+        min_keypoints,
+        visibility,
+        video,
+        on_error,
+        screen,
+        images,
+    ):
         self.skeleton = labels.skeleton
-        vis = labels.visible & (labels.state==2) if visibility=='visible' and labels.state is not None else labels.visible
-        few = vis.sum(1)<max(1,min_keypoints); keep = np.flatnonzero(~few)
-        if not len(keep): raise DataError(root, f'none of {len(few)} annotations has {max(1,min_keypoints)} keypoints', 'labelled joints')
-        file = place_images([labels.names[i] for i in keep], root); kp,vis = np.where(vis[...,None], labels.keypoints, np.nan)[keep],vis[keep]
-        hw = _image_sizes(root, file, None if labels.size is None else labels.size[keep], kp, images)
-        box = _own_boxes(crop, None if labels.boxes is None else labels.boxes[keep], kp, hw, margin, labels.row[keep])
-        vid,frame = _moments(file, video)
-        self.setup(root, dict(file=file, keypoints=kp, visible=vis, frame_size=hw, box=box, video=vid, frame=frame), size, margin=margin, on_error=on_error, screen=screen, images=images)
-        self.report.update({'few keypoints':int(few.sum())} if few.any() else {})
+        vis = (
+            labels.visible & (labels.state == 2)
+            if visibility == 'visible' and labels.state is not None
+            else labels.visible
+        )
+        few = vis.sum(1) < max(1, min_keypoints)
+        keep = np.flatnonzero(~few)
+        if not len(keep):
+            raise DataError(
+                root,
+                f'none of {len(few)} annotations has {max(1, min_keypoints)} keypoints',
+                'labelled joints',
+            )
+        file = place_images([labels.names[i] for i in keep], root)
+        kp = np.where(vis[..., None], labels.keypoints, np.nan)[keep]
+        vis = vis[keep]
+        hw = _image_sizes(
+            root, file, None if labels.size is None else labels.size[keep], kp, images
+        )
+        box = _own_boxes(
+            crop,
+            None if labels.boxes is None else labels.boxes[keep],
+            kp,
+            hw,
+            margin,
+            labels.row[keep],
+        )
+        vid, frame = _moments(file, video)
+        self.setup(
+            root,
+            dict(
+                file=file, keypoints=kp, visible=vis, frame_size=hw, box=box, video=vid, frame=frame
+            ),
+            size,
+            margin=margin,
+            on_error=on_error,
+            screen=screen,
+            images=images,
+        )
+        self.report.update({'few keypoints': int(few.sum())} if few.any() else {})
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #e1b14da2
 @patch
-def show(self:OwnPoses,
-    n:int=8, # How many, spread over the set
-    ncols:int=8, # In a row
-    size:float=1.1, # Side of a thumbnail, inches
+def show(
+    self: OwnPoses,
+    n: int = 8,  # How many, spread over the set
+    ncols: int = 8,  # In a row
+    size: float = 1.1,  # Side of a thumbnail, inches
 ):
     "A contact sheet: crops with their skeletons; joints that are not labelled are not drawn"
-    b = self.batch(np.unique(np.linspace(0,len(self)-1,n).round().astype(int)))
-    return show_poses(b['image'], b['keypoints'].masked_fill(~b['visible'][...,None],float('nan')), self.skeleton, ncols=ncols, size=size)
+    b = self.batch(np.unique(np.linspace(0, len(self) - 1, n).round().astype(int)))
+    return show_poses(
+        b['image'],
+        b['keypoints'].masked_fill(~b['visible'][..., None], float('nan')),
+        self.skeleton,
+        ncols=ncols,
+        size=size,
+    )
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #afb15aef
 def _image_sizes(root, file, stated, kp, images):
     "(N,2) from the label file, else from the headers of the images; guessed where an image is missing"
-    if stated is not None: return stated
-    far = np.nan_to_num(kp).max(1)[:,::-1].clip(1,1e5).astype(int)+2
-    if not images: return far
+    if stated is not None:
+        return stated
+    far = np.nan_to_num(kp).max(1)[:, ::-1].clip(1, 1e5).astype(int) + 2
+    if not images:
+        return far
     size = {}
     for f in dict.fromkeys(file):
-        try: size[f] = image_size(Path(root)/f)
-        except MediaError: pass
-    return np.array([size.get(f, far[i]) for i,f in enumerate(file)], int)
+        try:
+            size[f] = image_size(Path(root) / f)
+        except MediaError:
+            pass
+    return np.array([size.get(f, far[i]) for i, f in enumerate(file)], int)
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #374f5ee4
 def _own_boxes(crop, stated, kp, hw, margin, keep):
     "(N,4) square boxes"
-    if not isinstance(crop,str):
+    if not isinstance(crop, str):
         b = _boxes_arg(crop)
-        if len(b)!=1 and len(b)<=keep.max(): raise DataError('crop', f'{len(b)} boxes', f'one for all, or one for each row of the label file, of which row {keep.max()} is used')
-        return square_box(torch.as_tensor(np.repeat(b,len(kp),0) if len(b)==1 else b[keep])).numpy()
-    whole = np.concatenate([np.zeros_like(hw),hw[:,::-1]], 1).astype(np.float32)
-    if crop=='whole': return square_box(torch.as_tensor(whole)).numpy()
-    t = tight_boxes(kp); t[:,:2] += .5 # edges are half a pixel from centres
-    least = (.05*hw.max(1)).clip(8); grow = np.maximum(least-t[:,2:].max(1), 0)[:,None]
-    t = np.concatenate([t[:,:2]-grow/2, t[:,2:]+grow], 1)
-    if crop=='box' and stated is not None: ok = np.isfinite(stated).all(1)&(stated[:,2:]>=2).all(1); t = np.where(ok[:,None], stated, t)
+        if len(b) != 1 and len(b) <= keep.max():
+            raise DataError(
+                'crop',
+                f'{len(b)} boxes',
+                f'one for all, or one for each row of the label file, of which row {keep.max()} is used',
+            )
+        return square_box(
+            torch.as_tensor(np.repeat(b, len(kp), 0) if len(b) == 1 else b[keep])
+        ).numpy()
+    whole = np.concatenate([np.zeros_like(hw), hw[:, ::-1]], 1).astype(np.float32)
+    if crop == 'whole':
+        return square_box(torch.as_tensor(whole)).numpy()
+    t = tight_boxes(kp)
+    t[:, :2] += 0.5  # edges are half a pixel from centres
+    least = (0.05 * hw.max(1)).clip(8)
+    grow = np.maximum(least - t[:, 2:].max(1), 0)[:, None]
+    t = np.concatenate([t[:, :2] - grow / 2, t[:, 2:] + grow], 1)
+    if crop == 'box' and stated is not None:
+        ok = np.isfinite(stated).all(1) & (stated[:, 2:] >= 2).all(1)
+        t = np.where(ok[:, None], stated, t)
     return square_box(torch.as_tensor(t, dtype=torch.float32), margin).numpy()
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #a3751fa7
 def _moments(file, video):
     "Which video each image is from, and which moment: one per image, or the folder and the number in the name"
-    if video=='image': return np.unique(file, return_inverse=True)[1].reshape(-1), np.zeros(len(file),int)
-    folder = [f.rpartition('/')[0] for f in file]; number = [re.findall(r'\d+', f.rpartition('/')[2].rpartition('.')[0]) for f in file]
-    frame = np.array([int(n[-1]) if n and len(n[-1])<16 else -1 for n in number])
+    if video == 'image':
+        return np.unique(file, return_inverse=True)[1].reshape(-1), np.zeros(len(file), int)
+    folder = [f.rpartition('/')[0] for f in file]
+    number = [re.findall(r'\d+', f.rpartition('/')[2].rpartition('.')[0]) for f in file]
+    frame = np.array([int(n[-1]) if n and len(n[-1]) < 16 else -1 for n in number])
     at = {}
-    for d,f,n in zip(folder,file,frame): at.setdefault((d,n),set()).add(f)
-    if (frame<0).any() or any(len(v)>1 for v in at.values()): frame = np.unique(file, return_inverse=True)[1].reshape(-1)
+    for d, f, n in zip(folder, file, frame):
+        at.setdefault((d, n), set()).add(f)
+    if (frame < 0).any() or any(len(v) > 1 for v in at.values()):
+        frame = np.unique(file, return_inverse=True)[1].reshape(-1)
     return np.array(folder), frame
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #a7588860
 class CocoPoses(OwnPoses):
     "COCO keypoints as a labelled source, one sample per annotation, crowds left out; raises `DataError`, `LabelError` or `MediaError`"
-    name,home = 'COCO keypoints','https://cocodataset.org/#download, or your own labelling'
-    def __init__(self,
-        json, # COCO keypoints JSON
-        root=None, # Folder with the images; None: the folder of the JSON
-        skeleton=None, # `Skeleton` or name; None: the category's joints and bones, left and right paired by their names
-        size:int=256, # Side of the crops, px
-        crop='box', # 'box', 'joints', 'whole', or boxes (N,4), a row per annotation; see the table above
-        margin:float=1.25, # Side of the crop as a multiple of the longer side of the box
-        category=None, # Name or id; None: the one that fits the skeleton, or the only one
-        min_keypoints:int=1, # Annotations with fewer usable joints are left out and counted
-        visibility:str='labelled', # 'labelled': v=1 and 2; 'visible': v=2 alone
-        names=None, # {name in the file: joint of the skeleton}
-        rename:str='exact', # 'exact' or 'auto'
-        missing:str='error', # 'error' or 'invisible'
-        video:str='image', # 'image': stills; 'folder': a folder is a video, the number in the name its frame
-        on_error:str='raise', # 'raise', or 'skip': unusable annotations and images are left out, counted and reported
-        images:bool=True, # False: labels alone; image files need not be there
+
+    name, home = 'COCO keypoints', 'https://cocodataset.org/#download, or your own labelling'
+
+    def __init__(
+        self,
+        json,  # COCO keypoints JSON
+        root=None,  # Folder with the images; None: the folder of the JSON
+        skeleton=None,  # `Skeleton` or name; None: the category's joints and bones, left and right paired by their names
+        size: int = 256,  # Side of the crops, px
+        crop='box',  # 'box', 'joints', 'whole', or boxes (N,4), a row per annotation; see the table above
+        margin: float = 1.25,  # Side of the crop as a multiple of the longer side of the box
+        category=None,  # Name or id; None: the one that fits the skeleton, or the only one
+        min_keypoints: int = 1,  # Annotations with fewer usable joints are left out and counted
+        visibility: str = 'labelled',  # 'labelled': v=1 and 2; 'visible': v=2 alone
+        names=None,  # {name in the file: joint of the skeleton}
+        rename: str = 'exact',  # 'exact' or 'auto'
+        missing: str = 'error',  # 'error' or 'invisible'
+        video: str = 'image',  # 'image': stills; 'folder': a folder is a video, the number in the name its frame
+        on_error: str = 'raise',  # 'raise', or 'skip': unusable annotations and images are left out, counted and reported
+        images: bool = True,  # False: labels alone; image files need not be there
     ):
-        root = Path(json).parent if root is None else Path(root); screen = Screen(on_error, self.name)
-        for k,v,ok in (('visibility',visibility,('labelled','visible')),('video',video,('image','folder')),('crop',crop if isinstance(crop,str) else 'box',('box','joints','whole'))): choose(k, v, ok)
+        root = Path(json).parent if root is None else Path(root)
+        screen = Screen(on_error, self.name)
+        for k, v, ok in (
+            ('visibility', visibility, ('labelled', 'visible')),
+            ('video', video, ('image', 'folder')),
+            ('crop', crop if isinstance(crop, str) else 'box', ('box', 'joints', 'whole')),
+        ):
+            choose(k, v, ok)
         self.check(json, root).require()
-        lb = read_coco(json, skeleton, category=category, names=names, rename=rename, missing=missing, screen=None if on_error=='raise' else screen)
-        self._build(lb, root, size, crop, margin, min_keypoints, visibility, video, on_error, screen, images)
+        lb = read_coco(
+            json,
+            skeleton,
+            category=category,
+            names=names,
+            rename=rename,
+            missing=missing,
+            screen=None if on_error == 'raise' else screen,
+        )
+        self._build(
+            lb, root, size, crop, margin, min_keypoints, visibility, video, on_error, screen, images
+        )
+
     @classmethod
     def check(cls, json, root=None):
         "What is missing"
-        return _check(cls, json, Path(json).parent if root is None else root, 'a COCO keypoints JSON')
+        return _check(
+            cls, json, Path(json).parent if root is None else root, 'a COCO keypoints JSON'
+        )
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #09cd5360
 def _check(cls, labels, root, what):
     c = Check(cls.name, root, cls.home)
-    if Path(labels).is_file(): c.found.append(f'{Path(labels).name} ({what})')
-    else: c.problem(f'{labels} ({what})')
-    if not Path(root).is_dir(): c.problem(f'{root} (the folder of images)')
+    if Path(labels).is_file():
+        c.found.append(f'{Path(labels).name} ({what})')
+    else:
+        c.problem(f'{labels} ({what})')
+    if not Path(root).is_dir():
+        c.problem(f'{root} (the folder of images)')
     return c
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #e08fe72a
 class DlcPoses(OwnPoses):
     "Labels of DeepLabCut (CSV, H5) or Lightning Pose (CSV) as a labelled source; raises `DataError`, `LabelError` or `MediaError`"
-    name,home = 'DeepLabCut labels','your own labelling'
-    def __init__(self,
-        labels, # CSV or H5
-        root=None, # Folder with the images, at any depth of the labels' paths; None: the folder of the labels
-        skeleton=None, # `Skeleton` or name; None: the file's joints without bones, left and right paired by their names
-        size:int=256, # Side of the crops, px
-        crop='joints', # 'joints', 'whole', or boxes: (N,4) or a CSV with a row per row of the labels; see the table above
-        margin:float=1.5, # Side of the crop as a multiple of the longer side of the joints' box
-        individual='all', # With several animals: 'all' of them, a sample each, or the name of one
-        min_keypoints:int=1, # Rows with fewer usable joints are left out and counted
-        min_likelihood:float=0., # Joints with less count as not labelled, if the file has likelihoods
-        names=None, # {name in the file: joint of the skeleton}
-        rename:str='exact', # 'exact' or 'auto'
-        missing:str='error', # 'error' or 'invisible'
-        video:str='folder', # 'folder': a folder is a video, the number in the name its frame; 'image': stills
-        on_error:str='raise', # 'raise', or 'skip': unusable rows and images are left out, counted and reported
-        images:bool=True, # False: labels alone; image files need not be there
+
+    name = 'DeepLabCut labels'
+    home = 'your own labelling'
+
+    def __init__(
+        self,
+        labels,  # CSV or H5
+        root=None,  # Folder with the images, at any depth of the labels' paths; None: the folder of the labels
+        skeleton=None,  # `Skeleton` or name; None: the file's joints without bones, left and right paired by their names
+        size: int = 256,  # Side of the crops, px
+        crop='joints',  # 'joints', 'whole', or boxes: (N,4) or a CSV with a row per row of the labels; see the table above
+        margin: float = 1.5,  # Side of the crop as a multiple of the longer side of the joints' box
+        individual='all',  # With several animals: 'all' of them, a sample each, or the name of one
+        min_keypoints: int = 1,  # Rows with fewer usable joints are left out and counted
+        min_likelihood: float = 0.0,  # Joints with less count as not labelled, if the file has likelihoods
+        names=None,  # {name in the file: joint of the skeleton}
+        rename: str = 'exact',  # 'exact' or 'auto'
+        missing: str = 'error',  # 'error' or 'invisible'
+        video: str = 'folder',  # 'folder': a folder is a video, the number in the name its frame; 'image': stills
+        on_error: str = 'raise',  # 'raise', or 'skip': unusable rows and images are left out, counted and reported
+        images: bool = True,  # False: labels alone; image files need not be there
     ):
-        root = Path(labels).parent if root is None else Path(root); screen = Screen(on_error, self.name)
-        for k,v,ok in (('video',video,('image','folder')),('crop',crop if isinstance(crop,str) and not crop.endswith('.csv') else 'whole',('joints','whole'))): choose(k, v, ok)
+        root = Path(labels).parent if root is None else Path(root)
+        screen = Screen(on_error, self.name)
+        for k, v, ok in (
+            ('video', video, ('image', 'folder')),
+            (
+                'crop',
+                crop if isinstance(crop, str) and not crop.endswith('.csv') else 'whole',
+                ('joints', 'whole'),
+            ),
+        ):
+            choose(k, v, ok)
         self.check(labels, root).require()
-        if Path(labels).suffix.lower()=='.json': raise LabelError(labels, 'a JSON file', 'CSV or H5; CocoPoses reads COCO keypoints')
-        lb = read_labels(labels, skeleton, individual=individual, names=names, rename=rename, missing=missing, screen=None if on_error=='raise' else screen)
-        if lb.likelihood is not None: lb = lb._replace(visible=lb.visible&(np.nan_to_num(lb.likelihood)>=min_likelihood))
-        if isinstance(crop,str) and crop.endswith('.csv'): crop = read_boxes(crop)
-        self._build(lb, root, size, crop, margin, min_keypoints, 'labelled', video, on_error, screen, images)
+        if Path(labels).suffix.lower() == '.json':
+            raise LabelError(labels, 'a JSON file', 'CSV or H5; CocoPoses reads COCO keypoints')
+        lb = read_labels(
+            labels,
+            skeleton,
+            individual=individual,
+            names=names,
+            rename=rename,
+            missing=missing,
+            screen=None if on_error == 'raise' else screen,
+        )
+        if lb.likelihood is not None:
+            lb = lb._replace(visible=lb.visible & (np.nan_to_num(lb.likelihood) >= min_likelihood))
+        if isinstance(crop, str) and crop.endswith('.csv'):
+            crop = read_boxes(crop)
+        self._build(
+            lb, root, size, crop, margin, min_keypoints, 'labelled', video, on_error, screen, images
+        )
+
     @classmethod
     def check(cls, labels, root=None):
         "What is missing"
-        return _check(cls, labels, Path(labels).parent if root is None else root, "DeepLabCut's or Lightning Pose's labels")
+        return _check(
+            cls,
+            labels,
+            Path(labels).parent if root is None else root,
+            "DeepLabCut's or Lightning Pose's labels",
+        )

@@ -20,57 +20,125 @@ from ..core.checks import Check, Screen, choose
 from .pose_files import PoseFiles
 
 # %% ../../nbs/readers/17_lsp.ipynb #cba1be87
-LSP_JOINTS = ('r_ankle','r_knee','r_hip','l_hip','l_knee','l_ankle','r_wrist','r_elbow','r_shoulder','l_shoulder','l_elbow','l_wrist','neck','head') # In file order
+LSP_JOINTS = (
+    'r_ankle',
+    'r_knee',
+    'r_hip',
+    'l_hip',
+    'l_knee',
+    'l_ankle',
+    'r_wrist',
+    'r_elbow',
+    'r_shoulder',
+    'l_shoulder',
+    'l_elbow',
+    'l_wrist',
+    'neck',
+    'head',
+)  # In file order
+
 
 def _lsp_array(joints, where):
     "(N,14,3) from any order of the axes in which 14 joints and 3 numbers cannot be mistaken"
     x = np.asarray(joints)
-    if x.ndim==3 and x.shape[:2]==(3,14): return as_array(x.transpose(2,1,0), (None,14,3), where)
-    axes = [(x.shape.index(14),x.shape.index(3))] if x.ndim==3 and x.shape.count(14)==1 and x.shape.count(3)==1 else []
-    if not axes: raise LabelError(where, f'shape {x.shape}', '(3,14,N), or (14,3,N) or (N,14,3) of an N that is neither 3 nor 14')
-    (j,c),n = axes[0],(set(range(3))-set(axes[0])).pop()
-    return as_array(x.transpose(n,j,c), (None,14,3), where)
+    if x.ndim == 3 and x.shape[:2] == (3, 14):
+        return as_array(x.transpose(2, 1, 0), (None, 14, 3), where)
+    axes = (
+        [(x.shape.index(14), x.shape.index(3))]
+        if x.ndim == 3 and x.shape.count(14) == 1 and x.shape.count(3) == 1
+        else []
+    )
+    if not axes:
+        raise LabelError(
+            where,
+            f'shape {x.shape}',
+            '(3,14,N), or (14,3,N) or (N,14,3) of an N that is neither 3 nor 14',
+        )
+    (j, c) = axes[0]
+    n = (set(range(3)) - set(axes[0])).pop()
+    return as_array(x.transpose(n, j, c), (None, 14, 3), where)
 
 # %% ../../nbs/readers/17_lsp.ipynb #c568c067
 def _lsp_body(j, hidden, midpoints):
     "The 16 joints (N,16,2) and whether they are labelled (N,16)"
-    p = {n:j[:,i,:2] for i,n in enumerate(LSP_JOINTS)}; v = {n:(j[:,i,2]!=0)!=hidden for i,n in enumerate(LSP_JOINTS)}
-    for n,part in (('pelvis','hip'),('thorax','shoulder')):
-        a,b = f'l_{part}',f'r_{part}'
-        p[n],v[n] = (p[a]+p[b])/2, v[a]&v[b]&midpoints
-    return (np.stack([d[n] for n in BODY16.joints],1) for d in (p,v))
+    p = {n: j[:, i, :2] for i, n in enumerate(LSP_JOINTS)}
+    v = {n: (j[:, i, 2] != 0) != hidden for i, n in enumerate(LSP_JOINTS)}
+    for n, part in (('pelvis', 'hip'), ('thorax', 'shoulder')):
+        a, b = f'l_{part}', f'r_{part}'
+        p[n] = (p[a] + p[b]) / 2
+        v[n] = v[a] & v[b] & midpoints
+    return (np.stack([d[n] for n in BODY16.joints], 1) for d in (p, v))
 
 # %% ../../nbs/readers/17_lsp.ipynb #03ee0ad6
 class LSP(PoseFiles):
     "Leeds Sports Poses: whole photographs, 14 joints, no 3D"
-    name,skeleton,home = 'LSP', BODY16, 'the page of the Leeds Sports Pose dataset'
-    def __init__(self,
-        root, # Folder that holds `images` and `joints.mat`
-        split:str='all', # 'train' and 'test': the first and second half, as the set's authors divide it; the family trains and tests on all
-        size:int=256, # Side of the images, px
-        flag:str='hidden', # 'visible': a flag of 1 means visible, as in LSPET; the opposite joints count
-        crop:str='pad', # 'person': a square around the person instead of the whole image, which makes scores relative to the side stricter
-        midpoints:bool=False, # True: pelvis and thorax count as labelled, midway between hips and shoulders
-        origin:str='centre', # 'matlab': joints count from 1, so that all move by one pixel
-        margin:float=1.5, # With crop='person': side of the crop, as a multiple of the person's box
-        on_error:str='raise', # 'raise', or 'skip': unusable samples and images are left out, counted and reported
-        images:bool=True, # False: labels alone; image files need not be there
+
+    name = 'LSP'
+    skeleton = BODY16
+    home = 'the page of the Leeds Sports Pose dataset'
+
+    def __init__(
+        self,
+        root,  # Folder that holds `images` and `joints.mat`
+        split: str = 'all',  # 'train' and 'test': the first and second half, as the set's authors divide it; the family trains and tests on all
+        size: int = 256,  # Side of the images, px
+        flag: str = 'hidden',  # 'visible': a flag of 1 means visible, as in LSPET; the opposite joints count
+        crop: str = 'pad',  # 'person': a square around the person instead of the whole image, which makes scores relative to the side stricter
+        midpoints: bool = False,  # True: pelvis and thorax count as labelled, midway between hips and shoulders
+        origin: str = 'centre',  # 'matlab': joints count from 1, so that all move by one pixel
+        margin: float = 1.5,  # With crop='person': side of the crop, as a multiple of the person's box
+        on_error: str = 'raise',  # 'raise', or 'skip': unusable samples and images are left out, counted and reported
+        images: bool = True,  # False: labels alone; image files need not be there
     ):
-        self.check(root, split, images).require(); root = Path(root); screen = Screen(on_error, self.name)
-        choose('crop', crop, ('pad','person')); hidden = choose('flag', flag, ('hidden','visible'))=='hidden'
-        j = _lsp_array(load_mat(root/'joints.mat',('joints',))['joints'], root/'joints.mat'); n = len(j)
-        odd = ~np.isin(j[...,2],(0,1)).all(1); screen.mask('odd flag', odd, lambda i: (f'joints.mat: sample {i}', f'flags {np.unique(j[i,:,2])[:4]}', '0 or 1'))
-        i = dict(all=np.arange(n), train=np.arange(n//2), test=np.arange(n//2,n))[split]; i = i[~odd[i]]
-        px,vis = _lsp_body(j[i]-np.array([1.,1,0])*(choose('origin',origin,('centre','matlab'))=='matlab'), hidden, midpoints)
-        digits = 5 if (root/'images'/'im00001.jpg').exists() else 4
-        cols = dict(files=[f'images/im{k+1:0{digits}d}.jpg' for k in range(n)], file_id=i, keypoints=px, visible=vis, frame_size='each', box='square' if crop=='pad' else None)
-        self.setup(root, cols, size, margin=margin, on_error=on_error, screen=screen, images=images, pad='zeros' if crop=='pad' else 'border')
+        self.check(root, split, images).require()
+        root = Path(root)
+        screen = Screen(on_error, self.name)
+        choose('crop', crop, ('pad', 'person'))
+        hidden = choose('flag', flag, ('hidden', 'visible')) == 'hidden'
+        j = _lsp_array(load_mat(root / 'joints.mat', ('joints',))['joints'], root / 'joints.mat')
+        n = len(j)
+        odd = ~np.isin(j[..., 2], (0, 1)).all(1)
+        screen.mask(
+            'odd flag',
+            odd,
+            lambda i: (f'joints.mat: sample {i}', f'flags {np.unique(j[i, :, 2])[:4]}', '0 or 1'),
+        )
+        i = dict(all=np.arange(n), train=np.arange(n // 2), test=np.arange(n // 2, n))[split]
+        i = i[~odd[i]]
+        px, vis = _lsp_body(
+            j[i]
+            - np.array([1.0, 1, 0]) * (choose('origin', origin, ('centre', 'matlab')) == 'matlab'),
+            hidden,
+            midpoints,
+        )
+        digits = 5 if (root / 'images' / 'im00001.jpg').exists() else 4
+        cols = dict(
+            files=[f'images/im{k + 1:0{digits}d}.jpg' for k in range(n)],
+            file_id=i,
+            keypoints=px,
+            visible=vis,
+            frame_size='each',
+            box='square' if crop == 'pad' else None,
+        )
+        self.setup(
+            root,
+            cols,
+            size,
+            margin=margin,
+            on_error=on_error,
+            screen=screen,
+            images=images,
+            pad='zeros' if crop == 'pad' else 'border',
+        )
 
     @classmethod
-    def check(cls,
-        root, # As for the reader
-        split:str='all', images:bool=True,
-    )->Check:
+    def check(
+        cls,
+        root,  # As for the reader
+        split: str = 'all',
+        images: bool = True,
+    ) -> Check:
         "What is missing under `root`, before anything is read"
-        choose('split', split, ('all','train','test')); c = Check(cls.name, root, cls.home).need('joints.mat', 'joints')
+        choose('split', split, ('all', 'train', 'test'))
+        c = Check(cls.name, root, cls.home).need('joints.mat', 'joints')
         return c.need('images/im*.jpg', 'photographs') if images else c

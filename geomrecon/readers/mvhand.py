@@ -20,122 +20,200 @@ from .pose_files import PoseFiles
 from .hands import MVHAND_ORDER, _merge, mirrored
 
 # %% ../../nbs/readers/07_mvhand.ipynb #4ac59f00
-MVHAND_SEQUENCES = ('7-14-1-2','9-10-1-2','9-17-1-2','9-25-1-2')
-MVHAND_CAMERAS = {'840412062035':(619.598,619.116,325.345,245.441), '840412062037':(615.85,615.477,316.062,247.156),
-                  '840412062038':(619.475,619.189,313.715,223.921), '840412062076':(615.665,615.09,306.514,240.344)}
+MVHAND_SEQUENCES = ('7-14-1-2', '9-10-1-2', '9-17-1-2', '9-25-1-2')
+MVHAND_CAMERAS = {
+    '840412062035': (619.598, 619.116, 325.345, 245.441),
+    '840412062037': (615.85, 615.477, 316.062, 247.156),
+    '840412062038': (619.475, 619.189, 313.715, 223.921),
+    '840412062076': (615.665, 615.09, 306.514, 240.344),
+}
+
+
 def mvhand_intrinsics(
-    view:int, # 0 to 3
-)->np.ndarray: # (3,3)
+    view: int,  # 0 to 3
+) -> np.ndarray:  # (3,3)
     "Intrinsics of one view, from the authors' toolkit"
-    fx,fy,cx,cy = list(MVHAND_CAMERAS.values())[view]
-    return np.array([[fx,0,cx],[0,fy,cy],[0,0,1.]])
+    fx, fy, cx, cy = list(MVHAND_CAMERAS.values())[view]
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
 
 # %% ../../nbs/readers/07_mvhand.ipynb #d49dbd83
-_STRETCH = dict(mcp=(1.14,1.49,1.36,1.16,1.11), tip=(1.28,1.13,1.14,1.04,1.07))
+_STRETCH = dict(mcp=(1.14, 1.49, 1.36, 1.16, 1.11), tip=(1.28, 1.13, 1.14, 1.04, 1.07))
+
+
 def stretch_fingers(
-    xyz, # (N,21,3) joints in the order of `HAND21`
-)->np.ndarray:
+    xyz,  # (N,21,3) joints in the order of `HAND21`
+) -> np.ndarray:
     "Knuckles moved away from the middle joints, and tips from the last ones, by the factors of MVHand's authors (thumb to little finger)"
     out = np.array(xyz, np.float64)
     for f in range(5):
-        mcp,pip,dip,tip = range(1+4*f,5+4*f)
-        out[:,mcp] = xyz[:,pip]+_STRETCH['mcp'][f]*(xyz[:,mcp]-xyz[:,pip])
-        out[:,tip] = xyz[:,dip]+_STRETCH['tip'][f]*(xyz[:,tip]-xyz[:,dip])
+        mcp, pip, dip, tip = range(1 + 4 * f, 5 + 4 * f)
+        out[:, mcp] = xyz[:, pip] + _STRETCH['mcp'][f] * (xyz[:, mcp] - xyz[:, pip])
+        out[:, tip] = xyz[:, dip] + _STRETCH['tip'][f] * (xyz[:, tip] - xyz[:, dip])
     return out
 
 # %% ../../nbs/readers/07_mvhand.ipynb #635bf00f
 def _mvhand_joints(path):
     "(N,21,3) mm in the frame of the root camera, in the order of `HAND21`"
     a = load_npy(path)
-    if a.ndim==4 and a.shape[-1]==1: a = a[...,0]
-    return as_array(a, (None,21,4), path)[:,list(MVHAND_ORDER),:3]
+    if a.ndim == 4 and a.shape[-1] == 1:
+        a = a[..., 0]
+    return as_array(a, (None, 21, 4), path)[:, list(MVHAND_ORDER), :3]
+
 
 def _mvhand_calib(path):
     "(4,4,4) root camera -> camera of each view"
-    calib = load_pickle(path); out = []
+    calib = load_pickle(path)
+    out = []
     for serial in MVHAND_CAMERAS:
-        T = as_array(need_key(calib,serial,path), (4,4), f'{path}: camera {serial}')
-        if not np.isfinite(T).all() or np.abs(T).max()>1e6 or abs(np.linalg.det(T))<1e-6 or np.abs(T[3]-[0,0,0,1]).max()>1e-6:
-            raise LabelError(f'{path}: camera {serial}', 'is no rigid motion', '4x4, camera to root camera, mm')
+        T = as_array(need_key(calib, serial, path), (4, 4), f'{path}: camera {serial}')
+        if (
+            not np.isfinite(T).all()
+            or np.abs(T).max() > 1e6
+            or abs(np.linalg.det(T)) < 1e-6
+            or np.abs(T[3] - [0, 0, 0, 1]).max() > 1e-6
+        ):
+            raise LabelError(
+                f'{path}: camera {serial}', 'is no rigid motion', '4x4, camera to root camera, mm'
+            )
         out.append(np.linalg.inv(T))
     return np.array(out)
 
 # %% ../../nbs/readers/07_mvhand.ipynb #21f45ef6
 def _mvhand_rows(root, seq, number, frames, views, knuckles, screen):
     "Columns of one sequence: view by view, frame by frame; `frames` picks from (first, last) halves of its length"
-    path = Path(root)/seq/'mlresults'/f'{seq}-joints.npy'; x = _mvhand_joints(path); n = len(x)
-    T,f = _mvhand_calib(Path(root)/seq/'calib.pkl'), dict(all=np.arange(n), train=np.arange(n//2), test=np.arange(n//2,n))[frames]
-    for i in f[~np.isfinite(x[f]).all((1,2))]: screen('not finite', f'{path}: frame {i}', 'has NaN or infinite numbers', 'numbers')
-    f = f[np.isfinite(x[f]).all((1,2))]; x = stretch_fingers(x[f]) if knuckles=='stretched' else x[f]
-    X = [x@T[v,:3,:3].T+T[v,:3,3] for v in views]; K = [mvhand_intrinsics(v) for v in views]
-    with np.errstate(all='ignore'): uv = [(c@k.T)[...,:2]/c[...,2:] for c,k in zip(X,K)]
-    each = lambda a: np.repeat(np.asarray(a,int),len(f))
-    uv,X = np.concatenate(uv),np.concatenate(X); inside = ((uv>=-.5)&(uv<=[639.5,479.5])).all(-1)&(X[...,2]>0)
-    return dict(file=[f'{seq}/rgb/{i:05d}_{v}.jpg' for v in views for i in f], keypoints=uv, visible=inside, joints3d=X, intrinsics=np.repeat(K,len(f),0),
-                video=each([4*number+v for v in views]), view=each(views), frame=np.tile(f,len(views)), subject=np.full(len(uv),number))
+    path = Path(root) / seq / 'mlresults' / f'{seq}-joints.npy'
+    x = _mvhand_joints(path)
+    n = len(x)
+    T = _mvhand_calib(Path(root) / seq / 'calib.pkl')
+    f = dict(all=np.arange(n), train=np.arange(n // 2), test=np.arange(n // 2, n))[frames]
+    for i in f[~np.isfinite(x[f]).all((1, 2))]:
+        screen('not finite', f'{path}: frame {i}', 'has NaN or infinite numbers', 'numbers')
+    f = f[np.isfinite(x[f]).all((1, 2))]
+    x = stretch_fingers(x[f]) if knuckles == 'stretched' else x[f]
+    X = [x @ T[v, :3, :3].T + T[v, :3, 3] for v in views]
+    K = [mvhand_intrinsics(v) for v in views]
+    with np.errstate(all='ignore'):
+        uv = [(c @ k.T)[..., :2] / c[..., 2:] for c, k in zip(X, K)]
+    each = lambda a: np.repeat(np.asarray(a, int), len(f))
+    uv, X = np.concatenate(uv), np.concatenate(X)
+    inside = ((uv >= -0.5) & (uv <= [639.5, 479.5])).all(-1) & (X[..., 2] > 0)
+    return dict(
+        file=[f'{seq}/rgb/{i:05d}_{v}.jpg' for v in views for i in f],
+        keypoints=uv,
+        visible=inside,
+        joints3d=X,
+        intrinsics=np.repeat(K, len(f), 0),
+        video=each([4 * number + v for v in views]),
+        view=each(views),
+        frame=np.tile(f, len(views)),
+        subject=np.full(len(uv), number),
+    )
 
 # %% ../../nbs/readers/07_mvhand.ipynb #bc29c204
 class MVHand(PoseFiles):
     "MVHand: real moving right hands in four calibrated views"
-    name,skeleton,home = 'MVHand', HAND21, 'the repository multiviewDataset of its authors, which links the archive: https://github.com/search?q=multiviewDataset'
-    def __init__(self,
-        root, # Folder that holds the sequences
-        split:str='train', # 'train', 'test' or 'all'
-        size:int=256, # Side of the crops, px
-        side:str='left', # 'left' mirrors these right hands, to match `RHD`; 'right' and 'keep' leave them as recorded
-        split_by:str='subject', # 'subject': the first half of `sequences` is for training; 'time': the first half of each sequence, so that subjects are shared
-        sequences=MVHAND_SEQUENCES, # Which sequences
-        views=(0,1,2,3), # Which cameras; fewer views, fewer videos
-        knuckles:str='label', # 'label', or 'stretched' by the authors' factors, which moves the MCP joints towards other sets' convention
-        margin:float=1.5, # Side of the crop, as a multiple of the hand's box
-        on_error:str='raise', # 'raise', or 'skip': unusable samples and images are left out, counted and reported
-        images:bool=True, # False: labels alone; image files need not be there
+
+    name = 'MVHand'
+    skeleton = HAND21
+    home = 'the repository multiviewDataset of its authors, which links the archive: https://github.com/search?q=multiviewDataset'
+
+    def __init__(
+        self,
+        root,  # Folder that holds the sequences
+        split: str = 'train',  # 'train', 'test' or 'all'
+        size: int = 256,  # Side of the crops, px
+        side: str = 'left',  # 'left' mirrors these right hands, to match `RHD`; 'right' and 'keep' leave them as recorded
+        split_by: str = 'subject',  # 'subject': the first half of `sequences` is for training; 'time': the first half of each sequence, so that subjects are shared
+        sequences=MVHAND_SEQUENCES,  # Which sequences
+        views=(0, 1, 2, 3),  # Which cameras; fewer views, fewer videos
+        knuckles: str = 'label',  # 'label', or 'stretched' by the authors' factors, which moves the MCP joints towards other sets' convention
+        margin: float = 1.5,  # Side of the crop, as a multiple of the hand's box
+        on_error: str = 'raise',  # 'raise', or 'skip': unusable samples and images are left out, counted and reported
+        images: bool = True,  # False: labels alone; image files need not be there
     ):
-        choose('knuckles', knuckles, ('label','stretched'))
-        if not len(views) or len(set(views))<len(views) or not set(views)<={0,1,2,3}: raise ConfigError(f'views={views}', 'no choice of views', 'some of 0, 1, 2, 3')
-        type(self).check(root, split, images, split_by, sequences).require(); screen = Screen(on_error, self.name)
+        choose('knuckles', knuckles, ('label', 'stretched'))
+        if not len(views) or len(set(views)) < len(views) or not set(views) <= {0, 1, 2, 3}:
+            raise ConfigError(f'views={views}', 'no choice of views', 'some of 0, 1, 2, 3')
+        type(self).check(root, split, images, split_by, sequences).require()
+        screen = Screen(on_error, self.name)
         take = _mvhand_parts(split, split_by, sequences)
-        cols = _merge([_mvhand_rows(root, s, list(sequences).index(s), part, views, knuckles, screen) for s,part in take.items()])
+        cols = _merge(
+            [
+                _mvhand_rows(root, s, list(sequences).index(s), part, views, knuckles, screen)
+                for s, part in take.items()
+            ]
+        )
         cols['mirror'] = mirrored(np.zeros(len(cols['file'])), side)
-        self.setup(root, dict(cols, frame_size=(480,640)), size, margin=margin, on_error=on_error, screen=screen, images=images)
+        self.setup(
+            root,
+            dict(cols, frame_size=(480, 640)),
+            size,
+            margin=margin,
+            on_error=on_error,
+            screen=screen,
+            images=images,
+        )
 
 # %% ../../nbs/readers/07_mvhand.ipynb #ef9985e1
 def _mvhand_parts(split, split_by, sequences):
     "Sequence -> 'all', 'train' (its first half) or 'test'"
-    choose('split', split, ('train','test','all')); choose('split_by', split_by, ('subject','time')); s = list(sequences)
-    if isinstance(sequences,str) or not s or not all(isinstance(x,str) and x for x in s) or len(set(s))<len(s):
-        raise ConfigError(f'sequences={sequences!r}', 'not a list of different names', f'some of {MVHAND_SEQUENCES}')
-    if split=='all' or split_by=='time': return {x:split for x in s}
-    half = (len(s)+1)//2; part = s[:half] if split=='train' else s[half:]
-    if not part: raise DataError(f'MVHand, {split} by subject', f'{len(s)} sequence', "two sequences or more, or split_by='time'")
-    return {x:'all' for x in part}
+    choose('split', split, ('train', 'test', 'all'))
+    choose('split_by', split_by, ('subject', 'time'))
+    s = list(sequences)
+    if (
+        isinstance(sequences, str)
+        or not s
+        or not all(isinstance(x, str) and x for x in s)
+        or len(set(s)) < len(s)
+    ):
+        raise ConfigError(
+            f'sequences={sequences!r}',
+            'not a list of different names',
+            f'some of {MVHAND_SEQUENCES}',
+        )
+    if split == 'all' or split_by == 'time':
+        return {x: split for x in s}
+    half = (len(s) + 1) // 2
+    part = s[:half] if split == 'train' else s[half:]
+    if not part:
+        raise DataError(
+            f'MVHand, {split} by subject',
+            f'{len(s)} sequence',
+            "two sequences or more, or split_by='time'",
+        )
+    return {x: 'all' for x in part}
+
 
 @patch(cls_method=True)
-def check(cls:MVHand,
-    root, # Folder of the data set
-    split:str='train', # As for the reader
-    images:bool=True, # Also ask for image files
-    split_by:str='subject', # As for the reader
-    sequences=MVHAND_SEQUENCES, # As for the reader
-)->Check:
+def check(
+    cls: MVHand,
+    root,  # Folder of the data set
+    split: str = 'train',  # As for the reader
+    images: bool = True,  # Also ask for image files
+    split_by: str = 'subject',  # As for the reader
+    sequences=MVHAND_SEQUENCES,  # As for the reader
+) -> Check:
     "What of the data set is in place"
     c = Check(cls.name, root, cls.home)
     for s in _mvhand_parts(split, split_by, sequences):
-        c.need(f'{s}/calib.pkl', 'where the cameras stand'); c.need(f'{s}/mlresults/{s}-joints.npy', 'joints of all frames')
-        if images: c.need(f'{s}/rgb/*.jpg', 'pictures of the four views')
+        c.need(f'{s}/calib.pkl', 'where the cameras stand')
+        c.need(f'{s}/mlresults/{s}-joints.npy', 'joints of all frames')
+        if images:
+            c.need(f'{s}/rgb/*.jpg', 'pictures of the four views')
     return c
 
 # %% ../../nbs/readers/07_mvhand.ipynb #2263ff95
 def read_mvhand_depth(
-    path, # Depth picture of MVHand
-)->np.ndarray: # (H,W) float32, mm
+    path,  # Depth picture of MVHand
+) -> np.ndarray:  # (H,W) float32, mm
     "Depth in mm; raises `MediaError`"
     x = read_image(path).astype(np.float32)
-    return x[...,2]+256*x[...,1]
+    return x[..., 2] + 256 * x[..., 1]
+
 
 def read_mvhand_mask(
-    path, # Mask picture of MVHand
-    level:int=128, # Values from here on are hand
-)->np.ndarray: # (H,W) bool
+    path,  # Mask picture of MVHand
+    level: int = 128,  # Values from here on are hand
+) -> np.ndarray:  # (H,W) bool
     "Where the hand is; raises `MediaError`"
-    return read_image(path)[...,0]>=level
+    return read_image(path)[..., 0] >= level

@@ -21,48 +21,95 @@ from .pose_files import PoseFiles
 # %% ../../nbs/readers/03_packed.ipynb #50cf27b4
 class Packed(Pictures):
     "Pictures whose crops lie in one file of raw pixels"
-    state,rows = None,None
+
+    state, rows = None, None
+
     def _map(self):
         "The file, opened anew in each process"
-        if getattr(self,'_mapped',(0,))[0]!=os.getpid(): self._mapped = os.getpid(),np.memmap(self.file,np.uint8,'r',shape=(len(self.state),3,self.size,self.size))
+        if getattr(self, '_mapped', (0,))[0] != os.getpid():
+            self._mapped = (
+                os.getpid(),
+                np.memmap(
+                    self.file, np.uint8, 'r', shape=(len(self.state), 3, self.size, self.size)
+                ),
+            )
         return self._mapped[1]
-    def __getstate__(self): return {k:v for k,v in super().__getstate__().items() if k!='_mapped'}
-    def take(self, i): new = super().take(i); new.rows = self.rows[i]; return new
+
+    def __getstate__(self):
+        return {k: v for k, v in super().__getstate__().items() if k != '_mapped'}
+
+    def take(self, i):
+        new = super().take(i)
+        new.rows = self.rows[i]
+        return new
+
     def read(self, idxs):
-        r = self.rows[np.asarray(idxs)]; ok = self.state[r]==1
+        r = self.rows[np.asarray(idxs)]
+        ok = self.state[r] == 1
         if not ok.all():
-            e = MediaError(f'{self.path(np.asarray(idxs)[~ok][0])} (sample {np.asarray(idxs)[~ok][0]})', 'could not be read when it was packed', 'an image')
-            if self.on_error=='raise': raise e
+            e = MediaError(
+                f'{self.path(np.asarray(idxs)[~ok][0])} (sample {np.asarray(idxs)[~ok][0]})',
+                'could not be read when it was packed',
+                'an image',
+            )
+            if self.on_error == 'raise':
+                raise e
             self.unread += int((~ok).sum())
-        return torch.from_numpy(np.stack([self._map()[k] for k in r[ok]]) if ok.any() else np.zeros((0,3,self.size,self.size),np.uint8)), ok
+        return torch.from_numpy(
+            np.stack([self._map()[k] for k in r[ok]])
+            if ok.any()
+            else np.zeros((0, 3, self.size, self.size), np.uint8)
+        ), ok
 
 # %% ../../nbs/readers/03_packed.ipynb #58cea633
 def _pack_key(p):
     "Changes with everything that the crops depend on"
-    h = hashlib.sha256(repr((str(p.root),p.size,p.pad,len(p))).encode()); h.update(p.names.block)
-    for a in (p.names.end,p.file_id,p.at,p.box,p.mirror): h.update(b'-' if a is None else np.ascontiguousarray(a).tobytes())
+    h = hashlib.sha256(repr((str(p.root), p.size, p.pad, len(p))).encode())
+    h.update(p.names.block)
+    for a in (p.names.end, p.file_id, p.at, p.box, p.mirror):
+        h.update(b'-' if a is None else np.ascontiguousarray(a).tobytes())
     return h.hexdigest()[:20]
 
+
 @patch
-def pack(self:PoseFiles,
-    folder, # Folder for the file
-    bar:bool=True, # Progress bar
-    chunk:int=256, # Crops between two notes of what is done
+def pack(
+    self: PoseFiles,
+    folder,  # Folder for the file
+    bar: bool = True,  # Progress bar
+    chunk: int = 256,  # Crops between two notes of what is done
 ):
     "The same reader with its crops in one file, made once; raises `MediaError`, with on_error='skip' unreadable images are noted"
-    p,n = self.pictures,len(self); base = Path(folder)/f'pack-{_pack_key(p)}'; base.parent.mkdir(parents=True,exist_ok=True); f,done = base.with_suffix('.u1'),base.with_suffix('.npy')
-    state = _pack_state(f, done, n, 3*p.size**2)
-    order = np.lexsort((np.zeros(n) if p.at is None else p.at,p.file_id)); todo = order[state[order]==0]; parts = np.array_split(todo,max(1,-(-len(todo)//chunk))) if len(todo) else []
+    p, n = self.pictures, len(self)
+    base = Path(folder) / f'pack-{_pack_key(p)}'
+    base.parent.mkdir(parents=True, exist_ok=True)
+    f = base.with_suffix('.u1')
+    done = base.with_suffix('.npy')
+    state = _pack_state(f, done, n, 3 * p.size**2)
+    order = np.lexsort((np.zeros(n) if p.at is None else p.at, p.file_id))
+    todo = order[state[order] == 0]
+    parts = np.array_split(todo, max(1, -(-len(todo) // chunk))) if len(todo) else []
     if parts:
-        out = np.memmap(f,np.uint8,'r+' if f.exists() else 'w+',shape=(n,3,p.size,p.size))
-        for i in (progress_bar(parts,leave=False) if bar else parts):
-            x,ok = p.read(i); out[i[ok]] = x.numpy(); out.flush(); state[i] = np.where(ok,1,2)
-            with atomic_path(done) as t: np.save(t,state)
-    new = copy.copy(self); new.pictures = Packed.__new__(Packed); new.pictures.__dict__.update(p.__dict__,file=f,state=state,rows=np.arange(n),_open=OrderedDict()); return new
+        out = np.memmap(f, np.uint8, 'r+' if f.exists() else 'w+', shape=(n, 3, p.size, p.size))
+        for i in progress_bar(parts, leave=False) if bar else parts:
+            x, ok = p.read(i)
+            out[i[ok]] = x.numpy()
+            out.flush()
+            state[i] = np.where(ok, 1, 2)
+            with atomic_path(done) as t:
+                np.save(t, state)
+    new = copy.copy(self)
+    new.pictures = Packed.__new__(Packed)
+    new.pictures.__dict__.update(
+        p.__dict__, file=f, state=state, rows=np.arange(n), _open=OrderedDict()
+    )
+    return new
+
 
 def _pack_state(f, done, n, item):
     "(N,) 0: not made yet, 1: made, 2: unreadable; all 0 if the file is not what it should be"
-    try: s = load_npy(done)
-    except LabelError: return np.zeros(n,np.uint8)
-    good = s.shape==(n,) and s.dtype==np.uint8 and f.is_file() and f.stat().st_size==n*item
-    return s.copy() if good else np.zeros(n,np.uint8)
+    try:
+        s = load_npy(done)
+    except LabelError:
+        return np.zeros(n, np.uint8)
+    good = s.shape == (n,) and s.dtype == np.uint8 and f.is_file() and f.stat().st_size == n * item
+    return s.copy() if good else np.zeros(n, np.uint8)

@@ -20,99 +20,161 @@ from ..data.images import crop_frame, read_image
 # %% ../../nbs/readers/01_pictures.ipynb #95cd0f49
 class Names:
     "Many strings in one block of bytes"
-    def __init__(self,
-        strings, # Iterable of strings
+
+    def __init__(
+        self,
+        strings,  # Iterable of strings
     ):
-        block,end = bytearray(),array.array('q')
-        for s in strings: block += s.encode(); end.append(len(block))
-        self.block,self.end = bytes(block),np.array(end,np.int64)
-    def __len__(self): return len(self.end)
-    def __getitem__(self, i): return self.block[self.end[i-1] if i else 0:self.end[i]].decode()
+        block, end = bytearray(), array.array('q')
+        for s in strings:
+            block += s.encode()
+            end.append(len(block))
+        self.block = bytes(block)
+        self.end = np.array(end, np.int64)
+
+    def __len__(self):
+        return len(self.end)
+
+    def __getitem__(self, i):
+        return self.block[self.end[i - 1] if i else 0 : self.end[i]].decode()
 
 # %% ../../nbs/readers/01_pictures.ipynb #6bcac314
 class Pictures:
     "Crops from image files, or from frames of video files, read when asked for"
-    def __init__(self,
-        root, # Folder
-        names, # `Names` of the files, relative to it
-        file_id, # (N,) which file
-        box, # (N,4) x, y, width, height, edges
-        size:int, # Side of the crops, px
-        at=None, # (N,) frame in the file, for videos
-        mirror=None, # (N,) mirrored on reading
-        frame_size=None, # (N,2) height and width that the file has to have
-        on_error:str='raise',
-        pad:str='border', # Outside the image: 'border' repeats the rim, 'zeros' is black
+
+    def __init__(
+        self,
+        root,  # Folder
+        names,  # `Names` of the files, relative to it
+        file_id,  # (N,) which file
+        box,  # (N,4) x, y, width, height, edges
+        size: int,  # Side of the crops, px
+        at=None,  # (N,) frame in the file, for videos
+        mirror=None,  # (N,) mirrored on reading
+        frame_size=None,  # (N,2) height and width that the file has to have
+        on_error: str = 'raise',
+        pad: str = 'border',  # Outside the image: 'border' repeats the rim, 'zeros' is black
     ):
-        self.root,self.names,self.file_id,self.box,self.size,self.at,self.mirror,self.frame_size,self.on_error,self.pad = Path(root),names,file_id,box,size,at,mirror,frame_size,on_error,pad
-        self.unread = torch.zeros(1,dtype=torch.long).share_memory_(); self._open,self._told = OrderedDict(),False
-    def __len__(self): return len(self.file_id)
-    def path(self, i): return self.root/self.names[self.file_id[i]]
-    def __getstate__(self): return dict(self.__dict__,_open=OrderedDict())
+        self.root = Path(root)
+        self.names = names
+        self.file_id = file_id
+        self.box = box
+        self.size = size
+        self.at = at
+        self.mirror = mirror
+        self.frame_size = frame_size
+        self.on_error = on_error
+        self.pad = pad
+        self.unread = torch.zeros(1, dtype=torch.long).share_memory_()
+        self._open = OrderedDict()
+        self._told = False
+
+    def __len__(self):
+        return len(self.file_id)
+
+    def path(self, i):
+        return self.root / self.names[self.file_id[i]]
+
+    def __getstate__(self):
+        return dict(self.__dict__, _open=OrderedDict())
+
     def take(self, i):
         "The pictures `i` of these"
-        new = copy.copy(self); new._open = OrderedDict()
-        for k in ('file_id','box','at','mirror','frame_size'): setattr(new, k, None if (v := getattr(self,k)) is None else v[i])
+        new = copy.copy(self)
+        new._open = OrderedDict()
+        for k in ('file_id', 'box', 'at', 'mirror', 'frame_size'):
+            setattr(new, k, None if (v := getattr(self, k)) is None else v[i])
         return new
 
 # %% ../../nbs/readers/01_pictures.ipynb #73156ed4
 @patch
-def _fit(self:Pictures, i, x, reduce=1):
+def _fit(self: Pictures, i, x, reduce=1):
     "Picture `i` cut out of its frame"
-    if self.frame_size is not None and tuple(x.shape[:2])!=(want := tuple(-(-int(s)//reduce) for s in self.frame_size[i])):
-        raise MediaError(f'{self.path(i)}: sample {i}', f'is {x.shape[1]}x{x.shape[0]}', f'{want[1]}x{want[0]}')
-    x = crop_frame(x, self.box[i]/reduce, self.size, self.pad)
-    return cv2.flip(x,1) if self.mirror is not None and self.mirror[i] else x
+    if self.frame_size is not None and tuple(x.shape[:2]) != (
+        want := tuple(-(-int(s) // reduce) for s in self.frame_size[i])
+    ):
+        raise MediaError(
+            f'{self.path(i)}: sample {i}', f'is {x.shape[1]}x{x.shape[0]}', f'{want[1]}x{want[0]}'
+        )
+    x = crop_frame(x, self.box[i] / reduce, self.size, self.pad)
+    return cv2.flip(x, 1) if self.mirror is not None and self.mirror[i] else x
+
 
 @patch
-def one(self:Pictures, i):
+def one(self: Pictures, i):
     "One crop of an image file; raises `MediaError`"
-    r,p = next((k for k in (8,4,2) if self.box[i,2]>=k*self.size), 1), self.path(i)
-    if p.suffix.lower() not in ('.jpg','.jpeg'): r = 1
+    r = next((k for k in (8, 4, 2) if self.box[i, 2] >= k * self.size), 1)
+    p = self.path(i)
+    if p.suffix.lower() not in ('.jpg', '.jpeg'):
+        r = 1
     return self._fit(i, read_image(p, r), r)
 
 # %% ../../nbs/readers/01_pictures.ipynb #86137e48
 @patch
-def _video(self:Pictures, p, most=8):
+def _video(self: Pictures, p, most=8):
     "An open video; the least recently used one is closed, and none is shared between processes"
-    key = (os.getpid(),str(p))
-    if key not in self._open: self._open[key] = VideoReader(p)
+    key = (os.getpid(), str(p))
+    if key not in self._open:
+        self._open[key] = VideoReader(p)
     self._open.move_to_end(key)
-    while len(self._open)>most: self._open.popitem(last=False)
+    while len(self._open) > most:
+        self._open.popitem(last=False)
     return self._open[key]
 
-@patch
-def _frames(self:Pictures, idxs):
-    "Crops of video frames, each video read in one pass forward; an error in place of those that cannot be read"
-    out = [None]*len(idxs)
-    for f in np.unique(self.file_id[idxs]):
-        here = np.flatnonzero(self.file_id[idxs]==f)
-        try: got = self._video(self.root/self.names[f]).read(self.at[idxs[here]])
-        except (MediaError, IndexError) as e:
-            for j in here: out[j] = e if isinstance(e,MediaError) else MediaError(self.path(idxs[j]), f'frame {self.at[idxs[j]]} is not there')
-            continue
-        for j,x in zip(here,got): out[j] = self._try(self._fit, idxs[j], x)
-    return out
 
 @patch
-def _try(self:Pictures, f, *a):
-    try: return f(*a)
-    except MediaError as e: return e
+def _frames(self: Pictures, idxs):
+    "Crops of video frames, each video read in one pass forward; an error in place of those that cannot be read"
+    out = [None] * len(idxs)
+    for f in np.unique(self.file_id[idxs]):
+        here = np.flatnonzero(self.file_id[idxs] == f)
+        try:
+            got = self._video(self.root / self.names[f]).read(self.at[idxs[here]])
+        except (MediaError, IndexError) as e:
+            for j in here:
+                out[j] = (
+                    e
+                    if isinstance(e, MediaError)
+                    else MediaError(self.path(idxs[j]), f'frame {self.at[idxs[j]]} is not there')
+                )
+            continue
+        for j, x in zip(here, got):
+            out[j] = self._try(self._fit, idxs[j], x)
+    return out
+
+
+@patch
+def _try(self: Pictures, f, *a):
+    try:
+        return f(*a)
+    except MediaError as e:
+        return e
 
 # %% ../../nbs/readers/01_pictures.ipynb #3444bda0
 @patch
-def read(self:Pictures,
-    idxs, # (n,) which
-)->tuple: # crops (m,3,S,S) uint8, (n,) bool: readable
+def read(
+    self: Pictures,
+    idxs,  # (n,) which
+) -> tuple:  # crops (m,3,S,S) uint8, (n,) bool: readable
     "Crops of `idxs`; raises `MediaError`, or leaves out and counts what cannot be read"
     idxs = np.asarray(idxs)
     got = [self._try(self.one, i) for i in idxs] if self.at is None else self._frames(idxs)
-    bad = [(i,e) for i,e in zip(idxs,got) if isinstance(e,MediaError)]
+    bad = [(i, e) for i, e in zip(idxs, got) if isinstance(e, MediaError)]
     if bad:
-        e = MediaError(f'{bad[0][1].where} (sample {bad[0][0]})', bad[0][1].found, bad[0][1].expected)
-        if self.on_error=='raise': raise e
+        e = MediaError(
+            f'{bad[0][1].where} (sample {bad[0][0]})', bad[0][1].found, bad[0][1].expected
+        )
+        if self.on_error == 'raise':
+            raise e
         self.unread += len(bad)
-        if not self._told: self._told = True; warnings.warn(f'an image cannot be read and is left out: {e}; further ones are counted only', stacklevel=3)
-    good = [x for x in got if not isinstance(x,MediaError)]; out = np.empty((len(good),3,self.size,self.size),np.uint8)
-    for o,x in zip(out,good): o[0],o[1],o[2] = cv2.split(x)
-    return torch.from_numpy(out), np.array([not isinstance(x,MediaError) for x in got])
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f'an image cannot be read and is left out: {e}; further ones are counted only',
+                stacklevel=3,
+            )
+    good = [x for x in got if not isinstance(x, MediaError)]
+    out = np.empty((len(good), 3, self.size, self.size), np.uint8)
+    for o, x in zip(out, good):
+        o[0], o[1], o[2] = cv2.split(x)
+    return torch.from_numpy(out), np.array([not isinstance(x, MediaError) for x in got])

@@ -24,296 +24,637 @@ from .pictures import Names, Pictures
 # %% ../../nbs/readers/02_pose_files.ipynb #7ac9f381
 class PoseFiles:
     "Labelled images on disk: an index in memory, images when asked for; base of the readers, which call `setup`"
-    name,skeleton,home = '',None,''
-    def __len__(self): return len(self.px)
-    def __repr__(self): return f'{self.name}: {len(self)} samples of {len(self.skeleton.joints)} joints, {len(self.pictures.names)} files, {len(self.video_names)} videos, crops of {self.pictures.size} px'
-    def __getitem__(self, i): return {k:v[0] for k,v in self.batch([i]).items()}
+
+    name, skeleton, home = '', None, ''
+
+    def __len__(self):
+        return len(self.px)
+
+    def __repr__(self):
+        return f'{self.name}: {len(self)} samples of {len(self.skeleton.joints)} joints, {len(self.pictures.names)} files, {len(self.video_names)} videos, crops of {self.pictures.size} px'
+
+    def __getitem__(self, i):
+        return {k: v[0] for k, v in self.batch([i]).items()}
+
     @property
-    def keypoints(self): return self.px # (N,K,2) pixel-index coordinates of the stored images
+    def keypoints(self):
+        return self.px  # (N,K,2) pixel-index coordinates of the stored images
+
     @property
-    def size(self): return self.pictures.size
+    def size(self):
+        return self.pictures.size
+
     @property
-    def unread(self): return int(self.pictures.unread) # Images that could not be read so far, over all processes
+    def unread(self):
+        return int(self.pictures.unread)  # Images that could not be read so far, over all processes
+
     @property
-    def intrinsics(self): return _matrices(self.K) # (N,3,3) of the stored images
-    def __getattr__(self, k): # further columns of a reader
-        if k in self.__dict__.get('extra',()): return self.extra[k]
+    def intrinsics(self):
+        return _matrices(self.K)  # (N,3,3) of the stored images
+
+    def __getattr__(self, k):  # further columns of a reader
+        if k in self.__dict__.get('extra', ()):
+            return self.extra[k]
         raise AttributeError(f'{type(self).__name__} has no {k!r}')
-    def file(self, i): return self.pictures.path(i) # Path of the image of sample `i`
+
+    def file(self, i):
+        return self.pictures.path(i)  # Path of the image of sample `i`
+
 
 def _matrices(K):
     "fx, fy, cx, cy, skew as matrices"
-    out = np.zeros((len(K),3,3),np.float32); out[:,2,2] = 1
-    out[:,0,0],out[:,1,1],out[:,0,2],out[:,1,2],out[:,0,1] = K.T
-    if len(K): out[np.isnan(K).any(1)] = np.nan
+    out = np.zeros((len(K), 3, 3), np.float32)
+    out[:, 2, 2] = 1
+    out[:, 0, 0], out[:, 1, 1], out[:, 0, 2], out[:, 1, 2], out[:, 0, 1] = K.T
+    if len(K):
+        out[np.isnan(K).any(1)] = np.nan
     return out
 
 # %% ../../nbs/readers/02_pose_files.ipynb #af84c8c2
-_KINDS = dict(file=None,files=None,file_id=None,at=None,keypoints=None,visible=None,joints3d=None,intrinsics=None,distortion=None,frame_size=None,box=None,video=None,frame=None,view=None,mirror=None,subject=None,extra=None)
+_KINDS = dict(
+    file=None,
+    files=None,
+    file_id=None,
+    at=None,
+    keypoints=None,
+    visible=None,
+    joints3d=None,
+    intrinsics=None,
+    distortion=None,
+    frame_size=None,
+    box=None,
+    video=None,
+    frame=None,
+    view=None,
+    mirror=None,
+    subject=None,
+    extra=None,
+)
+
+
 def _columns(cols, K, where):
     "The columns as arrays of the right shape; raises `DataError` for an empty or inconsistent index"
-    if unknown := set(cols)-set(_KINDS): raise DataError(where, f'unknown columns {sorted(unknown)}', f'among {list(_KINDS)}')
-    c = dict(_KINDS, **cols); n = len(c['keypoints'])
-    if not n: raise DataError(where, 'no samples with these options', 'at least one')
+    if unknown := set(cols) - set(_KINDS):
+        raise DataError(where, f'unknown columns {sorted(unknown)}', f'among {list(_KINDS)}')
+    c = dict(_KINDS, **cols)
+    n = len(c['keypoints'])
+    if not n:
+        raise DataError(where, 'no samples with these options', 'at least one')
+
     def col(k, shape, dtype, default=None):
         x = default if c[k] is None else c[k]
-        if x is None: return None
-        x = np.asarray(x, dtype); x = np.broadcast_to(x, (n,)+shape) if x.ndim==len(shape) else x
-        if x.shape!=(n,)+shape: raise DataError(where, f'column {k} has shape {x.shape}', f'{(n,)+shape}')
+        if x is None:
+            return None
+        x = np.asarray(x, dtype)
+        x = np.broadcast_to(x, (n,) + shape) if x.ndim == len(shape) else x
+        if x.shape != (n,) + shape:
+            raise DataError(where, f'column {k} has shape {x.shape}', f'{(n,) + shape}')
         return x
-    out = dict(keypoints=col('keypoints',(K,2),np.float32), visible=col('visible',(K,),bool,np.ones((n,K),bool)), joints3d=col('joints3d',(K,3),np.float32), distortion=col('distortion',(5,),np.float32),
-        frame=col('frame',(),np.int64,np.zeros(n)), view=col('view',(),np.int16,np.zeros(n)), mirror=col('mirror',(),bool), at=col('at',(),np.int64), subject=c['subject'], intrinsics=_cameras(col('intrinsics',(3,3),np.float64)))
-    if c['files'] is not None: out['names'],out['file_id'] = Names(map(str,c['files'])),col('file_id',(),np.int32)
-    else:
-        uniq = {}; out['file_id'] = np.array([uniq.setdefault(str(f),len(uniq)) for f in c['file']],np.int32); out['names'] = Names(uniq)
-    video = np.arange(n) if c['video'] is None else np.asarray(c['video'])
-    out['video_names'],v = np.unique(video, return_inverse=True); out['video_id'] = v.reshape(-1).astype(np.int32)
-    for k,v in (c['extra'] or {}).items():
-        if len(v)!=n: raise DataError(where, f'column {k} has {len(v)} rows', f'{n}')
-    return dict(out, frame_size=c['frame_size'], box=c['box'], extra={k:np.asarray(v) for k,v in (c['extra'] or {}).items()})
 
-def _cameras(K): return None if K is None else np.stack([K[:,0,0],K[:,1,1],K[:,0,2],K[:,1,2],K[:,0,1]],-1).astype(np.float32)
+    out = dict(
+        keypoints=col('keypoints', (K, 2), np.float32),
+        visible=col('visible', (K,), bool, np.ones((n, K), bool)),
+        joints3d=col('joints3d', (K, 3), np.float32),
+        distortion=col('distortion', (5,), np.float32),
+        frame=col('frame', (), np.int64, np.zeros(n)),
+        view=col('view', (), np.int16, np.zeros(n)),
+        mirror=col('mirror', (), bool),
+        at=col('at', (), np.int64),
+        subject=c['subject'],
+        intrinsics=_cameras(col('intrinsics', (3, 3), np.float64)),
+    )
+    if c['files'] is not None:
+        out['names'], out['file_id'] = Names(map(str, c['files'])), col('file_id', (), np.int32)
+    else:
+        uniq = {}
+        out['file_id'] = np.array([uniq.setdefault(str(f), len(uniq)) for f in c['file']], np.int32)
+        out['names'] = Names(uniq)
+    video = np.arange(n) if c['video'] is None else np.asarray(c['video'])
+    out['video_names'], v = np.unique(video, return_inverse=True)
+    out['video_id'] = v.reshape(-1).astype(np.int32)
+    for k, v in (c['extra'] or {}).items():
+        if len(v) != n:
+            raise DataError(where, f'column {k} has {len(v)} rows', f'{n}')
+    return dict(
+        out,
+        frame_size=c['frame_size'],
+        box=c['box'],
+        extra={k: np.asarray(v) for k, v in (c['extra'] or {}).items()},
+    )
+
+
+def _cameras(K):
+    return (
+        None
+        if K is None
+        else np.stack([K[:, 0, 0], K[:, 1, 1], K[:, 0, 2], K[:, 1, 2], K[:, 0, 1]], -1).astype(
+            np.float32
+        )
+    )
 
 # %% ../../nbs/readers/02_pose_files.ipynb #a3de1d29
 def _bad_rows(c, a, b, limit3d=1e5):
     "What is wrong with rows `a` to `b`: kind -> (mask, text)"
-    px,vis,hw = c['keypoints'][a:b],c['visible'][a:b],c['frame_size'][a:b]
-    far = 10*hw.max(1)+1000
-    bad = {'NaN keypoint':((~np.isfinite(px).all(-1)&vis).any(1),'a visible joint is NaN or infinite'),
-           'absurd keypoint':((np.abs(np.nan_to_num(px,nan=0.,posinf=1e30,neginf=-1e30)).max((1,2))>far),'a joint is further than ten images away'),
-           'box outside the image':(_outside(c['box'][a:b],hw),'its box is empty, NaN or outside the image')}
+    px = c['keypoints'][a:b]
+    vis = c['visible'][a:b]
+    hw = c['frame_size'][a:b]
+    far = 10 * hw.max(1) + 1000
+    bad = {
+        'NaN keypoint': (
+            (~np.isfinite(px).all(-1) & vis).any(1),
+            'a visible joint is NaN or infinite',
+        ),
+        'absurd keypoint': (
+            (np.abs(np.nan_to_num(px, nan=0.0, posinf=1e30, neginf=-1e30)).max((1, 2)) > far),
+            'a joint is further than ten images away',
+        ),
+        'box outside the image': (
+            _outside(c['box'][a:b], hw),
+            'its box is empty, NaN or outside the image',
+        ),
+    }
     if (xyz := c['joints3d']) is not None:
-        xyz = xyz[a:b]; known = ~np.isnan(xyz).all((1,2))
-        bad['bad 3D joint'] = (known&((~(np.abs(xyz)<limit3d).all(-1))&vis).any(1), 'a visible 3D joint is NaN or more than 100 m away')
-        if c['intrinsics'] is not None: bad['behind the camera'] = (known&((xyz[...,2]<=0)&vis).any(1), 'a visible 3D joint lies behind the camera')
-    if (K := c['intrinsics']) is not None: bad['bad intrinsics'] = (~np.isnan(K[a:b]).all(1)&~(np.isfinite(K[a:b]).all(1)&(K[a:b,:2]>0).all(1)&(np.abs(K[a:b])<1e6).all(1)), 'intrinsics without a positive focal length, or absurd')
+        xyz = xyz[a:b]
+        known = ~np.isnan(xyz).all((1, 2))
+        bad['bad 3D joint'] = (
+            known & ((~(np.abs(xyz) < limit3d).all(-1)) & vis).any(1),
+            'a visible 3D joint is NaN or more than 100 m away',
+        )
+        if c['intrinsics'] is not None:
+            bad['behind the camera'] = (
+                known & ((xyz[..., 2] <= 0) & vis).any(1),
+                'a visible 3D joint lies behind the camera',
+            )
+    if (K := c['intrinsics']) is not None:
+        bad['bad intrinsics'] = (
+            ~np.isnan(K[a:b]).all(1)
+            & ~(
+                np.isfinite(K[a:b]).all(1) & (K[a:b, :2] > 0).all(1) & (np.abs(K[a:b]) < 1e6).all(1)
+            ),
+            'intrinsics without a positive focal length, or absurd',
+        )
     return bad
 
+
 def _outside(box, hw):
-    x,y,w,h = box.T.astype(np.float64)
-    with np.errstate(invalid='ignore'): return ~((w>=2)&(h>=2)&(x<hw[:,1])&(y<hw[:,0])&(x+w>0)&(y+h>0)&(w<=20*hw.max(1)))
+    x, y, w, h = box.T.astype(np.float64)
+    with np.errstate(invalid='ignore'):
+        return ~(
+            (w >= 2)
+            & (h >= 2)
+            & (x < hw[:, 1])
+            & (y < hw[:, 0])
+            & (x + w > 0)
+            & (y + h > 0)
+            & (w <= 20 * hw.max(1))
+        )
 
 # %% ../../nbs/readers/02_pose_files.ipynb #1e402a83
 def _twice(c):
     "Second appearances: the same box of the same picture, or another file for the same frame of a video"
+
     def again(*keys):
-        o = np.lexsort(keys[::-1]); same = np.ones(len(o)-1,bool)
-        for k in keys: same &= k[o][1:]==k[o][:-1]
-        out = np.zeros(len(o),bool); out[np.maximum(o[1:],o[:-1])[same]] = True; return out
-    at = c['at'] if c['at'] is not None else np.zeros(len(c['frame']),np.int64); box = np.nan_to_num(c['box']).round()
-    first = again(c['file_id'],at,*box.T, *np.nan_to_num(c['keypoints'][:,0].T))
-    o = np.lexsort((c['file_id'],c['frame'],c['view'],c['video_id'])); k = [c[n][o] for n in ('video_id','view','frame')]
-    clash = np.zeros(len(o),bool); clash[o[1:]] = np.logical_and.reduce([v[1:]==v[:-1] for v in k])&(c['file_id'][o][1:]!=c['file_id'][o][:-1])
-    return first|clash
+        o = np.lexsort(keys[::-1])
+        same = np.ones(len(o) - 1, bool)
+        for k in keys:
+            same &= k[o][1:] == k[o][:-1]
+        out = np.zeros(len(o), bool)
+        out[np.maximum(o[1:], o[:-1])[same]] = True
+        return out
+
+    at = c['at'] if c['at'] is not None else np.zeros(len(c['frame']), np.int64)
+    box = np.nan_to_num(c['box']).round()
+    first = again(c['file_id'], at, *box.T, *np.nan_to_num(c['keypoints'][:, 0].T))
+    o = np.lexsort((c['file_id'], c['frame'], c['view'], c['video_id']))
+    k = [c[n][o] for n in ('video_id', 'view', 'frame')]
+    clash = np.zeros(len(o), bool)
+    clash[o[1:]] = np.logical_and.reduce([v[1:] == v[:-1] for v in k]) & (
+        c['file_id'][o][1:] != c['file_id'][o][:-1]
+    )
+    return first | clash
 
 # %% ../../nbs/readers/02_pose_files.ipynb #34a5cd9c
 def _absent(root, names):
     "Which files are not there: one listing per folder, of which the last 64 are kept"
-    have,out = {},np.zeros(len(names),bool)
+    have, out = {}, np.zeros(len(names), bool)
     for i in range(len(names)):
-        d,f = os.path.split(names[i])
+        d, f = os.path.split(names[i])
         if d not in have:
-            try: have[d] = set(os.listdir(Path(root)/d))
-            except (OSError, ValueError): have[d] = ()
-            if len(have)>64: have.pop(next(iter(have)))
+            try:
+                have[d] = set(os.listdir(Path(root) / d))
+            except (OSError, ValueError):
+                have[d] = ()
+            if len(have) > 64:
+                have.pop(next(iter(have)))
         out[i] = f not in have[d]
     return out
 
+
 def _frame_sizes(root, c, images, absent, screen):
     "(N,2) sizes as given, or from the headers of the files"
-    n,how = len(c['keypoints']),c['frame_size']
-    if not isinstance(how,str): return np.broadcast_to(np.asarray(how,np.int32),(n,2))
-    if not images: return np.repeat(np.maximum(np.nan_to_num(c['keypoints'],posinf=0,neginf=0).max(1)[:,::-1].clip(0,1e6)+2,2).astype(np.int32),1,0)
-    size = np.zeros((len(absent),2),np.int32); todo = np.flatnonzero(~absent)
-    for j in todo[:1] if how=='first' else todo:
-        try: size[j] = image_size(Path(root)/c['names'][j])
+    n, how = len(c['keypoints']), c['frame_size']
+    if not isinstance(how, str):
+        return np.broadcast_to(np.asarray(how, np.int32), (n, 2))
+    if not images:
+        return np.repeat(
+            np.maximum(
+                np.nan_to_num(c['keypoints'], posinf=0, neginf=0).max(1)[:, ::-1].clip(0, 1e6) + 2,
+                2,
+            ).astype(np.int32),
+            1,
+            0,
+        )
+    size = np.zeros((len(absent), 2), np.int32)
+    todo = np.flatnonzero(~absent)
+    for j in todo[:1] if how == 'first' else todo:
+        try:
+            size[j] = image_size(Path(root) / c['names'][j])
         except MediaError as e:
-            if screen.on_error=='raise' or how=='first': raise
+            if screen.on_error == 'raise' or how == 'first':
+                raise
             absent[j] = True
-    if how=='first' and len(todo): size[:] = size[todo[0]]
+    if how == 'first' and len(todo):
+        size[:] = size[todo[0]]
     return size[c['file_id']]
 
 # %% ../../nbs/readers/02_pose_files.ipynb #d85d3001
 def _boxes(c, margin):
     "Boxes as given, of the whole image, of the square around it, or around the joints"
-    if c['box'] is None: return family_boxes(c['keypoints'],c['frame_size'],margin)
-    if not isinstance(c['box'],str): return np.asarray(c['box'],np.float32)
-    wh = c['frame_size'][:,::-1].astype(np.float32); box = np.concatenate([0*wh,wh],1)
-    return box if choose('box',c['box'],('whole','square'))=='whole' else np.concatenate([(wh-wh.max(1,keepdims=True))/2,np.repeat(wh.max(1,keepdims=True),2,1)],1)
+    if c['box'] is None:
+        return family_boxes(c['keypoints'], c['frame_size'], margin)
+    if not isinstance(c['box'], str):
+        return np.asarray(c['box'], np.float32)
+    wh = c['frame_size'][:, ::-1].astype(np.float32)
+    box = np.concatenate([0 * wh, wh], 1)
+    return (
+        box
+        if choose('box', c['box'], ('whole', 'square')) == 'whole'
+        else np.concatenate(
+            [(wh - wh.max(1, keepdims=True)) / 2, np.repeat(wh.max(1, keepdims=True), 2, 1)], 1
+        )
+    )
 
 # %% ../../nbs/readers/02_pose_files.ipynb #c2a94786
 @patch
-def setup(self:PoseFiles,
-    root, # Folder to which file names are relative
-    cols:dict, # Columns, see above
-    size:int=256, # Side of the crops, px
-    margin:float=1.5, # Side of the crop as a multiple of the joints' box, where no boxes are given
-    on_error:str='raise', # 'raise' or 'skip'
-    screen=None, # `Screen` with what the reader has left out already
-    images:bool=True, # False: labels alone, files need not be there
-    duplicates:bool=False, # Whether a sample may stand twice (sampling with replacement)
-    pad:str='border', # See `Pictures`
+def setup(
+    self: PoseFiles,
+    root,  # Folder to which file names are relative
+    cols: dict,  # Columns, see above
+    size: int = 256,  # Side of the crops, px
+    margin: float = 1.5,  # Side of the crop as a multiple of the joints' box, where no boxes are given
+    on_error: str = 'raise',  # 'raise' or 'skip'
+    screen=None,  # `Screen` with what the reader has left out already
+    images: bool = True,  # False: labels alone, files need not be there
+    duplicates: bool = False,  # Whether a sample may stand twice (sampling with replacement)
+    pad: str = 'border',  # See `Pictures`
 ):
     "Check the columns and build the index; raises `DataError`, `LabelError` or `MediaError`, or leaves unusable samples out"
-    screen = screen or Screen(on_error,self.name); c = _columns(cols, self.skeleton.n_joints, root); n = len(c['keypoints'])
-    if not (isinstance(size,int) and 8<=size<=4096): raise ConfigError('size', repr(size), 'whole pixels from 8 to 4096')
-    absent = _absent(root, c['names']) if images else np.zeros(len(c['names']),bool)
+    screen = screen or Screen(on_error, self.name)
+    c = _columns(cols, self.skeleton.n_joints, root)
+    n = len(c['keypoints'])
+    if not (isinstance(size, int) and 8 <= size <= 4096):
+        raise ConfigError('size', repr(size), 'whole pixels from 8 to 4096')
+    absent = _absent(root, c['names']) if images else np.zeros(len(c['names']), bool)
     c['frame_size'] = _frame_sizes(root, c, images, absent, screen)
     c['box'] = _boxes(c, margin)
-    tell = lambda text: lambda i: (f"{c['names'][c['file_id'][i]]}: sample {i}", text, 'a usable sample')
+    tell = lambda text: (
+        lambda i: (f"{c['names'][c['file_id'][i]]}: sample {i}", text, 'a usable sample')
+    )
     keep = ~absent[c['file_id']]
     screen.mask('missing image', ~keep, tell('the image is missing or unreadable'), MediaError)
-    for a in range(0,n,65536):
-        for kind,(bad,text) in _bad_rows(c,a,a+65536).items():
-            bad = bad&keep[a:a+65536]; screen.mask(kind, bad, lambda i: tell(text)(i+a)); keep[a:a+65536] &= ~bad
-    if not duplicates: twice = _twice(c)&keep; screen.mask('duplicate', twice, tell('the same sample or frame stands twice')); keep &= ~twice
+    for a in range(0, n, 65536):
+        for kind, (bad, text) in _bad_rows(c, a, a + 65536).items():
+            bad = bad & keep[a : a + 65536]
+            screen.mask(kind, bad, lambda i: tell(text)(i + a))
+            keep[a : a + 65536] &= ~bad
+    if not duplicates:
+        twice = _twice(c) & keep
+        screen.mask('duplicate', twice, tell('the same sample or frame stands twice'))
+        keep &= ~twice
     return self._fill(root, c, keep, size, screen, n, pad)
 
 # %% ../../nbs/readers/02_pose_files.ipynb #65076551
 @patch
-def _fill(self:PoseFiles, root, c, keep, size, screen, n, pad):
-    screen.report(n); self.report = screen.counts
-    if not keep.any(): raise DataError(root, f'none of {n} samples is usable: {dict(screen.counts)}', 'at least one')
-    i = slice(None) if keep.all() else np.flatnonzero(keep); take = lambda k: None if c[k] is None else c[k][i]
-    self.px,self.visible,self.joints3d,self.distortion = map(take, ('keypoints','visible','joints3d','distortion'))
+def _fill(self: PoseFiles, root, c, keep, size, screen, n, pad):
+    screen.report(n)
+    self.report = screen.counts
+    if not keep.any():
+        raise DataError(
+            root, f'none of {n} samples is usable: {dict(screen.counts)}', 'at least one'
+        )
+    i = slice(None) if keep.all() else np.flatnonzero(keep)
+    take = lambda k: None if c[k] is None else c[k][i]
+    self.px, self.visible, self.joints3d, self.distortion = map(
+        take, ('keypoints', 'visible', 'joints3d', 'distortion')
+    )
     gone = ~np.isfinite(self.px).all(-1)
-    if gone.any(): self.px = self.px.copy(); self.px[gone] = 0; self.visible = self.visible&~gone
-    self.K = take('intrinsics') if c['intrinsics'] is not None else np.broadcast_to(np.float32(np.nan),(len(self.px),5))
-    self.frame,self.view,self.video_id,self.video_names = take('frame'),take('view'),take('video_id'),c['video_names']
+    if gone.any():
+        self.px = self.px.copy()
+        self.px[gone] = 0
+        self.visible = self.visible & ~gone
+    self.K = (
+        take('intrinsics')
+        if c['intrinsics'] is not None
+        else np.broadcast_to(np.float32(np.nan), (len(self.px), 5))
+    )
+    self.frame = take('frame')
+    self.view = take('view')
+    self.video_id = take('video_id')
+    self.video_names = c['video_names']
     self.subject = None if c['subject'] is None else np.asarray(c['subject'])[i]
-    self.extra = {k:v[i] for k,v in c['extra'].items()}
-    self.pictures = Pictures(root, c['names'], take('file_id'), take('box'), size, take('at'), take('mirror'), take('frame_size'), screen.on_error, pad)
+    self.extra = {k: v[i] for k, v in c['extra'].items()}
+    self.pictures = Pictures(
+        root,
+        c['names'],
+        take('file_id'),
+        take('box'),
+        size,
+        take('at'),
+        take('mirror'),
+        take('frame_size'),
+        screen.on_error,
+        pad,
+    )
     return self
 
 # %% ../../nbs/readers/02_pose_files.ipynb #2959908b
-def _mirror_sign(m, i): return torch.ones(len(i)) if m is None else 1-2*torch.as_tensor(m[i]).float()
+def _mirror_sign(m, i):
+    return torch.ones(len(i)) if m is None else 1 - 2 * torch.as_tensor(m[i]).float()
+
 
 class Cameras:
     "Intrinsics of crops, from those of the stored images, boxes and mirrors"
-    def __init__(self,
-        K, # (N,5) focal lengths, skew and principal point of the stored images, as `PoseFiles` holds them
-        box, # (N,4) boxes, stored pixels
-        mirror, # (N,) bool or None: crops that are mirrored
-        size:int, # Side of the crops
-    ): self.K,self.box,self.mirror,self.size = K,box,mirror,size
-    def matrices(self, i): # crop to stored pixels (n,2,3), -1 for mirrored crops (n,)
-        M,sign = crop_matrix(torch.as_tensor(self.box[i])),_mirror_sign(self.mirror,i)
-        return torch.cat([M[...,:1]*sign[:,None,None],M[...,1:]],-1),sign
-    def __call__(self, i): # (n,3,3); NaN where unknown
-        M,sign = self.matrices(i); K = crop_intrinsics(torch.as_tensor(_matrices(self.K[i])), M, self.size)
-        K = torch.cat([K[...,:1]*sign[:,None,None],K[...,1:]],-1)
-        return torch.where(K.isnan().any(-1,keepdim=True).any(-2,keepdim=True), torch.nan, K)
+
+    def __init__(
+        self,
+        K,  # (N,5) focal lengths, skew and principal point of the stored images, as `PoseFiles` holds them
+        box,  # (N,4) boxes, stored pixels
+        mirror,  # (N,) bool or None: crops that are mirrored
+        size: int,  # Side of the crops
+    ):
+        self.K = K
+        self.box = box
+        self.mirror = mirror
+        self.size = size
+
+    def matrices(self, i):  # crop to stored pixels (n,2,3), -1 for mirrored crops (n,)
+        M = crop_matrix(torch.as_tensor(self.box[i]))
+        sign = _mirror_sign(self.mirror, i)
+        return torch.cat([M[..., :1] * sign[:, None, None], M[..., 1:]], -1), sign
+
+    def __call__(self, i):  # (n,3,3); NaN where unknown
+        M, sign = self.matrices(i)
+        K = crop_intrinsics(torch.as_tensor(_matrices(self.K[i])), M, self.size)
+        K = torch.cat([K[..., :1] * sign[:, None, None], K[..., 1:]], -1)
+        return torch.where(K.isnan().any(-1, keepdim=True).any(-2, keepdim=True), torch.nan, K)
+
 
 @patch
-def labels(self:PoseFiles,
-    idxs, # (n,) which
-)->dict:
+def labels(
+    self: PoseFiles,
+    idxs,  # (n,) which
+) -> dict:
     "Everything of `batch` except the images"
-    i = np.asarray(idxs); cam = Cameras(self.K,self.pictures.box,self.pictures.mirror,self.size); M,sign = cam.matrices(i)
-    kp = apply_affine(invert(M), torch.as_tensor(self.px[i])); vis = torch.as_tensor(self.visible[i])
-    xyz = torch.full((*kp.shape[:2],3),torch.nan) if self.joints3d is None else torch.as_tensor(self.joints3d[i])*torch.stack([sign,torch.ones_like(sign),torch.ones_like(sign)],-1)[:,None]
-    if (sign<0).any() and self.skeleton.flip_pairs:
-        f = self.skeleton.flip_index; kp,vis,xyz = (torch.where((sign<0).view(-1,*[1]*(t.ndim-1)), t[:,f], t) for t in (kp,vis,xyz))
-    out = dict(keypoints=kp, visible=vis&(kp.abs()<=1).all(-1), joints3d=xyz, intrinsics=cam(i), **{k:torch.as_tensor(np.asarray(getattr(self,k)[i],np.int64)) for k in ('video_id','frame','view')}, index=torch.as_tensor(i))
-    return out if self.distortion is None else dict(out, distortion=torch.as_tensor(self.distortion[i]))
+    i = np.asarray(idxs)
+    cam = Cameras(self.K, self.pictures.box, self.pictures.mirror, self.size)
+    M, sign = cam.matrices(i)
+    kp = apply_affine(invert(M), torch.as_tensor(self.px[i]))
+    vis = torch.as_tensor(self.visible[i])
+    xyz = (
+        torch.full((*kp.shape[:2], 3), torch.nan)
+        if self.joints3d is None
+        else torch.as_tensor(self.joints3d[i])
+        * torch.stack([sign, torch.ones_like(sign), torch.ones_like(sign)], -1)[:, None]
+    )
+    if (sign < 0).any() and self.skeleton.flip_pairs:
+        f = self.skeleton.flip_index
+        kp, vis, xyz = (
+            torch.where((sign < 0).view(-1, *[1] * (t.ndim - 1)), t[:, f], t)
+            for t in (kp, vis, xyz)
+        )
+    out = dict(
+        keypoints=kp,
+        visible=vis & (kp.abs() <= 1).all(-1),
+        joints3d=xyz,
+        intrinsics=cam(i),
+        **{
+            k: torch.as_tensor(np.asarray(getattr(self, k)[i], np.int64))
+            for k in ('video_id', 'frame', 'view')
+        },
+        index=torch.as_tensor(i),
+    )
+    return (
+        out
+        if self.distortion is None
+        else dict(out, distortion=torch.as_tensor(self.distortion[i]))
+    )
+
 
 @patch
-def batch(self:PoseFiles,
-    idxs, # (n,) which
-)->dict: # see the table above
+def batch(
+    self: PoseFiles,
+    idxs,  # (n,) which
+) -> dict:  # see the table above
     "Some samples; raises `IndexError` out of range and `MediaError`, with on_error='skip' unreadable rows are left out and counted"
-    i = np.arange(len(self))[idxs] if isinstance(idxs,slice) else np.atleast_1d(np.asarray(idxs,np.int64))
-    if not len(i) or i.min()<-len(self) or i.max()>=len(self): raise IndexError(f'indices {i[:4]} of {len(self)} samples')
-    i = i%len(self); img,ok = self.pictures.read(i)
-    if not ok.any(): raise MediaError(self.pictures.path(i[0]), f'none of the {len(i)} images of a batch can be read', 'images')
+    i = (
+        np.arange(len(self))[idxs]
+        if isinstance(idxs, slice)
+        else np.atleast_1d(np.asarray(idxs, np.int64))
+    )
+    if not len(i) or i.min() < -len(self) or i.max() >= len(self):
+        raise IndexError(f'indices {i[:4]} of {len(self)} samples')
+    i = i % len(self)
+    img, ok = self.pictures.read(i)
+    if not ok.any():
+        raise MediaError(
+            self.pictures.path(i[0]),
+            f'none of the {len(i)} images of a batch can be read',
+            'images',
+        )
     return dict(image=img, **self.labels(i[ok]))
 
 # %% ../../nbs/readers/02_pose_files.ipynb #015ec744
 class FileFrames:
     "Unlabelled frames on disk: crops, which video and moment each is from, and the calibration of their cameras. Nothing else can be reached through it"
-    def __init__(self,
-        pictures, # `Pictures`
-        video_id, # (N,) video and view as one number
-        frame, # (N,) frame number
-        cameras=None, # `Cameras` of the crops
-    ): self._pictures,self.video_id,self.frame,self._cameras = pictures,video_id,frame,cameras
-    def __len__(self): return len(self.frame)
-    def images(self,
-        idxs, # Indices, or a slice
-    )->torch.Tensor: # (n,3,S,S) uint8
+
+    def __init__(
+        self,
+        pictures,  # `Pictures`
+        video_id,  # (N,) video and view as one number
+        frame,  # (N,) frame number
+        cameras=None,  # `Cameras` of the crops
+    ):
+        self._pictures = pictures
+        self.video_id = video_id
+        self.frame = frame
+        self._cameras = cameras
+
+    def __len__(self):
+        return len(self.frame)
+
+    def images(
+        self,
+        idxs,  # Indices, or a slice
+    ) -> torch.Tensor:  # (n,3,S,S) uint8
         "Some frames; raises `MediaError`"
-        i = np.arange(len(self))[idxs] if isinstance(idxs,slice) else np.atleast_1d(np.asarray(idxs,np.int64))
-        x,ok = self._pictures.read(i)
-        if ok.all(): return x
-        out = torch.empty((len(i),*x.shape[1:]),dtype=torch.uint8); out[torch.as_tensor(ok)] = x
-        for j in np.flatnonzero(~ok): out[j] = self._near(i[j])
+        i = (
+            np.arange(len(self))[idxs]
+            if isinstance(idxs, slice)
+            else np.atleast_1d(np.asarray(idxs, np.int64))
+        )
+        x, ok = self._pictures.read(i)
+        if ok.all():
+            return x
+        out = torch.empty((len(i), *x.shape[1:]), dtype=torch.uint8)
+        out[torch.as_tensor(ok)] = x
+        for j in np.flatnonzero(~ok):
+            out[j] = self._near(i[j])
         return out
-    def intrinsics(self,
-        idxs, # Indices
-    )->torch.Tensor: # (n,3,3) of the crops; NaN where the data set has none
+
+    def intrinsics(
+        self,
+        idxs,  # Indices
+    ) -> torch.Tensor:  # (n,3,3) of the crops; NaN where the data set has none
         "Cameras of some frames: calibration, not labels"
-        return torch.full((len(idxs),3,3),torch.nan) if self._cameras is None else self._cameras(np.asarray(idxs,np.int64))
+        return (
+            torch.full((len(idxs), 3, 3), torch.nan)
+            if self._cameras is None
+            else self._cameras(np.asarray(idxs, np.int64))
+        )
+
     def _near(self, i):
         "The nearest readable frame of the same video"
-        same = np.flatnonzero(self.video_id==self.video_id[i]); same = same[np.argsort(np.abs(self.frame[same]-self.frame[i]),kind='stable')]
+        same = np.flatnonzero(self.video_id == self.video_id[i])
+        same = same[np.argsort(np.abs(self.frame[same] - self.frame[i]), kind='stable')]
         for j in same[1:33]:
-            x,ok = self._pictures.read([j])
-            if ok.all(): return x[0]
-        raise MediaError(self._pictures.path(i), 'cannot be read, nor can the frames around it', 'images')
+            x, ok = self._pictures.read([j])
+            if ok.all():
+                return x[0]
+        raise MediaError(
+            self._pictures.path(i), 'cannot be read, nor can the frames around it', 'images'
+        )
+
 
 @patch
-def frames(self:PoseFiles)->FileFrames:
+def frames(self: PoseFiles) -> FileFrames:
     "The same pictures as a frame source, without labels"
-    key = self.video_id.astype(np.int64)*(int(self.view.max())-int(self.view.min())+1)+self.view-int(self.view.min())
-    return FileFrames(self.pictures, np.unique(key,return_inverse=True)[1].reshape(-1).astype(np.int32), self.frame, Cameras(self.K,self.pictures.box,self.pictures.mirror,self.size))
+    key = (
+        self.video_id.astype(np.int64) * (int(self.view.max()) - int(self.view.min()) + 1)
+        + self.view
+        - int(self.view.min())
+    )
+    return FileFrames(
+        self.pictures,
+        np.unique(key, return_inverse=True)[1].reshape(-1).astype(np.int32),
+        self.frame,
+        Cameras(self.K, self.pictures.box, self.pictures.mirror, self.size),
+    )
 
 # %% ../../nbs/readers/02_pose_files.ipynb #209a8287
 @patch
-def subset(self:PoseFiles,
-    idxs, # (n,) which samples, in this order
+def subset(
+    self: PoseFiles,
+    idxs,  # (n,) which samples, in this order
 ):
     "A reader of some of the samples"
-    i = np.asarray(idxs); i = np.flatnonzero(i) if i.dtype==bool else i.astype(np.int64); new = copy.copy(self)
-    if not len(i): raise DataError(self.name, 'an empty subset', 'at least one sample')
-    for k in ('px','visible','joints3d','distortion','K','frame','view','video_id','subject'): setattr(new, k, None if (v := getattr(self,k)) is None else v[i])
-    new.extra = {k:v[i] for k,v in self.extra.items()}; new.pictures = self.pictures.take(i); return new
+    i = np.asarray(idxs)
+    i = np.flatnonzero(i) if i.dtype == bool else i.astype(np.int64)
+    new = copy.copy(self)
+    if not len(i):
+        raise DataError(self.name, 'an empty subset', 'at least one sample')
+    for k in (
+        'px',
+        'visible',
+        'joints3d',
+        'distortion',
+        'K',
+        'frame',
+        'view',
+        'video_id',
+        'subject',
+    ):
+        setattr(new, k, None if (v := getattr(self, k)) is None else v[i])
+    new.extra = {k: v[i] for k, v in self.extra.items()}
+    new.pictures = self.pictures.take(i)
+    return new
 
 # %% ../../nbs/readers/02_pose_files.ipynb #8823dfc2
 @patch
-def project_px(self:PoseFiles, xyz, K, distortion=None): return project(xyz.double(), K.double())
+def project_px(self: PoseFiles, xyz, K, distortion=None):
+    return project(xyz.double(), K.double())
+
 
 @patch
-def reprojection(self:PoseFiles,
-    idxs=None, # Which samples; None: up to 2000, spread
-)->np.ndarray: # (n,K) px of the stored image, NaN where not visible or unknown
+def reprojection(
+    self: PoseFiles,
+    idxs=None,  # Which samples; None: up to 2000, spread
+) -> np.ndarray:  # (n,K) px of the stored image, NaN where not visible or unknown
     "Distance between projected 3D joints and 2D labels"
-    i = np.unique(np.linspace(0,len(self)-1,min(len(self),2000)).round().astype(int)) if idxs is None else np.asarray(idxs)
-    if self.joints3d is None: return np.full((len(i),self.skeleton.n_joints),np.nan)
+    i = (
+        np.unique(np.linspace(0, len(self) - 1, min(len(self), 2000)).round().astype(int))
+        if idxs is None
+        else np.asarray(idxs)
+    )
+    if self.joints3d is None:
+        return np.full((len(i), self.skeleton.n_joints), np.nan)
     d = None if self.distortion is None else torch.as_tensor(self.distortion[i]).double()
-    uv = self.project_px(torch.as_tensor(self.joints3d[i]).double(), torch.as_tensor(_matrices(self.K[i])).double(), d)
-    e = np.linalg.norm(uv.numpy()-self.px[i],axis=-1)
-    return np.where(self.visible[i],e,np.nan)
+    uv = self.project_px(
+        torch.as_tensor(self.joints3d[i]).double(),
+        torch.as_tensor(_matrices(self.K[i])).double(),
+        d,
+    )
+    e = np.linalg.norm(uv.numpy() - self.px[i], axis=-1)
+    return np.where(self.visible[i], e, np.nan)
 
 # %% ../../nbs/readers/02_pose_files.ipynb #676c7775
 @patch
-def show(self:PoseFiles,
-    n:int=8, # How many, spread over the set
-    ncols:int=8, # In a row
-    size:float=1.1, # Side of a thumbnail, inches
+def show(
+    self: PoseFiles,
+    n: int = 8,  # How many, spread over the set
+    ncols: int = 8,  # In a row
+    size: float = 1.1,  # Side of a thumbnail, inches
 ):
     "A contact sheet: crops with their skeletons"
-    b = self.batch(np.unique(np.linspace(0,len(self)-1,n).round().astype(int)))
-    return show_poses(b['image'], b['keypoints'], self.skeleton, visible=b['visible'], ncols=ncols, size=size)
+    b = self.batch(np.unique(np.linspace(0, len(self) - 1, n).round().astype(int)))
+    return show_poses(
+        b['image'], b['keypoints'], self.skeleton, visible=b['visible'], ncols=ncols, size=size
+    )
+
 
 @patch
-def summary(self:PoseFiles,
-    show:bool=True, # With a contact sheet
-    n:int=8, # Pictures on it
-)->dict:
+def summary(
+    self: PoseFiles,
+    show: bool = True,  # With a contact sheet
+    n: int = 8,  # Pictures on it
+) -> dict:
     "Counts, the error of 3D against 2D, what was left out, and a contact sheet"
-    e = self.reprojection(); v = Counter((self.video_id.astype(np.int64)*1000+self.view).tolist()).values(); known = np.isfinite(e).any()
-    r = dict(samples=len(self), images=len(self.pictures.names), videos=len(np.unique(self.video_id)), views=len(np.unique(self.view)), frames_per_video=float(np.median(list(v))), visible=float(self.visible.mean()),
-        crop_px=float(np.median(self.pictures.box[:,2])), mirrored=0 if self.pictures.mirror is None else int(self.pictures.mirror.sum()), reprojection_px=(float(np.nanmean(e)),float(np.nanmax(e))) if known else None, left_out=dict(self.report), unread=self.unread)
-    for k,x in r.items(): print(f'{k:>17}: '+(f'mean {x[0]:.3f}, largest {x[1]:.3f}' if k=='reprojection_px' and x else f'{x:.3g}' if isinstance(x,float) else str(x)))
-    if show: self.show(min(n,len(self)))
+    e = self.reprojection()
+    v = Counter((self.video_id.astype(np.int64) * 1000 + self.view).tolist()).values()
+    known = np.isfinite(e).any()
+    r = dict(
+        samples=len(self),
+        images=len(self.pictures.names),
+        videos=len(np.unique(self.video_id)),
+        views=len(np.unique(self.view)),
+        frames_per_video=float(np.median(list(v))),
+        visible=float(self.visible.mean()),
+        crop_px=float(np.median(self.pictures.box[:, 2])),
+        mirrored=0 if self.pictures.mirror is None else int(self.pictures.mirror.sum()),
+        reprojection_px=(float(np.nanmean(e)), float(np.nanmax(e))) if known else None,
+        left_out=dict(self.report),
+        unread=self.unread,
+    )
+    for k, x in r.items():
+        print(
+            f'{k:>17}: '
+            + (
+                f'mean {x[0]:.3f}, largest {x[1]:.3f}'
+                if k == 'reprojection_px' and x
+                else f'{x:.3g}'
+                if isinstance(x, float)
+                else str(x)
+            )
+        )
+    if show:
+        self.show(min(n, len(self)))
     return r

@@ -16,42 +16,69 @@ from ..core.skeleton import get_skeleton
 from .joint_names import match_joints
 
 # %% ../../nbs/readers/23_remapped.ipynb #731f7893
-_EMPTY = dict(keypoints=0., visible=False, joints3d=float('nan')) # what a joint that the source lacks has
+_EMPTY = dict(
+    keypoints=0.0, visible=False, joints3d=float('nan')
+)  # what a joint that the source lacks has
+
 
 class Remapped:
     "A labelled source with the joints of another skeleton; raises `SkeletonError`"
-    def __init__(self,
-        source, # Labelled source
-        skeleton, # `Skeleton` or name that its batches shall have
-        names=None, # {joint of the source: joint of `skeleton`} for those that are called otherwise
-        rename:str='exact', # 'exact', or 'auto': also by plain names, see `match_joints`
-        missing:str='error', # 'error'; 'invisible': joints that the source lacks are never visible
+
+    def __init__(
+        self,
+        source,  # Labelled source
+        skeleton,  # `Skeleton` or name that its batches shall have
+        names=None,  # {joint of the source: joint of `skeleton`} for those that are called otherwise
+        rename: str = 'exact',  # 'exact', or 'auto': also by plain names, see `match_joints`
+        missing: str = 'error',  # 'error'; 'invisible': joints that the source lacks are never visible
     ):
-        self.source,self.skeleton = source,get_skeleton(skeleton)
+        self.source = source
+        self.skeleton = get_skeleton(skeleton)
         where = f'{source.skeleton.name} -> {self.skeleton.name}'
-        self.at = np.array(match_joints(source.skeleton.joints, self.skeleton.joints, names, rename, missing, where, SkeletonError))
-    def __len__(self): return len(self.source)
+        self.at = np.array(
+            match_joints(
+                source.skeleton.joints,
+                self.skeleton.joints,
+                names,
+                rename,
+                missing,
+                where,
+                SkeletonError,
+            )
+        )
+
+    def __len__(self):
+        return len(self.source)
+
     def __getattr__(self, k):
-        if k.startswith('__') or k in ('source','at','skeleton'): raise AttributeError(k)
+        if k.startswith('__') or k in ('source', 'at', 'skeleton'):
+            raise AttributeError(k)
         x = getattr(self.source, k)
         return self._pick(x, _EMPTY[k]) if k in _EMPTY and x is not None else x
+
     def batch(self, idxs):
         "As the source's, with keypoints, visible and joints3d in the other order"
         b = self.source.batch(idxs)
-        return dict(b, **{k:self._pick(b[k],fill) for k,fill in _EMPTY.items() if k in b})
-    def __getitem__(self, i): return {k:v[0] for k,v in self.batch([i]).items()}
+        return dict(b, **{k: self._pick(b[k], fill) for k, fill in _EMPTY.items() if k in b})
+
+    def __getitem__(self, i):
+        return {k: v[0] for k, v in self.batch([i]).items()}
 
 # %% ../../nbs/readers/23_remapped.ipynb #73156ed4
 @patch
-def _pick(self:Remapped, x, fill):
+def _pick(self: Remapped, x, fill):
     "Joints of `x` (n,K,...) in the other order; `fill` where there is none"
-    y = torch.as_tensor(x)[:,self.at].clone(); y[:,self.at<0] = fill
+    y = torch.as_tensor(x)[:, self.at].clone()
+    y[:, self.at < 0] = fill
     return y if torch.is_tensor(x) else y.numpy()
 
+
 @patch
-def subset(self:Remapped,
-    idxs, # Which samples
+def subset(
+    self: Remapped,
+    idxs,  # Which samples
 ):
     "The same with the samples `idxs` alone"
-    out = copy.copy(self); out.source = self.source.subset(idxs)
+    out = copy.copy(self)
+    out.source = self.source.subset(idxs)
     return out

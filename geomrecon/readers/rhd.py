@@ -17,162 +17,279 @@ from ..data.images import read_image
 from ..core.checks import Check, Screen, choose
 from .pose_files import PoseFiles
 from .splits import family_boxes, tight_boxes
-from .hands import HAND_SIDES, RHD_ORDER, _beside, _coco_rows, _first, _merge, _pick, _prefix, _size_of, _stack, _triples, mirrored
+from geomrecon.readers.hands import (
+    HAND_SIDES,
+    RHD_ORDER,
+    _beside,
+    _coco_rows,
+    _first,
+    _merge,
+    _pick,
+    _prefix,
+    _size_of,
+    _stack,
+    _triples,
+    mirrored,
+)
 
 # %% ../../nbs/readers/05_rhd.ipynb #67bee485
 def one_hand(
-    keypoints, # (N,21,2) px of each hand
-    visible, # (N,21) mask
-    other=None, # (N,21,2) px of the other hand in the same picture; None: unknown, and overlap is not asked for
-    frame_size=(320,320), # (height, width) of the picture, or (N,2)
-    margin:float=1.5, # Side of the crop, as a multiple of the hand's box
-    min_side:float=64, # Crops must be wider than this, px
-    min_visible:int=17, # Joints that must be visible
-    max_overlap:float=.3, # The other hand's box must cover less of the crop than this
-)->np.ndarray: # (N,) bool
+    keypoints,  # (N,21,2) px of each hand
+    visible,  # (N,21) mask
+    other=None,  # (N,21,2) px of the other hand in the same picture; None: unknown, and overlap is not asked for
+    frame_size=(320, 320),  # (height, width) of the picture, or (N,2)
+    margin: float = 1.5,  # Side of the crop, as a multiple of the hand's box
+    min_side: float = 64,  # Crops must be wider than this, px
+    min_visible: int = 17,  # Joints that must be visible
+    max_overlap: float = 0.3,  # The other hand's box must cover less of the crop than this
+) -> np.ndarray:  # (N,) bool
     "Which hands can stand alone: RegDA's rule"
     box = family_boxes(keypoints, frame_size, margin)
-    ok = (box[:,2]>min_side) & (np.asarray(visible).sum(1)>=min_visible)
-    if other is None: return ok
+    ok = (box[:, 2] > min_side) & (np.asarray(visible).sum(1) >= min_visible)
+    if other is None:
+        return ok
     o = tight_boxes(other)
-    lo,hi = np.maximum(box[:,:2],o[:,:2]), np.minimum(box[:,:2]+box[:,2:], o[:,:2]+o[:,2:])
-    return ok & ((hi-lo).clip(0).prod(1)<max_overlap*box[:,2:].prod(1))
+    lo = np.maximum(box[:, :2], o[:, :2])
+    hi = np.minimum(box[:, :2] + box[:, 2:], o[:, :2] + o[:, 2:])
+    return ok & ((hi - lo).clip(0).prod(1) < max_overlap * box[:, 2:].prod(1))
 
 # %% ../../nbs/readers/05_rhd.ipynb #c363fada
 def _rhd_samples(path, screen):
     "Numbers (N,), uv_vis (N,42,3), xyz (N,42,3) in metres and K (N,3,3) of an official pickle"
     anno = load_pickle(path)
-    if not isinstance(anno,dict): raise LabelError(path, f'holds a {type(anno).__name__}', 'a dictionary of samples')
-    ids,rows = [],[]
-    for i,a in anno.items():
+    if not isinstance(anno, dict):
+        raise LabelError(path, f'holds a {type(anno).__name__}', 'a dictionary of samples')
+    ids, rows = [], []
+    for i, a in anno.items():
         where = f'{path}: sample {i}'
         try:
-            if not isinstance(i,(int,np.integer)) or not 0<=i<10**8: raise LabelError(where, 'is no sample number', 'a whole number')
-            rows.append([as_array(need_key(a,k,where), s, where) for k,s in (('uv_vis',(42,3)),('xyz',(42,3)),('K',(3,3)))])
+            if not isinstance(i, (int, np.integer)) or not 0 <= i < 10**8:
+                raise LabelError(where, 'is no sample number', 'a whole number')
+            rows.append(
+                [
+                    as_array(need_key(a, k, where), s, where)
+                    for k, s in (('uv_vis', (42, 3)), ('xyz', (42, 3)), ('K', (3, 3)))
+                ]
+            )
             ids.append(int(i))
-        except LabelError as e: screen('malformed', e.where, e.found, e.expected)
-    return np.array(ids,int), *(np.array([r[k] for r in rows]).reshape(-1,*s) for k,s in enumerate(((42,3),(42,3),(3,3))))
+        except LabelError as e:
+            screen('malformed', e.where, e.found, e.expected)
+    return np.array(ids, int), *(
+        np.array([r[k] for r in rows]).reshape(-1, *s)
+        for k, s in enumerate(((42, 3), (42, 3), (3, 3)))
+    )
 
 # %% ../../nbs/readers/05_rhd.ipynb #49404a41
 def _rhd_official(path, part, screen):
     "Columns over all hands of an official pickle, left and right of each picture in turn"
-    ids,uv,xyz,K = _rhd_samples(path, screen); n = len(ids)
-    hands = lambda x: x.reshape(n,2,21,3)[:,:,list(RHD_ORDER)]
-    uv,xyz = hands(uv),hands(xyz); see = uv[...,2]>.5
-    bad = ~np.isfinite(np.concatenate([uv,xyz],-1)).all((-1,-2))
-    for i,h in zip(*np.nonzero(bad & see.any(-1))):
-        screen('not finite', f'{path}: sample {ids[i]}', f'{HAND_SIDES[h]} hand has NaN or infinite numbers', 'numbers')
-    uv[bad],xyz[bad],see[bad] = 0,np.nan,False
-    two = lambda x: np.repeat(x,2,0)
-    return dict(file=[f'{part}/color/{i:05d}.png' for i in ids for _ in range(2)], video=two(ids),
-                keypoints=uv[...,:2].reshape(-1,21,2), other=uv[:,::-1,:,:2].reshape(-1,21,2), visible=see.reshape(-1,21),
-                joints3d=1000*xyz.reshape(-1,21,3), intrinsics=two(K), left=np.tile([True,False],n), frame_size=np.full((2*n,2),320.))
+    ids, uv, xyz, K = _rhd_samples(path, screen)
+    n = len(ids)
+    hands = lambda x: x.reshape(n, 2, 21, 3)[:, :, list(RHD_ORDER)]
+    uv, xyz = hands(uv), hands(xyz)
+    see = uv[..., 2] > 0.5
+    bad = ~np.isfinite(np.concatenate([uv, xyz], -1)).all((-1, -2))
+    for i, h in zip(*np.nonzero(bad & see.any(-1))):
+        screen(
+            'not finite',
+            f'{path}: sample {ids[i]}',
+            f'{HAND_SIDES[h]} hand has NaN or infinite numbers',
+            'numbers',
+        )
+    uv[bad] = 0
+    xyz[bad] = np.nan
+    see[bad] = False
+    two = lambda x: np.repeat(x, 2, 0)
+    return dict(
+        file=[f'{part}/color/{i:05d}.png' for i in ids for _ in range(2)],
+        video=two(ids),
+        keypoints=uv[..., :2].reshape(-1, 21, 2),
+        other=uv[:, ::-1, :, :2].reshape(-1, 21, 2),
+        visible=see.reshape(-1, 21),
+        joints3d=1000 * xyz.reshape(-1, 21, 3),
+        intrinsics=two(K),
+        left=np.tile([True, False], n),
+        frame_size=np.full((2 * n, 2), 320.0),
+    )
 
 # %% ../../nbs/readers/05_rhd.ipynb #e9a66dc1
 def _rhd_coco(path, part, screen):
     "The same columns from mmpose's file"
-    rows,o = [],list(RHD_ORDER)
-    for im,a,where in _coco_rows(path, screen):
+    rows, o = [], list(RHD_ORDER)
+    for im, a, where in _coco_rows(path, screen):
         try:
-            kp = _triples(need_key(a,'keypoints',where), where)
-            cam = need_key(im,'cam_param',where); f,c = (as_array(need_key(cam,k,where),(2,),where) for k in ('focal','princpt'))
-            xyz = as_array(need_key(a,'joint_cam',where),(21,3),where)
-            hand,hw = need_key(a,'hand_type',where), _size_of(im,where)
-            if hand not in ('left','right'): raise LabelError(where, f'hand_type {str(hand)[:30]!r}', "'left' or 'right'")
-            if not all(np.isfinite(x).all() for x in (kp,xyz,f,c)): raise LabelError(where, 'has NaN or infinite numbers', 'numbers')
-        except LabelError as e: screen('malformed', e.where, e.found, e.expected); continue
-        K = np.array([[f[0],0,c[0]],[0,f[1],c[1]],[0,0,1]])
-        rows.append((im['file_name'], len(rows), kp[o,:2], kp[o,2]>.5, xyz[o], K, hand=='left', hw))
-    return _stack(rows, dict(video=(), keypoints=(21,2), visible=(21,), joints3d=(21,3), intrinsics=(3,3), left=(), frame_size=(2,)))
+            kp = _triples(need_key(a, 'keypoints', where), where)
+            cam = need_key(im, 'cam_param', where)
+            f, c = (as_array(need_key(cam, k, where), (2,), where) for k in ('focal', 'princpt'))
+            xyz = as_array(need_key(a, 'joint_cam', where), (21, 3), where)
+            hand = need_key(a, 'hand_type', where)
+            hw = _size_of(im, where)
+            if hand not in ('left', 'right'):
+                raise LabelError(where, f'hand_type {str(hand)[:30]!r}', "'left' or 'right'")
+            if not all(np.isfinite(x).all() for x in (kp, xyz, f, c)):
+                raise LabelError(where, 'has NaN or infinite numbers', 'numbers')
+        except LabelError as e:
+            screen('malformed', e.where, e.found, e.expected)
+            continue
+        K = np.array([[f[0], 0, c[0]], [0, f[1], c[1]], [0, 0, 1]])
+        rows.append(
+            (im['file_name'], len(rows), kp[o, :2], kp[o, 2] > 0.5, xyz[o], K, hand == 'left', hw)
+        )
+    return _stack(
+        rows,
+        dict(
+            video=(),
+            keypoints=(21, 2),
+            visible=(21,),
+            joints3d=(21, 3),
+            intrinsics=(3, 3),
+            left=(),
+            frame_size=(2,),
+        ),
+    )
 
 # %% ../../nbs/readers/05_rhd.ipynb #92790776
-_T,_E = 'training','evaluation'
-RHD_SPLITS = {'train':(_T,), 'test':(_E,), 'training':(_T,), 'evaluation':(_E,), 'all':(_T,_E), 'val':(_T,), 'train-val':(_T,)}
-_RHD_JSON = dict(training=('rhd_train.json','train_rhd.json'), evaluation=('rhd_test.json','test_rhd.json'))
-HAND_FORMS = ('auto','official','mmpose')
-def _rhd_root(root): return Path(root)/'RHD_published_v2' if (Path(root)/'RHD_published_v2').is_dir() else Path(root)
+_T, _E = 'training', 'evaluation'
+RHD_SPLITS = {
+    'train': (_T,),
+    'test': (_E,),
+    'training': (_T,),
+    'evaluation': (_E,),
+    'all': (_T, _E),
+    'val': (_T,),
+    'train-val': (_T,),
+}
+_RHD_JSON = dict(
+    training=('rhd_train.json', 'train_rhd.json'), evaluation=('rhd_test.json', 'test_rhd.json')
+)
+HAND_FORMS = ('auto', 'official', 'mmpose')
+
+
+def _rhd_root(root):
+    return (
+        Path(root) / 'RHD_published_v2'
+        if (Path(root) / 'RHD_published_v2').is_dir()
+        else Path(root)
+    )
+
 
 def _rhd_labels(root, split, form='auto', labels=None):
     "(part, form, label file or None) for each part of the split"
-    choose('form', form, HAND_FORMS); out = []
-    for part in RHD_SPLITS[choose('split', split, tuple(RHD_SPLITS))][:1 if labels else 2]:
-        names = dict(official=[f'{part}/anno_{part}.pickle', f'anno_{part}.pickle'], mmpose=[d+n for n in _RHD_JSON[part] for d in ('annotations/','')])
-        if labels: names = {k:[labels] for k in (['mmpose'] if str(labels).endswith('.json') else ['official'])}
-        tried = [f for f in names if form in ('auto',f)]
-        found = [(f,_first(root,names[f])) for f in tried]
-        out.append((part, *next((x for x in found if x[1]), ((tried or [form])[0],None))))
+    choose('form', form, HAND_FORMS)
+    out = []
+    for part in RHD_SPLITS[choose('split', split, tuple(RHD_SPLITS))][: 1 if labels else 2]:
+        names = dict(
+            official=[f'{part}/anno_{part}.pickle', f'anno_{part}.pickle'],
+            mmpose=[d + n for n in _RHD_JSON[part] for d in ('annotations/', '')],
+        )
+        if labels:
+            names = {
+                k: [labels] for k in (['mmpose'] if str(labels).endswith('.json') else ['official'])
+            }
+        tried = [f for f in names if form in ('auto', f)]
+        found = [(f, _first(root, names[f])) for f in tried]
+        out.append((part, *next((x for x in found if x[1]), ((tried or [form])[0], None))))
     return out
 
 # %% ../../nbs/readers/05_rhd.ipynb #1bd7b516
 class RHD(PoseFiles):
     "Rendered Handpose Dataset: single hands of rendered people, with exact 3D joints; `left` says which hand it is"
-    name,skeleton = 'RHD', HAND21
+
+    name, skeleton = 'RHD', HAND21
     home = 'RHD_v1-1.zip on the page of the Rendered Handpose Dataset, https://lmb.informatik.uni-freiburg.de/resources/datasets/RenderedHandposeDataset.en.html'
-    def __init__(self,
-        root, # Folder that holds `training` and `evaluation` (or `RHD_published_v2`), or mmpose's `annotations`
-        split:str='train', # 'train' or 'training', 'test' or 'evaluation', 'all'; 'val' is every fifth training hand, 'train-val' the others
-        size:int=256, # Side of the crops, px
-        side:str='left', # 'left' mirrors right hands, as RegDA does; 'right' the left ones; 'keep' leaves both sides in the set
-        form:str='auto', # 'official' pickles or 'mmpose' COCO files; 'auto' takes what is there
-        labels:str|None=None, # Label file relative to `root`, where it has another name; the same file then serves every split
-        min_side:float=64, # Crops of this many pixels or fewer are left out: smaller ones are blurred when enlarged
-        min_visible:int=17, # Hands with fewer visible joints are left out
-        max_overlap:float=.3, # Hands whose crop the other hand's box covers by this share or more are left out
-        margin:float=1.5, # Side of the crop, as a multiple of the hand's box
-        on_error:str='raise', # 'raise', or 'skip': unusable samples and images are left out, counted and reported
-        images:bool=True, # False: labels alone; image files need not be there
+
+    def __init__(
+        self,
+        root,  # Folder that holds `training` and `evaluation` (or `RHD_published_v2`), or mmpose's `annotations`
+        split: str = 'train',  # 'train' or 'training', 'test' or 'evaluation', 'all'; 'val' is every fifth training hand, 'train-val' the others
+        size: int = 256,  # Side of the crops, px
+        side: str = 'left',  # 'left' mirrors right hands, as RegDA does; 'right' the left ones; 'keep' leaves both sides in the set
+        form: str = 'auto',  # 'official' pickles or 'mmpose' COCO files; 'auto' takes what is there
+        labels: str
+        | None = None,  # Label file relative to `root`, where it has another name; the same file then serves every split
+        min_side: float = 64,  # Crops of this many pixels or fewer are left out: smaller ones are blurred when enlarged
+        min_visible: int = 17,  # Hands with fewer visible joints are left out
+        max_overlap: float = 0.3,  # Hands whose crop the other hand's box covers by this share or more are left out
+        margin: float = 1.5,  # Side of the crop, as a multiple of the hand's box
+        on_error: str = 'raise',  # 'raise', or 'skip': unusable samples and images are left out, counted and reported
+        images: bool = True,  # False: labels alone; image files need not be there
     ):
-        root = _rhd_root(root); type(self).check(root, split, images, form, labels).require()
+        root = _rhd_root(root)
+        type(self).check(root, split, images, form, labels).require()
         screen = Screen(on_error, self.name)
-        rule = dict(margin=margin, min_side=min_side, min_visible=min_visible, max_overlap=max_overlap)
+        rule = dict(
+            margin=margin, min_side=min_side, min_visible=min_visible, max_overlap=max_overlap
+        )
         parts = _rhd_labels(root, split, form, labels)
-        cols = _merge([_rhd_hands(root, *p, screen, images, 10**9*k, rule) for k,p in enumerate(parts)])
+        cols = _merge(
+            [_rhd_hands(root, *p, screen, images, 10**9 * k, rule) for k, p in enumerate(parts)]
+        )
         i = np.arange(len(cols['file']))
-        if split in ('val','train-val'): cols = _pick(cols, i[(i%5==0)==(split=='val')])
-        left = cols.pop('left'); cols.update(mirror=mirrored(left, side), frame=np.zeros(len(left),int), extra=dict(left=left))
+        if split in ('val', 'train-val'):
+            cols = _pick(cols, i[(i % 5 == 0) == (split == 'val')])
+        left = cols.pop('left')
+        cols.update(
+            mirror=mirrored(left, side), frame=np.zeros(len(left), int), extra=dict(left=left)
+        )
         self.setup(root, cols, size, margin=margin, on_error=on_error, screen=screen, images=images)
 
 # %% ../../nbs/readers/05_rhd.ipynb #a987c19c
 def _rhd_hands(root, part, form, file, screen, images, first, rule):
     "Columns over the hands of one part that the one-hand rule keeps; pictures are numbered from `first`"
-    cols = (_rhd_official if form=='official' else _rhd_coco)(root/file, part, screen)
-    keep = one_hand(cols['keypoints'], cols['visible'], cols.pop('other',None), cols['frame_size'], **rule)
-    cols = _pick(cols, np.flatnonzero(keep)); cols['video'] = cols['video']+first
-    if form=='mmpose' and images:
-        p = _prefix(root, cols['file'], ('',f'{part}/color',part,'color','images'))
+    cols = (_rhd_official if form == 'official' else _rhd_coco)(root / file, part, screen)
+    keep = one_hand(
+        cols['keypoints'], cols['visible'], cols.pop('other', None), cols['frame_size'], **rule
+    )
+    cols = _pick(cols, np.flatnonzero(keep))
+    cols['video'] = cols['video'] + first
+    if form == 'mmpose' and images:
+        p = _prefix(root, cols['file'], ('', f'{part}/color', part, 'color', 'images'))
         cols['file'] = [f'{p}/{f}' if p else f for f in cols['file']]
     return cols
 
 # %% ../../nbs/readers/05_rhd.ipynb #c800aae4
 @patch(cls_method=True)
-def check(cls:RHD,
-    root, # Folder of the data set
-    split:str='train', # As for the reader
-    images:bool=True, # Also ask for image files
-    form:str='auto', # As for the reader
-    labels:str|None=None, # As for the reader
-)->Check:
+def check(
+    cls: RHD,
+    root,  # Folder of the data set
+    split: str = 'train',  # As for the reader
+    images: bool = True,  # Also ask for image files
+    form: str = 'auto',  # As for the reader
+    labels: str | None = None,  # As for the reader
+) -> Check:
     "What of the data set is in place"
-    root = _rhd_root(root); c = Check(cls.name, root, cls.home)
-    for part,f,file in _rhd_labels(root, split, form, labels):
-        default = f'{part}/anno_{part}.pickle' if f=='official' else f'annotations/{_RHD_JSON[part][0]}'
-        c.need(file or labels or default, f'labels of the {part} part, {f} form'+('' if file else _beside(root)))
-        if images and f=='official': c.need(f'{part}/color/*.png', f'pictures of the {part} part')
+    root = _rhd_root(root)
+    c = Check(cls.name, root, cls.home)
+    for part, f, file in _rhd_labels(root, split, form, labels):
+        default = (
+            f'{part}/anno_{part}.pickle' if f == 'official' else f'annotations/{_RHD_JSON[part][0]}'
+        )
+        c.need(
+            file or labels or default,
+            f'labels of the {part} part, {f} form' + ('' if file else _beside(root)),
+        )
+        if images and f == 'official':
+            c.need(f'{part}/color/*.png', f'pictures of the {part} part')
     return c
 
 # %% ../../nbs/readers/05_rhd.ipynb #f29f9bde
 def read_rhd_depth(
-    path, # Depth picture of RHD
-)->np.ndarray: # (H,W) float32, mm
+    path,  # Depth picture of RHD
+) -> np.ndarray:  # (H,W) float32, mm
     "Depth in mm; raises `MediaError`"
     x = read_image(path).astype(np.float32)
-    return (256*x[...,0]+x[...,1])*np.float32(5000/65535)
+    return (256 * x[..., 0] + x[..., 1]) * np.float32(5000 / 65535)
+
 
 def read_rhd_mask(
-    path, # Mask picture of RHD
-    side:str|None=None, # 'left' or 'right': where that hand is; None: the part numbers
-)->np.ndarray: # (H,W) uint8, or bool
+    path,  # Mask picture of RHD
+    side: str | None = None,  # 'left' or 'right': where that hand is; None: the part numbers
+) -> np.ndarray:  # (H,W) uint8, or bool
     "Part labels, or the mask of one hand; raises `MediaError`"
-    x = read_image(path)[...,0]
-    if side is None: return x
-    return (x>=2)&(x<=17) if choose('side',side,('left','right'))=='left' else (x>=18)&(x<=33)
+    x = read_image(path)[..., 0]
+    if side is None:
+        return x
+    return (
+        (x >= 2) & (x <= 17)
+        if choose('side', side, ('left', 'right')) == 'left'
+        else (x >= 18) & (x <= 33)
+    )

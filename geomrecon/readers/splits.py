@@ -17,39 +17,50 @@ from ..core.checks import choose
 
 # %% ../../nbs/readers/00_splits.ipynb #8e882b5f
 def tight_boxes(
-    kp, # (N,K,2) pixels; NaN is left out
-)->np.ndarray: # (N,4) x, y, width, height
+    kp,  # (N,K,2) pixels; NaN is left out
+) -> np.ndarray:  # (N,4) x, y, width, height
     "Box around the joints"
     kp = np.asarray(kp, np.float32)
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', RuntimeWarning); lo,hi = np.nanmin(kp,1),np.nanmax(kp,1)
-    return np.concatenate([lo,hi-lo], -1)
+        warnings.simplefilter('ignore', RuntimeWarning)
+        lo, hi = np.nanmin(kp, 1), np.nanmax(kp, 1)
+    return np.concatenate([lo, hi - lo], -1)
+
 
 def family_boxes(
-    kp, # (N,K,2) pixel-index coordinates of all joints, visible or not
-    frame_size, # (height, width), or (N,2)
-    margin:float=1.5, # Side, as a multiple of the longer side of the joints' box
-)->np.ndarray: # (N,4) x, y, side, side in whole pixels (edges)
+    kp,  # (N,K,2) pixel-index coordinates of all joints, visible or not
+    frame_size,  # (height, width), or (N,2)
+    margin: float = 1.5,  # Side, as a multiple of the longer side of the joints' box
+) -> np.ndarray:  # (N,4) x, y, side, side in whole pixels (edges)
     "Square crops of whole pixels, no larger than the image and moved inside it (the rule of RegDA's loaders)"
-    t,hw = tight_boxes(kp),np.broadcast_to(np.asarray(frame_size,np.float32),(len(kp),2))
-    side = np.minimum(np.round(margin*t[:,2:].max(1)), hw.min(1))
-    xy = np.round(t[:,:2]+t[:,2:]/2-side[:,None]/2)
-    xy = np.maximum(np.minimum(xy, hw[:,::-1]-side[:,None]), 0)
-    return np.concatenate([xy,side[:,None],side[:,None]], -1).astype(np.float32)
+    t = tight_boxes(kp)
+    hw = np.broadcast_to(np.asarray(frame_size, np.float32), (len(kp), 2))
+    side = np.minimum(np.round(margin * t[:, 2:].max(1)), hw.min(1))
+    xy = np.round(t[:, :2] + t[:, 2:] / 2 - side[:, None] / 2)
+    xy = np.maximum(np.minimum(xy, hw[:, ::-1] - side[:, None]), 0)
+    return np.concatenate([xy, side[:, None], side[:, None]], -1).astype(np.float32)
 
 # %% ../../nbs/readers/00_splits.ipynb #a2edd0a7
 def seeded_order(
-    n:int, # Length of the list
-    seed:int=42, # The family's
-)->np.ndarray: # (n,) where each entry of the shuffled list was before
+    n: int,  # Length of the list
+    seed: int = 42,  # The family's
+) -> np.ndarray:  # (n,) where each entry of the shuffled list was before
     "The order into which `random.seed(seed); random.shuffle` brings a list"
-    order = list(range(n)); random.Random(seed).shuffle(order); return np.array(order, np.int64)
+    order = list(range(n))
+    random.Random(seed).shuffle(order)
+    return np.array(order, np.int64)
+
 
 def family_split(
-    n:int, # Length of the list
-    part:str, # 'train', 'test' or 'all'
-    seed:int=42, share:float=.2, most:int=3200,
-)->np.ndarray:
+    n: int,  # Length of the list
+    part: str,  # 'train', 'test' or 'all'
+    seed: int = 42,
+    share: float = 0.2,
+    most: int = 3200,
+) -> np.ndarray:
     "Indices of a part: 'test' is the beginning of the shuffled list (a fifth, at most 3200), 'train' what follows"
-    order,k = seeded_order(n,seed),min(int(share*n),most)
-    return {'test':order[:k],'train':order[k:],'all':order}[choose('split',part,('train','test','all'))]
+    order = seeded_order(n, seed)
+    k = min(int(share * n), most)
+    return {'test': order[:k], 'train': order[k:], 'all': order}[
+        choose('split', part, ('train', 'test', 'all'))
+    ]

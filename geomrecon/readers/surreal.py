@@ -21,191 +21,355 @@ from ..core.checks import Check, Screen, choose
 from .pose_files import PoseFiles
 
 # %% ../../nbs/readers/09_surreal.ipynb #2d1d60c9
-SURREAL_JOINTS = tuple('pelvis l_hip r_hip spine1 l_knee r_knee spine2 l_ankle r_ankle spine3 l_foot r_foot neck l_collar r_collar head '
-                       'l_shoulder r_shoulder l_elbow r_elbow l_wrist r_wrist l_hand r_hand'.split()) # SMPL's own names of the 24 joints, in file order
+SURREAL_JOINTS = tuple(
+    'pelvis l_hip r_hip spine1 l_knee r_knee spine2 l_ankle r_ankle spine3 l_foot r_foot neck l_collar r_collar head '
+    'l_shoulder r_shoulder l_elbow r_elbow l_wrist r_wrist l_hand r_hand'.split()
+)  # SMPL's own names of the 24 joints, in file order
+
 
 def surreal_order(
-    shoulders:str='collar', # 'collar': SMPL 13, 14, as the family; 'shoulder': 16, 17, where the upper arm begins
-    chest:str='spine3', # 'spine3': SMPL 9, as the family; 'spine2': 6, as the authors' own training code
-    names:str='person', # 'person': left and right of the person one sees; 'smpl': as the file names them, which on the images is mirrored
-)->list: # 16 indices into the file's 24 joints
+    shoulders: str = 'collar',  # 'collar': SMPL 13, 14, as the family; 'shoulder': 16, 17, where the upper arm begins
+    chest: str = 'spine3',  # 'spine3': SMPL 9, as the family; 'spine2': 6, as the authors' own training code
+    names: str = 'person',  # 'person': left and right of the person one sees; 'smpl': as the file names them, which on the images is mirrored
+) -> list:  # 16 indices into the file's 24 joints
     "Which of the file's joints are those of `BODY16`"
-    choose('shoulders', shoulders, ('collar','shoulder')); choose('chest', chest, ('spine3','spine2')); choose('names', names, ('person','smpl'))
+    choose('shoulders', shoulders, ('collar', 'shoulder'))
+    choose('chest', chest, ('spine3', 'spine2'))
+    choose('names', names, ('person', 'smpl'))
+
     def smpl(joint):
-        if joint=='thorax': return chest
-        side,_,part = joint.rpartition('_')
-        if side and names=='person': side = dict(l='r',r='l')[side]
-        return f'{side}_{shoulders if part=="shoulder" else part}' if side else joint
+        if joint == 'thorax':
+            return chest
+        side, _, part = joint.rpartition('_')
+        if side and names == 'person':
+            side = dict(l='r', r='l')[side]
+        return f'{side}_{shoulders if part == "shoulder" else part}' if side else joint
+
     return [SURREAL_JOINTS.index(smpl(j)) for j in BODY16.joints]
 
 # %% ../../nbs/readers/09_surreal.ipynb #5fb575ce
-SURREAL_K = np.array([[600.,0,160],[0,600,120],[0,0,1]]) # Intrinsics of every clip, px
-_SURREAL_SIZE = (240,320) # height, width
+SURREAL_K = np.array([[600.0, 0, 160], [0, 600, 120], [0, 0, 1]])  # Intrinsics of every clip, px
+_SURREAL_SIZE = (240, 320)  # height, width
+
 
 def _by_frame(x, rows, where):
     "(rows,24,T) or, for a clip of one frame, (rows,24) as (T,24,rows)"
     x = np.asarray(x)
-    return as_array(x[...,None] if x.ndim==2 else x, (rows,24,None), where).transpose(2,1,0)
+    return as_array(x[..., None] if x.ndim == 2 else x, (rows, 24, None), where).transpose(2, 1, 0)
+
 
 def _to_camera(world, loc):
     "World joints, m, to the camera's frame, mm"
-    return np.stack([loc[2]-world[...,2], world[...,1]-loc[1], loc[0]-world[...,0]], -1)*1000
+    return (
+        np.stack([loc[2] - world[..., 2], world[..., 1] - loc[1], loc[0] - world[..., 0]], -1)
+        * 1000
+    )
+
 
 def _project_surreal(xyz):
     "Exact 2D joints; NaN behind the camera"
-    with np.errstate(all='ignore'): px = xyz[...,:2]/xyz[...,2:]*600 + SURREAL_K[:2,2]
-    return np.where(xyz[...,2:]>0, px, np.nan)
+    with np.errstate(all='ignore'):
+        px = xyz[..., :2] / xyz[..., 2:] * 600 + SURREAL_K[:2, 2]
+    return np.where(xyz[..., 2:] > 0, px, np.nan)
 
 # %% ../../nbs/readers/09_surreal.ipynb #e976fef8
 def read_surreal_info(
-    path, # `<sequence>_c0001_info.mat`
-    worst:float=1., # Largest distance of a 2D joint from the projected 3D one, px per axis; None: not checked
-)->dict:
+    path,  # `<sequence>_c0001_info.mat`
+    worst: float = 1.0,  # Largest distance of a 2D joint from the projected 3D one, px per axis; None: not checked
+) -> dict:
     "Labels of one clip: joints2D (T,24,2) px, joints3D (T,24,3) mm in the camera's frame, projected (T,24,2), error (T,) px, empty (T,), K; raises `LabelError`"
-    m = load_mat(path, ('joints2D','joints3D','camLoc'))
-    px,world = _by_frame(m['joints2D'], 2, f'{path}: joints2D'), _by_frame(m['joints3D'], 3, f'{path}: joints3D')
+    m = load_mat(path, ('joints2D', 'joints3D', 'camLoc'))
+    px = _by_frame(m['joints2D'], 2, f'{path}: joints2D')
+    world = _by_frame(m['joints3D'], 3, f'{path}: joints3D')
     loc = as_array(np.ravel(m['camLoc']), (3,), f'{path}: camLoc')
-    if not len(px) or len(px)!=len(world): raise LabelError(path, f'{len(px)} frames of 2D and {len(world)} of 3D joints', 'as many of both, and at least one')
-    empty = (px==0).all((1,2)) | (world==0).all((1,2))
-    xyz = _to_camera(world, loc); projected = _project_surreal(xyz)
-    with np.errstate(all='ignore'): error = np.nan_to_num(np.abs(projected-px).max((1,2)), nan=np.inf, posinf=np.inf)
+    if not len(px) or len(px) != len(world):
+        raise LabelError(
+            path,
+            f'{len(px)} frames of 2D and {len(world)} of 3D joints',
+            'as many of both, and at least one',
+        )
+    empty = (px == 0).all((1, 2)) | (world == 0).all((1, 2))
+    xyz = _to_camera(world, loc)
+    projected = _project_surreal(xyz)
+    with np.errstate(all='ignore'):
+        error = np.nan_to_num(np.abs(projected - px).max((1, 2)), nan=np.inf, posinf=np.inf)
     error[empty] = 0
-    if worst is not None and error.max()>worst: raise LabelError(f'{path}: frame {error.argmax()}', _unsound(error.max()), f'at most {worst:g} px')
-    return dict(joints2D=px, joints3D=xyz, projected=projected, error=error, empty=empty, K=SURREAL_K.copy())
+    if worst is not None and error.max() > worst:
+        raise LabelError(
+            f'{path}: frame {error.argmax()}', _unsound(error.max()), f'at most {worst:g} px'
+        )
+    return dict(
+        joints2D=px, joints3D=xyz, projected=projected, error=error, empty=empty, K=SURREAL_K.copy()
+    )
 
-def _unsound(e): return f'the 3D joints project {e:.1f} px beside the 2D ones' if np.isfinite(e) else 'a joint is NaN, infinite or behind the camera'
+
+def _unsound(e):
+    return (
+        f'the 3D joints project {e:.1f} px beside the 2D ones'
+        if np.isfinite(e)
+        else 'a joint is NaN, infinite or behind the camera'
+    )
 
 # %% ../../nbs/readers/09_surreal.ipynb #eb7646e2
 def _surreal_map(path, name, at):
-    if at<0: raise ConfigError('frame', f'{at}', 'a number from 0')
-    return as_array(load_mat(path, (f'{name}_{at+1}',))[f'{name}_{at+1}'], (None,None), f'{path}: {name}_{at+1}', None)
+    if at < 0:
+        raise ConfigError('frame', f'{at}', 'a number from 0')
+    return as_array(
+        load_mat(path, (f'{name}_{at + 1}',))[f'{name}_{at + 1}'],
+        (None, None),
+        f'{path}: {name}_{at + 1}',
+        None,
+    )
+
 
 def read_surreal_segm(
-    path, # `<sequence>_c0001_segm.mat`
-    at:int, # Frame, counted from 0
-)->np.ndarray: # (240,320) uint8
+    path,  # `<sequence>_c0001_segm.mat`
+    at: int,  # Frame, counted from 0
+) -> np.ndarray:  # (240,320) uint8
     "Part of the body at each pixel, 1 to 24 in the order of `SURREAL_JOINTS`, 0 for the background; raises `LabelError`"
     return _surreal_map(path, 'segm', at).astype(np.uint8)
 
+
 def read_surreal_depth(
-    path, # `<sequence>_c0001_depth.mat`
-    at:int, # Frame, counted from 0
-)->np.ndarray: # (240,320) float32
+    path,  # `<sequence>_c0001_depth.mat`
+    at: int,  # Frame, counted from 0
+) -> np.ndarray:  # (240,320) float32
     "Depth at each pixel, mm, infinite for the background; raises `LabelError`"
     d = _surreal_map(path, 'depth', at).astype(np.float32)
-    return np.where(d<1e9, d*1000, np.float32(np.inf))
+    return np.where(d < 1e9, d * 1000, np.float32(np.inf))
 
 # %% ../../nbs/readers/09_surreal.ipynb #7e4b8fd6
 def _runs(runs):
     "The numbers of the runs; raises `ConfigError`"
     runs = tuple(np.atleast_1d(runs).tolist())
-    for k in runs: choose('runs', k, (0,1,2))
-    if not runs or len(set(runs))<len(runs): raise ConfigError('runs', repr(runs), 'one or more of 0, 1, 2, each once')
+    for k in runs:
+        choose('runs', k, (0, 1, 2))
+    if not runs or len(set(runs)) < len(runs):
+        raise ConfigError('runs', repr(runs), 'one or more of 0, 1, 2, each once')
     return runs
+
 
 def _surreal_base(root):
     "The folder that holds `cmu`"
     root = Path(root)
-    return next((p for p in (root, root/'SURREAL'/'data', root/'data', root.parent if root.name=='cmu' else root) if (p/'cmu').is_dir()), root)
+    return next(
+        (
+            p
+            for p in (
+                root,
+                root / 'SURREAL' / 'data',
+                root / 'data',
+                root.parent if root.name == 'cmu' else root,
+            )
+            if (p / 'cmu').is_dir()
+        ),
+        root,
+    )
+
 
 def _surreal_clips(base, split, runs):
     "Clips with labels, as paths without endings, relative to `base`"
     out = []
     for k in runs:
-        run = base/'cmu'/split/f'run{k}'
+        run = base / 'cmu' / split / f'run{k}'
         for seq in sorted(p.name for p in run.iterdir() if p.is_dir()) if run.is_dir() else ():
-            out += [f'cmu/{split}/run{k}/{seq}/{n[:-9]}' for n in sorted(p.name for p in (run/seq).iterdir()) if n.endswith('_info.mat') and not n.startswith('.')]
+            out += [
+                f'cmu/{split}/run{k}/{seq}/{n[:-9]}'
+                for n in sorted(p.name for p in (run / seq).iterdir())
+                if n.endswith('_info.mat') and not n.startswith('.')
+            ]
     return out
+
 
 def _clip_frames(path):
     "Number of frames by the video's header, which has to be one of SURREAL"
     try:
-        with av.open(str(path), metadata_errors='replace') as c: s = c.streams.video[0]; n,size = s.frames,(s.height,s.width)
-    except (av.error.FFmpegError, OSError, ValueError, IndexError, AttributeError) as e: raise MediaError(path, f'cannot be opened ({getattr(e,"strerror",None) or type(e).__name__})', 'a video') from None
-    if size!=_SURREAL_SIZE: raise MediaError(path, f'frames of {size[1]}x{size[0]} px', '320x240')
-    return n or 1<<30
+        with av.open(str(path), metadata_errors='replace') as c:
+            s = c.streams.video[0]
+            n, size = s.frames, (s.height, s.width)
+    except (av.error.FFmpegError, OSError, ValueError, IndexError, AttributeError) as e:
+        raise MediaError(
+            path,
+            f'cannot be opened ({getattr(e, "strerror", None) or type(e).__name__})',
+            'a video',
+        ) from None
+    if size != _SURREAL_SIZE:
+        raise MediaError(path, f'frames of {size[1]}x{size[0]} px', '320x240')
+    return n or 1 << 30
 
 # %% ../../nbs/readers/09_surreal.ipynb #a072fee2
 def _read_clip(base, stem, o, screen):
     "Numbers of the usable frames of one clip, their 16 joints in 2D (px) and 3D (mm)"
-    d = read_surreal_info(base/f'{stem}_info.mat', None); T = n = len(d['empty']); mp4 = base/f'{stem}.mp4'
-    if o.images and mp4.is_file(): n = min(T, _clip_frames(mp4))
-    t = np.arange(0, n, o.every); screen.left_out('frames beyond the end of the video', -(-T//o.every)-len(t), mp4)
-    bad = ~(d['error'][t]<=1)
-    for i in t[bad]: screen('unsound labels', f'{stem}_info.mat: frame {i}', _unsound(d['error'][i]), 'the projection of its 3D joints')
-    screen.left_out('frames without joints', d['empty'][t].sum(), stem); t = t[~bad & ~d['empty'][t]]
-    px = d['joints2D' if o.points=='stored' else 'projected'][t][:,o.order] - o.shift
-    inside = _inside(px).sum(1)>=o.min_inside
+    d = read_surreal_info(base / f'{stem}_info.mat', None)
+    T = n = len(d['empty'])
+    mp4 = base / f'{stem}.mp4'
+    if o.images and mp4.is_file():
+        n = min(T, _clip_frames(mp4))
+    t = np.arange(0, n, o.every)
+    screen.left_out('frames beyond the end of the video', -(-T // o.every) - len(t), mp4)
+    bad = ~(d['error'][t] <= 1)
+    for i in t[bad]:
+        screen(
+            'unsound labels',
+            f'{stem}_info.mat: frame {i}',
+            _unsound(d['error'][i]),
+            'the projection of its 3D joints',
+        )
+    screen.left_out('frames without joints', d['empty'][t].sum(), stem)
+    t = t[~bad & ~d['empty'][t]]
+    px = d['joints2D' if o.points == 'stored' else 'projected'][t][:, o.order] - o.shift
+    inside = _inside(px).sum(1) >= o.min_inside
     screen.left_out('frames with the person out of the image', (~inside).sum(), stem)
-    return t[inside], px[inside].astype(np.float32), d['joints3D'][t][inside][:,o.order].astype(np.float32)
+    return (
+        t[inside],
+        px[inside].astype(np.float32),
+        d['joints3D'][t][inside][:, o.order].astype(np.float32),
+    )
 
-def _inside(px): return ((px>-.5)&(px<np.array(_SURREAL_SIZE[::-1])-.5)).all(-1)
+
+def _inside(px):
+    return ((px > -0.5) & (px < np.array(_SURREAL_SIZE[::-1]) - 0.5)).all(-1)
 
 # %% ../../nbs/readers/09_surreal.ipynb #5350a010
-_MONSTERS = re.compile(r'(ung_)?((18|19)_\d+|143_21)') # sequences whose bodies are broken, by the authors' own account
-def _subject(sequence): m = re.fullmatch(r'(?:ung_)?(\d{1,6})_.*', sequence); return int(m[1]) if m else -1
+_MONSTERS = re.compile(
+    r'(ung_)?((18|19)_\d+|143_21)'
+)  # sequences whose bodies are broken, by the authors' own account
+
+
+def _subject(sequence):
+    m = re.fullmatch(r'(?:ung_)?(\d{1,6})_.*', sequence)
+    return int(m[1]) if m else -1
+
 
 class _Rows:
     "Columns that grow in place: memory that is not written to yet is not taken"
-    def __init__(self, room, **like): self.n,self.room,self.cols = 0,room,{k:np.empty((room,*shape),dtype) for k,(shape,dtype) in like.items()}
+
+    def __init__(self, room, **like):
+        self.n = 0
+        self.room = room
+        self.cols = {k: np.empty((room, *shape), dtype) for k, (shape, dtype) in like.items()}
+
     def add(self, **rows):
-        m = self.n+len(next(iter(rows.values())))
-        if m>self.room: self.room = m+self.room//2; self.cols = {k:np.concatenate([v[:self.n],np.empty((self.room-self.n,*v.shape[1:]),v.dtype)]) for k,v in self.cols.items()}
-        for k,v in rows.items(): self.cols[k][self.n:m] = v
+        m = self.n + len(next(iter(rows.values())))
+        if m > self.room:
+            self.room = m + self.room // 2
+            self.cols = {
+                k: np.concatenate(
+                    [v[: self.n], np.empty((self.room - self.n, *v.shape[1:]), v.dtype)]
+                )
+                for k, v in self.cols.items()
+            }
+        for k, v in rows.items():
+            self.cols[k][self.n : m] = v
         self.n = m
-    def done(self): return {k:v[:self.n] for k,v in self.cols.items()}
+
+    def done(self):
+        return {k: v[: self.n] for k, v in self.cols.items()}
+
 
 def _read_clips(base, clips, o, screen):
     "Columns over all usable frames, in the order of the clips"
-    rows = _Rows(len(clips)*-(-100//o.every), at=((),np.int64), video=((),np.int32), keypoints=((16,2),np.float32), joints3d=((16,3),np.float32))
-    for i,stem in enumerate(progress_bar(clips, leave=False) if len(clips)>400 else clips):
-        try: t,px,xyz = _read_clip(base, stem, o, screen)
-        except (LabelError, MediaError) as e: screen('unusable clip', e.where, e.found, e.expected, type(e))
-        else: rows.add(at=t, video=np.full(len(t),i), keypoints=px, joints3d=xyz)
-    c = rows.done(); subject = np.array([_subject(s.split('/')[3]) for s in clips], np.int32)[c['video']]
-    return dict(c, files=[f'{s}.mp4' for s in clips], file_id=c['video'], frame=c['at'], subject=subject)
+    rows = _Rows(
+        len(clips) * -(-100 // o.every),
+        at=((), np.int64),
+        video=((), np.int32),
+        keypoints=((16, 2), np.float32),
+        joints3d=((16, 3), np.float32),
+    )
+    for i, stem in enumerate(progress_bar(clips, leave=False) if len(clips) > 400 else clips):
+        try:
+            t, px, xyz = _read_clip(base, stem, o, screen)
+        except (LabelError, MediaError) as e:
+            screen('unusable clip', e.where, e.found, e.expected, type(e))
+        else:
+            rows.add(at=t, video=np.full(len(t), i), keypoints=px, joints3d=xyz)
+    c = rows.done()
+    subject = np.array([_subject(s.split('/')[3]) for s in clips], np.int32)[c['video']]
+    return dict(
+        c, files=[f'{s}.mp4' for s in clips], file_id=c['video'], frame=c['at'], subject=subject
+    )
 
 # %% ../../nbs/readers/09_surreal.ipynb #f431d790
 class SURREAL(PoseFiles):
     "The official clips with their `_info.mat`"
-    name,skeleton,home = 'SURREAL', BODY16, 'the SURREAL page of its authors, https://www.di.ens.fr/willow/research/surreal/data/ (terms to be accepted there)'
-    def __init__(self,
-        root, # Folder that holds `cmu`, or `SURREAL/data/cmu`
-        split:str='train', # 'train', 'val' or 'test': other recorded people in test than in train; val is a part of test
-        size:int=256, # Side of the crops, px
-        runs=(0,1,2), # Renderings to use; clips of run 0, 1 and 2 overlap by 50, 30 and 70%
-        every:int=1, # Each n-th frame of a clip; 10 keeps the index ten times smaller and loses only near-copies
-        shoulders:str='collar', # 'shoulder': where the arms begin, 11-12 cm further out, so that shoulder scores compare with other sets but not with the family's
-        chest:str='spine3', # 'spine2': a hand lower, as in the authors' own code
-        names:str='person', # 'smpl': left and right as the file has them, which swaps them on every image
-        points:str='stored', # 'projected': 2D joints by the camera instead of the file's, which are rounded to whole pixels
-        origin:str='centre', # 'edge': 2D joints and principal point lie half a pixel further left and up
-        visibility:str='all', # 'inside': joints outside the image count as not labelled; a batch leaves out what is outside its crop in any case
-        min_inside:int=8, # Fewest joints inside the image; frames with fewer are left out and counted
-        monsters:bool=True, # False: without the sequences of broken bodies
-        margin:float=1.5, # Side of the crop, as a multiple of the person's box
-        on_error:str='raise', # 'raise', or 'skip': unusable clips, frames and images are left out, counted and reported
-        images:bool=True, # False: labels alone; videos need not be there
+
+    name = 'SURREAL'
+    skeleton = BODY16
+    home = 'the SURREAL page of its authors, https://www.di.ens.fr/willow/research/surreal/data/ (terms to be accepted there)'
+
+    def __init__(
+        self,
+        root,  # Folder that holds `cmu`, or `SURREAL/data/cmu`
+        split: str = 'train',  # 'train', 'val' or 'test': other recorded people in test than in train; val is a part of test
+        size: int = 256,  # Side of the crops, px
+        runs=(0, 1, 2),  # Renderings to use; clips of run 0, 1 and 2 overlap by 50, 30 and 70%
+        every: int = 1,  # Each n-th frame of a clip; 10 keeps the index ten times smaller and loses only near-copies
+        shoulders: str = 'collar',  # 'shoulder': where the arms begin, 11-12 cm further out, so that shoulder scores compare with other sets but not with the family's
+        chest: str = 'spine3',  # 'spine2': a hand lower, as in the authors' own code
+        names: str = 'person',  # 'smpl': left and right as the file has them, which swaps them on every image
+        points: str = 'stored',  # 'projected': 2D joints by the camera instead of the file's, which are rounded to whole pixels
+        origin: str = 'centre',  # 'edge': 2D joints and principal point lie half a pixel further left and up
+        visibility: str = 'all',  # 'inside': joints outside the image count as not labelled; a batch leaves out what is outside its crop in any case
+        min_inside: int = 8,  # Fewest joints inside the image; frames with fewer are left out and counted
+        monsters: bool = True,  # False: without the sequences of broken bodies
+        margin: float = 1.5,  # Side of the crop, as a multiple of the person's box
+        on_error: str = 'raise',  # 'raise', or 'skip': unusable clips, frames and images are left out, counted and reported
+        images: bool = True,  # False: labels alone; videos need not be there
     ):
-        runs = _runs(runs); self.check(root, split, images, runs).require(); base = _surreal_base(root); screen = Screen(on_error, self.name)
-        o = SimpleNamespace(every=every, order=surreal_order(shoulders,chest,names), points=points, min_inside=min_inside, images=images, shift=dict(centre=0.,edge=.5)[choose('origin',origin,('centre','edge'))])
-        choose('points', points, ('stored','projected')); choose('visibility', visibility, ('all','inside'))
-        for k,v,lo in (('every',every,1),('min_inside',min_inside,0)):
-            if not isinstance(v,int) or v<lo: raise ConfigError(k, repr(v), f'a whole number from {lo}')
-        clips = [c for c in _surreal_clips(base, split, runs) if monsters or not _MONSTERS.fullmatch(c.split('/')[3])]
-        cols = _read_clips(base, clips, o, screen); K = SURREAL_K.copy(); K[:2,2] -= o.shift
-        vis = _inside(cols['keypoints']) if visibility=='inside' else np.ones(cols['keypoints'].shape[:2], bool)
-        self.setup(base, dict(cols, visible=vis, intrinsics=K, frame_size=_SURREAL_SIZE), size, margin=margin, on_error=on_error, screen=screen, images=images)
+        runs = _runs(runs)
+        self.check(root, split, images, runs).require()
+        base = _surreal_base(root)
+        screen = Screen(on_error, self.name)
+        o = SimpleNamespace(
+            every=every,
+            order=surreal_order(shoulders, chest, names),
+            points=points,
+            min_inside=min_inside,
+            images=images,
+            shift=dict(centre=0.0, edge=0.5)[choose('origin', origin, ('centre', 'edge'))],
+        )
+        choose('points', points, ('stored', 'projected'))
+        choose('visibility', visibility, ('all', 'inside'))
+        for k, v, lo in (('every', every, 1), ('min_inside', min_inside, 0)):
+            if not isinstance(v, int) or v < lo:
+                raise ConfigError(k, repr(v), f'a whole number from {lo}')
+        clips = [
+            c
+            for c in _surreal_clips(base, split, runs)
+            if monsters or not _MONSTERS.fullmatch(c.split('/')[3])
+        ]
+        cols = _read_clips(base, clips, o, screen)
+        K = SURREAL_K.copy()
+        K[:2, 2] -= o.shift
+        vis = (
+            _inside(cols['keypoints'])
+            if visibility == 'inside'
+            else np.ones(cols['keypoints'].shape[:2], bool)
+        )
+        self.setup(
+            base,
+            dict(cols, visible=vis, intrinsics=K, frame_size=_SURREAL_SIZE),
+            size,
+            margin=margin,
+            on_error=on_error,
+            screen=screen,
+            images=images,
+        )
 
 # %% ../../nbs/readers/09_surreal.ipynb #c800aae4
 @patch(cls_method=True)
-def check(cls:SURREAL,
-    root, # As for the reader
-    split:str='train', images:bool=True, runs=(0,1,2),
-)->Check:
+def check(
+    cls: SURREAL,
+    root,  # As for the reader
+    split: str = 'train',
+    images: bool = True,
+    runs=(0, 1, 2),
+) -> Check:
     "What is missing under `root`, before anything is read"
-    choose('split', split, ('train','val','test')); c = Check(cls.name, _surreal_base(root), cls.home)
+    choose('split', split, ('train', 'val', 'test'))
+    c = Check(cls.name, _surreal_base(root), cls.home)
     for k in _runs(runs):
         c.need(f'cmu/{split}/run{k}/*/*_info.mat', f'labels of {split}, run {k}')
-        if images: c.need(f'cmu/{split}/run{k}/*/*.mp4', f'videos of {split}, run {k}')
+        if images:
+            c.need(f'cmu/{split}/run{k}/*/*.mp4', f'videos of {split}, run {k}')
     return c

@@ -24,111 +24,206 @@ from .surreal import _runs, surreal_order
 # %% ../../nbs/readers/10_surreal_crops.ipynb #261add6d
 def _crop_samples(base, split, runs):
     "Samples of all runs, one after the other, and the run of each"
-    parts = [load_json(base/split/f'run{k}.json', list) for k in runs]
-    return [s for p in parts for s in p], np.repeat(np.array(runs,np.int64), [len(p) for p in parts])
+    parts = [load_json(base / split / f'run{k}.json', list) for k in runs]
+    return [s for p in parts for s in p], np.repeat(
+        np.array(runs, np.int64), [len(p) for p in parts]
+    )
+
 
 def _crop_name(name, where):
     "A path inside the folder of the run"
-    if not isinstance(name,str) or not name or '\0' in name or Path(name).is_absolute() or '..' in Path(name).parts: raise LabelError(where, f'name {str(name)[:60]!r}', 'a path below the folder of the run')
+    if (
+        not isinstance(name, str)
+        or not name
+        or '\0' in name
+        or Path(name).is_absolute()
+        or '..' in Path(name).parts
+    ):
+        raise LabelError(where, f'name {str(name)[:60]!r}', 'a path below the folder of the run')
     return name
+
 
 def _crop_arrays(s, where, unit):
     "2D joints (24,2) px, 3D (24,3) mm, intrinsics (3,3)"
-    get = lambda k,shape: as_array(need_key(s,k,where), shape, f'{where}: {k}')
-    px,xyz,K = get('keypoint2d',(24,2)), get('keypoint3d',(24,3))*unit, get('intrinsic_matrix',(3,3))
-    if not (np.isfinite(K).all() and K[0,0]>0 and K[1,1]>0): raise LabelError(f'{where}: intrinsic_matrix', f'focal lengths {K[0,0]:g}, {K[1,1]:g}', 'numbers above 0')
-    return px,xyz,K
+    get = lambda k, shape: as_array(need_key(s, k, where), shape, f'{where}: {k}')
+    px = get('keypoint2d', (24, 2))
+    xyz = get('keypoint3d', (24, 3)) * unit
+    K = get('intrinsic_matrix', (3, 3))
+    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
+        raise LabelError(
+            f'{where}: intrinsic_matrix',
+            f'focal lengths {K[0, 0]:g}, {K[1, 1]:g}',
+            'numbers above 0',
+        )
+    return px, xyz, K
 
 # %% ../../nbs/readers/10_surreal_crops.ipynb #56f017e0
 def crop_camera(
-    px, # (N,K,2) joints in the crop, px
-    xyz, # (N,K,3) joints as stored; Z is believed
-    K, # (N,3,3) intrinsics as stored: scaled with the crop, not shifted
-    camera:str='person', # 'person', 'stored' or 'fit', see the table
-)->tuple: # xyz, K
+    px,  # (N,K,2) joints in the crop, px
+    xyz,  # (N,K,3) joints as stored; Z is believed
+    K,  # (N,3,3) intrinsics as stored: scaled with the crop, not shifted
+    camera: str = 'person',  # 'person', 'stored' or 'fit', see the table
+) -> tuple:  # xyz, K
     "Joints and intrinsics that project onto `px`, for crops whose principal point was not moved along"
-    K,f,Z = K.copy(), K[:,None,[0,1],[0,1]], xyz[...,2:]
+    K, f, Z = K.copy(), K[:, None, [0, 1], [0, 1]], xyz[..., 2:]
     with np.errstate(all='ignore'):
-        if camera=='person': K[:,:2,2] = (px.min(1)+px.max(1))/2
-        if camera=='fit': K[:,:2,2] = np.median(px-f*xyz[...,:2]/Z, 1)
-        return np.concatenate([(px-K[:,None,:2,2])*Z/f, Z], -1), K
+        if camera == 'person':
+            K[:, :2, 2] = (px.min(1) + px.max(1)) / 2
+        if camera == 'fit':
+            K[:, :2, 2] = np.median(px - f * xyz[..., :2] / Z, 1)
+        return np.concatenate([(px - K[:, None, :2, 2]) * Z / f, Z], -1), K
 
 # %% ../../nbs/readers/10_surreal_crops.ipynb #c7632ea7
 def _video_and_frame(names, group):
     "Numbers of video and frame of each name, by a regular expression"
-    try: pattern = re.compile(group)
-    except (re.error, TypeError) as e: raise ConfigError('group', f'{group!r}: {e}', 'a regular expression with the groups video and frame') from None
-    if not {'video','frame'}<=set(pattern.groupindex): raise ConfigError('group', repr(group), 'a regular expression with the groups video and frame')
-    ids,out = {},np.zeros((len(names),2),np.int64)
-    for i,n in enumerate(names):
+    try:
+        pattern = re.compile(group)
+    except (re.error, TypeError) as e:
+        raise ConfigError(
+            'group', f'{group!r}: {e}', 'a regular expression with the groups video and frame'
+        ) from None
+    if not {'video', 'frame'} <= set(pattern.groupindex):
+        raise ConfigError(
+            'group', repr(group), 'a regular expression with the groups video and frame'
+        )
+    ids, out = {}, np.zeros((len(names), 2), np.int64)
+    for i, n in enumerate(names):
         m = pattern.search(n)
-        if not m or not m['frame'].isdecimal(): raise ConfigError('group', f'{group!r} does not fit {n!r}', 'a match, with digits for the frame')
-        out[i] = ids.setdefault(f'{n.split("/")[1]}/{m["video"]}',len(ids)), int(m['frame'])
+        if not m or not m['frame'].isdecimal():
+            raise ConfigError(
+                'group', f'{group!r} does not fit {n!r}', 'a match, with digits for the frame'
+            )
+        out[i] = ids.setdefault(f'{n.split("/")[1]}/{m["video"]}', len(ids)), int(m['frame'])
     return out
+
 
 def _crop_columns(samples, run, idx, split, order, unit, screen):
     "Columns of the samples `idx`, in that order"
-    keep,files = [],[]; px,xyz,K = (np.zeros((len(idx),*s),np.float32) for s in ((16,2),(16,3),(3,3)))
-    for n,i in enumerate(progress_bar(idx, leave=False) if len(idx)>50_000 else idx):
-        where = f'{split}/run{run[i]}.json: sample {int(i-np.searchsorted(run,run[i]))}'
+    keep, files = [], []
+    px, xyz, K = (np.zeros((len(idx), *s), np.float32) for s in ((16, 2), (16, 3), (3, 3)))
+    for n, i in enumerate(progress_bar(idx, leave=False) if len(idx) > 50_000 else idx):
+        where = f'{split}/run{run[i]}.json: sample {int(i - np.searchsorted(run, run[i]))}'
         try:
-            a,b,c = _crop_arrays(samples[i], where, unit); name = _crop_name(samples[i].get('name'), where)
-            z = np.median(b[:,2])
-            if not 1000<=z<=30_000: raise LabelError(where, f'is {z:g} mm away', "1 to 30 m; or another `unit`")
-        except LabelError as e: screen('unusable sample', e.where, e.found, e.expected); continue
-        px[n],xyz[n],K[n] = a[order],b[order],c; keep.append(n); files.append(f'{split}/run{run[i]}/{name}')
-    return dict(file=files, keypoints=px[keep], joints3d=xyz[keep], intrinsics=K[keep], box='whole', frame_size='each', video=np.arange(len(files)))
+            a, b, c = _crop_arrays(samples[i], where, unit)
+            name = _crop_name(samples[i].get('name'), where)
+            z = np.median(b[:, 2])
+            if not 1000 <= z <= 30_000:
+                raise LabelError(where, f'is {z:g} mm away', "1 to 30 m; or another `unit`")
+        except LabelError as e:
+            screen('unusable sample', e.where, e.found, e.expected)
+            continue
+        px[n] = a[order]
+        xyz[n] = b[order]
+        K[n] = c
+        keep.append(n)
+        files.append(f'{split}/run{run[i]}/{name}')
+    return dict(
+        file=files,
+        keypoints=px[keep],
+        joints3d=xyz[keep],
+        intrinsics=K[keep],
+        box='whole',
+        frame_size='each',
+        video=np.arange(len(files)),
+    )
 
 # %% ../../nbs/readers/10_surreal_crops.ipynb #48211a3d
 def _need_square(ds, screen):
     "Leave out images that are not square, or raise"
-    hw = ds.pictures.frame_size; odd = hw[:,0]!=hw[:,1]
-    screen.mask('image not square', odd, lambda i: (f'{ds.file(i)}: sample {i}', f'is {hw[i,1]}x{hw[i,0]} px', 'a square crop'), MediaError)
-    if odd.all(): raise DataError(ds.pictures.root, 'no image is square', 'square crops')
-    if odd.any(): ds.__dict__.update(ds.subset(~odd).__dict__)
+    hw = ds.pictures.frame_size
+    odd = hw[:, 0] != hw[:, 1]
+    screen.mask(
+        'image not square',
+        odd,
+        lambda i: (f'{ds.file(i)}: sample {i}', f'is {hw[i, 1]}x{hw[i, 0]} px', 'a square crop'),
+        MediaError,
+    )
+    if odd.all():
+        raise DataError(ds.pictures.root, 'no image is square', 'square crops')
+    if odd.any():
+        ds.__dict__.update(ds.subset(~odd).__dict__)
 
 # %% ../../nbs/readers/10_surreal_crops.ipynb #940bf621
 class SURREALCrops(PoseFiles):
     "SURREAL as RegDA's authors packed it: square crops and JSON"
-    name,skeleton,home = 'SURREALCrops', BODY16, "the archives that RegDA's code names (Transfer Learning Library, https://github.com/thuml/Transfer-Learning-Library, class SURREAL)"
-    def __init__(self,
-        root, # Folder that holds `train`, `val` and `test`, often called `surreal_processed`
-        split:str='train', # 'train', 'val' or 'test'
-        size:int=256, # Side of the images, px
-        runs=(0,1,2), # Parts to use; RegDA's own download leaves out run 2
-        rule:str='family', # 'all': every sample in stored order, instead of the family's shuffle and its 20% cut
-        seed:int=42, # Of the family's shuffle
-        shoulders:str='collar', # 'shoulder': where the arms begin, 11-12 cm further out
-        chest:str='spine3', # 'spine2': a hand lower
-        names:str='person', # 'smpl': left and right as the file has them, which swaps them on every image
-        camera:str='person', # 'stored', 'fit' or 'none': see above; decides X, Y and the principal point, never 2D and Z
-        unit:str='m', # Of the stored 3D joints, 'm' or 'mm'; not confirmed, so that depths of less than 1 or more than 30 m are refused
-        visibility:str='all', # 'inside': joints outside the image count as not labelled; a batch leaves out what is outside its crop in any case
-        group:str=None, # Regular expression on a sample's name with the groups `video` and `frame`; None: each image is a video of its own
-        on_error:str='raise', # 'raise', or 'skip': unusable samples and images are left out, counted and reported
-        images:bool=True, # False: labels alone; image files need not be there
+
+    name = 'SURREALCrops'
+    skeleton = BODY16
+    home = "the archives that RegDA's code names (Transfer Learning Library, https://github.com/thuml/Transfer-Learning-Library, class SURREAL)"
+
+    def __init__(
+        self,
+        root,  # Folder that holds `train`, `val` and `test`, often called `surreal_processed`
+        split: str = 'train',  # 'train', 'val' or 'test'
+        size: int = 256,  # Side of the images, px
+        runs=(0, 1, 2),  # Parts to use; RegDA's own download leaves out run 2
+        rule: str = 'family',  # 'all': every sample in stored order, instead of the family's shuffle and its 20% cut
+        seed: int = 42,  # Of the family's shuffle
+        shoulders: str = 'collar',  # 'shoulder': where the arms begin, 11-12 cm further out
+        chest: str = 'spine3',  # 'spine2': a hand lower
+        names: str = 'person',  # 'smpl': left and right as the file has them, which swaps them on every image
+        camera: str = 'person',  # 'stored', 'fit' or 'none': see above; decides X, Y and the principal point, never 2D and Z
+        unit: str = 'm',  # Of the stored 3D joints, 'm' or 'mm'; not confirmed, so that depths of less than 1 or more than 30 m are refused
+        visibility: str = 'all',  # 'inside': joints outside the image count as not labelled; a batch leaves out what is outside its crop in any case
+        group: str = None,  # Regular expression on a sample's name with the groups `video` and `frame`; None: each image is a video of its own
+        on_error: str = 'raise',  # 'raise', or 'skip': unusable samples and images are left out, counted and reported
+        images: bool = True,  # False: labels alone; image files need not be there
     ):
-        runs = _runs(runs); self.check(root, split, images, runs).require(); root = Path(root); screen = Screen(on_error, self.name)
-        choose('rule', rule, ('family','all')); choose('visibility', visibility, ('all','inside')); choose('camera', camera, ('person','stored','fit','none')); choose('unit', unit, ('m','mm'))
-        samples,run = _crop_samples(root, split, runs)
-        idx = family_split(len(samples), split, seed) if rule=='family' and split!='val' else seeded_order(len(samples), seed) if rule=='family' else np.arange(len(samples))
-        cols = _crop_columns(samples, run, idx, split, surreal_order(shoulders,chest,names), dict(m=1000.,mm=1.)[unit], screen)
-        if camera!='none': cols['joints3d'],cols['intrinsics'] = crop_camera(cols['keypoints'], cols['joints3d'], cols['intrinsics'], camera)
-        else: cols['joints3d'] = cols['intrinsics'] = None
-        if group is not None: cols['video'],cols['frame'] = _video_and_frame(cols['file'], group).T
+        runs = _runs(runs)
+        self.check(root, split, images, runs).require()
+        root = Path(root)
+        screen = Screen(on_error, self.name)
+        choose('rule', rule, ('family', 'all'))
+        choose('visibility', visibility, ('all', 'inside'))
+        choose('camera', camera, ('person', 'stored', 'fit', 'none'))
+        choose('unit', unit, ('m', 'mm'))
+        samples, run = _crop_samples(root, split, runs)
+        idx = (
+            family_split(len(samples), split, seed)
+            if rule == 'family' and split != 'val'
+            else seeded_order(len(samples), seed)
+            if rule == 'family'
+            else np.arange(len(samples))
+        )
+        cols = _crop_columns(
+            samples,
+            run,
+            idx,
+            split,
+            surreal_order(shoulders, chest, names),
+            dict(m=1000.0, mm=1.0)[unit],
+            screen,
+        )
+        if camera != 'none':
+            cols['joints3d'], cols['intrinsics'] = crop_camera(
+                cols['keypoints'], cols['joints3d'], cols['intrinsics'], camera
+            )
+        else:
+            cols['joints3d'] = cols['intrinsics'] = None
+        if group is not None:
+            cols['video'], cols['frame'] = _video_and_frame(cols['file'], group).T
         self.setup(root, cols, size, on_error=on_error, screen=screen, images=images)
-        if images: _need_square(self, screen)
-        if visibility=='inside': self.visible = self.visible & ((self.px>-.5)&(self.px<self.pictures.frame_size[:,None,::-1]-.5)).all(-1)
+        if images:
+            _need_square(self, screen)
+        if visibility == 'inside':
+            self.visible = self.visible & (
+                (self.px > -0.5) & (self.px < self.pictures.frame_size[:, None, ::-1] - 0.5)
+            ).all(-1)
 
 # %% ../../nbs/readers/10_surreal_crops.ipynb #3a1baf44
 @patch(cls_method=True)
-def check(cls:SURREALCrops,
-    root, # As for the reader
-    split:str='train', images:bool=True, runs=(0,1,2),
-)->Check:
+def check(
+    cls: SURREALCrops,
+    root,  # As for the reader
+    split: str = 'train',
+    images: bool = True,
+    runs=(0, 1, 2),
+) -> Check:
     "What is missing under `root`, before anything is read"
-    choose('split', split, ('train','val','test')); c = Check(cls.name, root, cls.home)
+    choose('split', split, ('train', 'val', 'test'))
+    c = Check(cls.name, root, cls.home)
     for k in _runs(runs):
         c.need(f'{split}/run{k}.json', f'labels of {split}, run {k}')
-        if images: c.need(f'{split}/run{k}/*', f'images of {split}, run {k}')
+        if images:
+            c.need(f'{split}/run{k}/*', f'images of {split}, run {k}')
     return c

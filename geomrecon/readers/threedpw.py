@@ -25,162 +25,310 @@ from .h36m_json import _with_bar
 from .h36m import _inside_frame
 
 # %% ../../nbs/readers/16_threedpw.ipynb #5c66c0d5
-SMPL_TO_BODY = (8,5,2,1,4,7,0,9,12,15,21,19,17,16,18,20) # 3DPW is not mirrored, unlike SURREAL
-SHOULDERS = ('shoulder','collar')
+SMPL_TO_BODY = (
+    8,
+    5,
+    2,
+    1,
+    4,
+    7,
+    0,
+    9,
+    12,
+    15,
+    21,
+    19,
+    17,
+    16,
+    18,
+    20,
+)  # 3DPW is not mirrored, unlike SURREAL
+SHOULDERS = ('shoulder', 'collar')
+
+
 def smpl_to_body(
-    x, # (...,24,D) joints of SMPL
-    shoulders:str='shoulder', # 'shoulder': the joint of the upper arm; 'collar': the one between it and the neck
-)->np.ndarray: # (...,16,D)
+    x,  # (...,24,D) joints of SMPL
+    shoulders: str = 'shoulder',  # 'shoulder': the joint of the upper arm; 'collar': the one between it and the neck
+) -> np.ndarray:  # (...,16,D)
     "The order of `BODY16`"
     t = list(SMPL_TO_BODY)
-    if choose('shoulders', shoulders, SHOULDERS)=='collar': t[12:14] = 14,13
-    return x[...,t,:]
+    if choose('shoulders', shoulders, SHOULDERS) == 'collar':
+        t[12:14] = 14, 13
+    return x[..., t, :]
 
 # %% ../../nbs/readers/16_threedpw.ipynb #6bae1172
-PW3D_SPLITS = dict(train=('train',), validation=('validation','val'), test=('test',))
+PW3D_SPLITS = dict(train=('train',), validation=('validation', 'val'), test=('test',))
+
+
 def _pw3d_files(root, split):
     "Sequence files of the splits asked for, also where the archive was unpacked one folder too deep"
-    splits = [choose('split', split, tuple(PW3D_SPLITS)+('all',))] if split!='all' else list(PW3D_SPLITS)
-    tops = [Path(root)/'sequenceFiles'/'sequenceFiles', Path(root)/'sequenceFiles']
-    have = lambda s: [f for t in tops for n in PW3D_SPLITS[s] if (f := sorted((t/n).glob('*.pkl')))]
+    splits = (
+        [choose('split', split, tuple(PW3D_SPLITS) + ('all',))]
+        if split != 'all'
+        else list(PW3D_SPLITS)
+    )
+    tops = [Path(root) / 'sequenceFiles' / 'sequenceFiles', Path(root) / 'sequenceFiles']
+    have = lambda s: [
+        f for t in tops for n in PW3D_SPLITS[s] if (f := sorted((t / n).glob('*.pkl')))
+    ]
     return [p for s in splits for p in (have(s) or [[]])[0]]
+
 
 def _pw3d_images(root, seq):
     "Folder of a sequence's images relative to `root`, and how many frames they reach"
-    top = next((t for t in ('imageFiles/imageFiles','imageFiles') if (Path(root)/t/seq).is_dir()), 'imageFiles'); folder = Path(root)/top/seq
-    n = [int(m[1]) for p in (folder.iterdir() if folder.is_dir() else ()) if (m := re.fullmatch(r'image_(\d{5,6})\.jpg',p.name))]
-    return f'{top}/{seq}', max(n,default=-1)+1
+    top = next(
+        (t for t in ('imageFiles/imageFiles', 'imageFiles') if (Path(root) / t / seq).is_dir()),
+        'imageFiles',
+    )
+    folder = Path(root) / top / seq
+    n = [
+        int(m[1])
+        for p in (folder.iterdir() if folder.is_dir() else ())
+        if (m := re.fullmatch(r'image_(\d{5,6})\.jpg', p.name))
+    ]
+    return f'{top}/{seq}', max(n, default=-1) + 1
 
 # %% ../../nbs/readers/16_threedpw.ipynb #75bf30c5
 def _actors(d, key, P, shape, path):
     "An entry that is a list over the actors as one array, cut to the shortest; raises `LabelError`"
-    v = need_key(d,key,path)
-    if not isinstance(v,(list,np.ndarray)) or len(v)!=P: raise LabelError(path, f'{key} does not have {P} actors')
-    v = [as_array(x, shape, f'{path}: {key}[{p}]') for p,x in enumerate(v)]; n = min(map(len,v))
+    v = need_key(d, key, path)
+    if not isinstance(v, (list, np.ndarray)) or len(v) != P:
+        raise LabelError(path, f'{key} does not have {P} actors')
+    v = [as_array(x, shape, f'{path}: {key}[{p}]') for p, x in enumerate(v)]
+    n = min(map(len, v))
     return np.stack([x[:n] for x in v])
 
 # %% ../../nbs/readers/16_threedpw.ipynb #9cac5991
 def _pw3d_read(path, need2d):
     "World joints (P,I,24,3) mm, valid (P,I), 2D (P,I,3,18) or None, poses (I,4,4) in mm, K, and their frame counts; raises `LabelError`"
-    d = load_pickle(path); J = need_key(d,'jointPositions',path); P = len(J) if isinstance(J,(list,np.ndarray)) else 0
-    if not 1<=P<=8: raise LabelError(path, f'jointPositions of {P} actors', 'one or two actors')
-    J,valid = _actors(d,'jointPositions',P,(None,72),path), _actors(d,'campose_valid',P,(None,),path)
-    det = _actors(d,'poses2d',P,(None,3,18),path) if need2d else None
-    K,T = (as_array(need_key(d,k,path), n, f'{path}: {k}') for k,n in (('cam_intrinsics',(3,3)),('cam_poses',(None,4,4)))); T[:,:3,3] *= 1000
-    px = K[[0,1,0,1],[0,1,2,2]]
-    if not (np.isfinite(K).all() and px.min()>0 and px.max()<1e5): raise LabelError(f'{path}: cam_intrinsics', f'{K.tolist()}', 'focal lengths and a centre in pixels')
-    n = dict(joints=J.shape[1], cameras=len(T), valid=valid.shape[1], **({} if det is None else dict(poses2d=det.shape[1])))
-    return J.reshape(P,-1,24,3)*1000, valid, det, T, K, n
+    d = load_pickle(path)
+    J = need_key(d, 'jointPositions', path)
+    P = len(J) if isinstance(J, (list, np.ndarray)) else 0
+    if not 1 <= P <= 8:
+        raise LabelError(path, f'jointPositions of {P} actors', 'one or two actors')
+    J = _actors(d, 'jointPositions', P, (None, 72), path)
+    valid = _actors(d, 'campose_valid', P, (None,), path)
+    det = _actors(d, 'poses2d', P, (None, 3, 18), path) if need2d else None
+    K, T = (
+        as_array(need_key(d, k, path), n, f'{path}: {k}')
+        for k, n in (('cam_intrinsics', (3, 3)), ('cam_poses', (None, 4, 4)))
+    )
+    T[:, :3, 3] *= 1000
+    px = K[[0, 1, 0, 1], [0, 1, 2, 2]]
+    if not (np.isfinite(K).all() and px.min() > 0 and px.max() < 1e5):
+        raise LabelError(
+            f'{path}: cam_intrinsics', f'{K.tolist()}', 'focal lengths and a centre in pixels'
+        )
+    n = dict(
+        joints=J.shape[1],
+        cameras=len(T),
+        valid=valid.shape[1],
+        **({} if det is None else dict(poses2d=det.shape[1])),
+    )
+    return J.reshape(P, -1, 24, 3) * 1000, valid, det, T, K, n
 
 # %% ../../nbs/readers/16_threedpw.ipynb #16469b1f
 def _box_joints(px, size, det=None):
     "Points (n,K,2) whose box is wanted, and (n,16) joints inside the picture: these, or detections; the others stand at one of them"
-    inside = _inside_frame(px,size); pts,use = px,inside
+    inside = _inside_frame(px, size)
+    pts, use = px, inside
     if det is not None:
-        seen = (det[:,2]>0)&np.isfinite(det).all(1); few = seen.sum(1)<2 # then the joints after all
-        pts = np.where(few[:,None,None], np.concatenate([px,px[:,:2]],1), det[:,:2].transpose(0,2,1))
-        use = np.where(few[:,None], np.concatenate([inside,inside[:,:2]],1), seen)
-    first = np.take_along_axis(pts, use.argmax(1)[:,None,None].repeat(2,2), 1)
-    return np.where(use[...,None], pts, first), inside
+        seen = (det[:, 2] > 0) & np.isfinite(det).all(1)
+        few = seen.sum(1) < 2  # then the joints after all
+        pts = np.where(
+            few[:, None, None], np.concatenate([px, px[:, :2]], 1), det[:, :2].transpose(0, 2, 1)
+        )
+        use = np.where(few[:, None], np.concatenate([inside, inside[:, :2]], 1), seen)
+    first = np.take_along_axis(pts, use.argmax(1)[:, None, None].repeat(2, 2), 1)
+    return np.where(use[..., None], pts, first), inside
 
 # %% ../../nbs/readers/16_threedpw.ipynb #1c027913
 def _pw3d_size(root, folder, K, images):
     "Height and width: of the first readable image, else twice the principal point"
-    for p in sorted((root/folder).glob('image_*.jpg'))[:16] if images else ():
-        try: return image_size(p)
-        except MediaError: pass
-    return int(round(2*K[1,2])), int(round(2*K[0,2]))
+    for p in sorted((root / folder).glob('image_*.jpg'))[:16] if images else ():
+        try:
+            return image_size(p)
+        except MediaError:
+            pass
+    return int(round(2 * K[1, 2])), int(round(2 * K[0, 2]))
 
 # %% ../../nbs/readers/16_threedpw.ipynb #ea4f9fbd
 def _pw3d_frames(J, valid, det, T, I, o, path, screen, left):
     "Actor and frame of the samples that the rules admit"
-    p,i = (v.reshape(-1) for v in np.meshgrid(np.arange(len(J)), np.arange(0,I,o['every']), indexing='ij'))
-    keep = np.ones(len(p),bool) if o['valid']=='all' else valid[p,i]>0; left['camera not aligned for the actor'] += int((~keep).sum())
-    if o['valid']=='campose+poses2d':
-        none = keep&~(np.nan_to_num(det[p,i])!=0).any((1,2)); left['no joints detected in 2D'] += int(none.sum()); keep &= ~none
-    p,i = p[keep],i[keep]; R = np.nan_to_num(T[i,:3,:3]); odd = ~np.isfinite(T[i]).all((1,2))|(np.abs(R@R.transpose(0,2,1)-np.eye(3)).max((1,2))>1e-2)
-    screen.mask('bad camera pose', odd, lambda k: (f'{path}: frame {i[k]}', 'cam_poses is no rigid motion', 'a rotation and a translation'))
-    bad = ~(np.abs(J[p,i])<1e6).all((1,2))&~odd
-    screen.mask('bad 3D joint', bad, lambda k: (f'{path}: actor {p[k]}, frame {i[k]}', 'a joint is NaN or more than a kilometre away', 'metres'))
-    return p[~(odd|bad)], i[~(odd|bad)]
+    p, i = (
+        v.reshape(-1)
+        for v in np.meshgrid(np.arange(len(J)), np.arange(0, I, o['every']), indexing='ij')
+    )
+    keep = np.ones(len(p), bool) if o['valid'] == 'all' else valid[p, i] > 0
+    left['camera not aligned for the actor'] += int((~keep).sum())
+    if o['valid'] == 'campose+poses2d':
+        none = keep & ~(np.nan_to_num(det[p, i]) != 0).any((1, 2))
+        left['no joints detected in 2D'] += int(none.sum())
+        keep &= ~none
+    p, i = p[keep], i[keep]
+    R = np.nan_to_num(T[i, :3, :3])
+    odd = ~np.isfinite(T[i]).all((1, 2)) | (
+        np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > 1e-2
+    )
+    screen.mask(
+        'bad camera pose',
+        odd,
+        lambda k: (
+            f'{path}: frame {i[k]}',
+            'cam_poses is no rigid motion',
+            'a rotation and a translation',
+        ),
+    )
+    bad = ~(np.abs(J[p, i]) < 1e6).all((1, 2)) & ~odd
+    screen.mask(
+        'bad 3D joint',
+        bad,
+        lambda k: (
+            f'{path}: actor {p[k]}, frame {i[k]}',
+            'a joint is NaN or more than a kilometre away',
+            'metres',
+        ),
+    )
+    return p[~(odd | bad)], i[~(odd | bad)]
 
 # %% ../../nbs/readers/16_threedpw.ipynb #affb1773
 def _pw3d_sequence(root, path, o, screen, left):
     "Columns of one sequence; `left` counts frames that the rules leave out"
-    J,valid,det,T,K,n = _pw3d_read(path, 'poses2d' in o['valid'] or o['box']=='poses2d'); folder,m = _pw3d_images(root,path.stem)
-    n = dict(n, **({'images':m} if o['images'] else {})); I = min(n.values())
-    if max(n.values())>I: left[f'frames beyond the shortest of {"/".join(n)}'] += len(J)*(max(n.values())-I)
-    p,i = _pw3d_frames(J, valid, det, T, I, o, path, screen, left)
-    xyz = np.einsum('nab,njb->nja', T[i,:3,:3], smpl_to_body(J[p,i],o['shoulders']))+T[i,None,:3,3]
-    px,size = lens_project(xyz,K[None]),_pw3d_size(root,folder,K,o['images'])
-    pts,inside = _box_joints(px, size, det[p,i] if o['box']=='poses2d' else None)
-    k = inside.sum(1)>=o['least']; left[f'fewer than {o["least"]} joints in the picture'] += int((~k).sum()); far = 4*max(size)
-    p,i,px,pts,inside = p[k],i[k],np.nan_to_num(px[k],nan=-far).clip(-far,far),np.nan_to_num(pts[k]),inside[k]
-    return dict(files=[f'{folder}/image_{v:05d}.jpg' for v in range(I)], file_id=i, frame=i, subject=p, video=np.array([f'{path.stem} {a}' for a in p],dtype=str),
-                keypoints=px.astype(np.float32), joints3d=xyz[k].astype(np.float32), visible=inside if o['visible']=='inside' else np.ones_like(inside),
-                intrinsics=np.broadcast_to(K,(len(i),3,3)), frame_size=np.broadcast_to(np.array(size,np.int32),(len(i),2)), box=family_boxes(pts,size,o['margin']))
+    J, valid, det, T, K, n = _pw3d_read(path, 'poses2d' in o['valid'] or o['box'] == 'poses2d')
+    folder, m = _pw3d_images(root, path.stem)
+    n = dict(n, **({'images': m} if o['images'] else {}))
+    I = min(n.values())
+    if max(n.values()) > I:
+        left[f'frames beyond the shortest of {"/".join(n)}'] += len(J) * (max(n.values()) - I)
+    p, i = _pw3d_frames(J, valid, det, T, I, o, path, screen, left)
+    xyz = (
+        np.einsum('nab,njb->nja', T[i, :3, :3], smpl_to_body(J[p, i], o['shoulders']))
+        + T[i, None, :3, 3]
+    )
+    px = lens_project(xyz, K[None])
+    size = _pw3d_size(root, folder, K, o['images'])
+    pts, inside = _box_joints(px, size, det[p, i] if o['box'] == 'poses2d' else None)
+    k = inside.sum(1) >= o['least']
+    left[f'fewer than {o["least"]} joints in the picture'] += int((~k).sum())
+    far = 4 * max(size)
+    p = p[k]
+    i = i[k]
+    px = np.nan_to_num(px[k], nan=-far).clip(-far, far)
+    pts = np.nan_to_num(pts[k])
+    inside = inside[k]
+    return dict(
+        files=[f'{folder}/image_{v:05d}.jpg' for v in range(I)],
+        file_id=i,
+        frame=i,
+        subject=p,
+        video=np.array([f'{path.stem} {a}' for a in p], dtype=str),
+        keypoints=px.astype(np.float32),
+        joints3d=xyz[k].astype(np.float32),
+        visible=inside if o['visible'] == 'inside' else np.ones_like(inside),
+        intrinsics=np.broadcast_to(K, (len(i), 3, 3)),
+        frame_size=np.broadcast_to(np.array(size, np.int32), (len(i), 2)),
+        box=family_boxes(pts, size, o['margin']),
+    )
 
 # %% ../../nbs/readers/16_threedpw.ipynb #16bc6cc0
-_PW3D_OPTIONS = dict(shoulders=SHOULDERS, valid=('campose','campose+poses2d','all'), box=('joints','poses2d'), visible=('inside','all'))
+_PW3D_OPTIONS = dict(
+    shoulders=SHOULDERS,
+    valid=('campose', 'campose+poses2d', 'all'),
+    box=('joints', 'poses2d'),
+    visible=('inside', 'all'),
+)
+
+
 def _pw3d_options(**given):
     "The options, if they are allowed; raises `ConfigError`"
-    for k,v in given.items():
-        if k in _PW3D_OPTIONS: choose(k, v, _PW3D_OPTIONS[k])
-        elif not (isinstance(v,int) and v>0): raise ConfigError(k, repr(v), 'a positive whole number')
+    for k, v in given.items():
+        if k in _PW3D_OPTIONS:
+            choose(k, v, _PW3D_OPTIONS[k])
+        elif not (isinstance(v, int) and v > 0):
+            raise ConfigError(k, repr(v), 'a positive whole number')
     return given
 
 # %% ../../nbs/readers/16_threedpw.ipynb #1c187a99
 class ThreeDPW(PoseFiles):
     "3D Poses in the Wild, from its sequence files; raises `ConfigError`, `DataError`, `LabelError`, `MediaError`"
-    name,skeleton,home = '3DPW', BODY16, 'https://virtualhumans.mpi-inf.mpg.de/3DPW'
-    def __init__(self,
-        root, # Folder with `sequenceFiles` and `imageFiles`
-        split:str='train', # 'train', 'validation', 'test', or 'all'
-        size:int=256, # Side of the crops, px
-        shoulders:str='shoulder', # 'shoulder', or 'collar': 12 cm nearer to the neck, as baselines have it on SURREAL
-        valid:str='campose', # 'campose': frames whose camera is aligned for the actor; 'campose+poses2d': fewer, easier ones; 'all' keeps misaligned labels
-        box:str='joints', # Crop around the 'joints' inside the picture, or around 'poses2d', detections that leave out head top and feet
-        visible:str='inside', # Joints 'inside' the picture count, or 'all', also where there is no picture
-        least:int=6, # Frames with fewer joints inside the picture are left out; 1 keeps feet at the rim
-        every:int=1, # Every n-th frame of a sequence; 30 frames a second differ little from one to the next
-        margin:float=1.5, # Side of the crop, as a multiple of the joints' box
-        on_error:str='raise', # 'raise', or 'skip': unusable samples and images are left out, counted and reported
-        images:bool=True, # False: labels alone; image files need not be there
+
+    name = '3DPW'
+    skeleton = BODY16
+    home = 'https://virtualhumans.mpi-inf.mpg.de/3DPW'
+
+    def __init__(
+        self,
+        root,  # Folder with `sequenceFiles` and `imageFiles`
+        split: str = 'train',  # 'train', 'validation', 'test', or 'all'
+        size: int = 256,  # Side of the crops, px
+        shoulders: str = 'shoulder',  # 'shoulder', or 'collar': 12 cm nearer to the neck, as baselines have it on SURREAL
+        valid: str = 'campose',  # 'campose': frames whose camera is aligned for the actor; 'campose+poses2d': fewer, easier ones; 'all' keeps misaligned labels
+        box: str = 'joints',  # Crop around the 'joints' inside the picture, or around 'poses2d', detections that leave out head top and feet
+        visible: str = 'inside',  # Joints 'inside' the picture count, or 'all', also where there is no picture
+        least: int = 6,  # Frames with fewer joints inside the picture are left out; 1 keeps feet at the rim
+        every: int = 1,  # Every n-th frame of a sequence; 30 frames a second differ little from one to the next
+        margin: float = 1.5,  # Side of the crop, as a multiple of the joints' box
+        on_error: str = 'raise',  # 'raise', or 'skip': unusable samples and images are left out, counted and reported
+        images: bool = True,  # False: labels alone; image files need not be there
     ):
-        o = _pw3d_options(shoulders=shoulders, valid=valid, box=box, visible=visible, least=least, every=every); o.update(margin=margin, images=images)
-        self.check(root,split,images).require(); root,screen,self.left,parts = Path(root),Screen(on_error,self.name),Counter(),[]
-        for p in _with_bar(_pw3d_files(root,split), _pw3d_files(root,split)):
-            try: parts.append(_pw3d_sequence(root, p, o, screen, self.left))
-            except LabelError as e: screen('unreadable sequence', e.where, e.found, e.expected)
-        self.setup(root, _pw3d_join(parts,root), size, margin, on_error, screen, images); self.left = +self.left
+        o = _pw3d_options(
+            shoulders=shoulders, valid=valid, box=box, visible=visible, least=least, every=every
+        )
+        o.update(margin=margin, images=images)
+        self.check(root, split, images).require()
+        root = Path(root)
+        screen = Screen(on_error, self.name)
+        self.left = Counter()
+        parts = []
+        for p in _with_bar(_pw3d_files(root, split), _pw3d_files(root, split)):
+            try:
+                parts.append(_pw3d_sequence(root, p, o, screen, self.left))
+            except LabelError as e:
+                screen('unreadable sequence', e.where, e.found, e.expected)
+        self.setup(root, _pw3d_join(parts, root), size, margin, on_error, screen, images)
+        self.left = +self.left
 
 # %% ../../nbs/readers/16_threedpw.ipynb #8b6eee29
 @patch(cls_method=True)
-def check(cls:ThreeDPW,
-    root, # Folder
-    split:str='train', images:bool=True, # As for the reader
-)->Check:
+def check(
+    cls: ThreeDPW,
+    root,  # Folder
+    split: str = 'train',
+    images: bool = True,  # As for the reader
+) -> Check:
     "What is missing in the folder"
-    c = Check(cls.name,root,cls.home); found = _pw3d_files(root,split)
-    for s in PW3D_SPLITS if split=='all' else (split,):
-        if not _pw3d_files(root,s): c.problem(f'sequenceFiles/{s}/*.pkl (sequences of this part)')
+    c = Check(cls.name, root, cls.home)
+    found = _pw3d_files(root, split)
+    for s in PW3D_SPLITS if split == 'all' else (split,):
+        if not _pw3d_files(root, s):
+            c.problem(f'sequenceFiles/{s}/*.pkl (sequences of this part)')
     for p in found if images else ():
-        if not _pw3d_images(root,p.stem)[1]: c.need(f'imageFiles/{p.stem}/image_00000.jpg', 'pictures of the sequence')
+        if not _pw3d_images(root, p.stem)[1]:
+            c.need(f'imageFiles/{p.stem}/image_00000.jpg', 'pictures of the sequence')
     return c if not c.ok else c.need('sequenceFiles', f'{len(found)} sequences')
 
 # %% ../../nbs/readers/16_threedpw.ipynb #e844084c
 def _pw3d_join(parts, root):
     "Columns of all sequences"
-    if not parts: raise DataError(root, 'no sequence can be read', 'sequenceFiles/<part>/<sequence>.pkl')
-    out = {k:np.concatenate([p[k] for p in parts]) for k in parts[0] if k not in ('files','file_id')}
-    start = np.cumsum([0]+[len(p['files']) for p in parts])
-    return dict(out, files=[f for p in parts for f in p['files']], file_id=np.concatenate([p['file_id']+s for p,s in zip(parts,start)]))
+    if not parts:
+        raise DataError(root, 'no sequence can be read', 'sequenceFiles/<part>/<sequence>.pkl')
+    out = {
+        k: np.concatenate([p[k] for p in parts]) for k in parts[0] if k not in ('files', 'file_id')
+    }
+    start = np.cumsum([0] + [len(p['files']) for p in parts])
+    return dict(
+        out,
+        files=[f for p in parts for f in p['files']],
+        file_id=np.concatenate([p['file_id'] + s for p, s in zip(parts, start)]),
+    )
+
 
 @patch
-def summary(self:ThreeDPW,
-    show:bool=True, # With a contact sheet
-    n:int=8, # Pictures on it
-)->dict:
+def summary(
+    self: ThreeDPW,
+    show: bool = True,  # With a contact sheet
+    n: int = 8,  # Pictures on it
+) -> dict:
     "As of every reader, with the frames that the rules left out"
     print(f'{"by rule left out":>17}: {dict(self.left)}')
-    return dict(super(ThreeDPW,self).summary(show,n), by_rule=dict(self.left))
+    return dict(super(ThreeDPW, self).summary(show, n), by_rule=dict(self.left))

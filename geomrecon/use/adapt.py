@@ -29,95 +29,240 @@ from .measure import peak_rss_mb
 from ..learn.presets import read_preset
 from ..puppet.pool import render_pool
 from ..core.show_pose import show_poses
-from .ladder import _curves, _pairs_in, _start, _strips, _tick, prepare_out, train_stages
+from geomrecon.use.ladder import (
+    _curves,
+    _pairs_in,
+    _start,
+    _strips,
+    _tick,
+    prepare_out,
+    train_stages,
+)
 from .demo import _first, domain_section, style_section
 from .train import fit_skeleton, hold_out
 
 # %% ../../nbs/use/13_adapt.ipynb #b7020361
 def adapt(
-    skeleton:str, # hand, body, mouse, a skeleton file with a rig, or 'source': that of the labelled source
-    target:list, # Videos, image folders or folders of videos, without labels
-    out:str, # Folder for weights, predictions and report
-    source:str='randomised', # Labelled source: a style of rendered figures (randomised, narrow, synthetic, real), or a data set, NAME:FOLDER?option=value, such as coco:labels.json
-    crop:str='motion', # motion (fixed camera), whole, or a CSV of boxes
-    eval:str=None, # Labelled frames beside their images, to measure with: DeepLabCut or Lightning Pose CSV, DeepLabCut H5, or COCO JSON
-    preset:str='compact', # Sizes and schedule: a name (`geomrecon presets`), or the preset.yaml of a run
-    set:list=None, # Fields of the preset to change: field=value
-    seed:int=0, # Seed of source data, weights and training
-    control:bool=False, # Also measure batch-norm statistics alone, and the source trained on for the same time
-    ladder:bool=True, # Also train and measure the steps on the way; --no-ladder: what the full method needs
-    video:bool=True, # Write labelled videos
-    step:int=1, # Use every step-th frame of the target
-    pool:int=6000, # Rendered source images
-    workers:int=0, # Processes that read a source on disk
-    cache:str=None, # Folder for crops and rendered images, which several runs may share; OUT/cache if not given
-    fresh:bool=False, # Start over instead of resuming or reusing what is in --out
-    bar:bool=True, # Progress bars
-)->dict: # results, as in results.json
+    skeleton: str,  # hand, body, mouse, a skeleton file with a rig, or 'source': that of the labelled source
+    target: list,  # Videos, image folders or folders of videos, without labels
+    out: str,  # Folder for weights, predictions and report
+    source: str = 'randomised',  # Labelled source: a style of rendered figures (randomised, narrow, synthetic, real), or a data set, NAME:FOLDER?option=value, such as coco:labels.json
+    crop: str = 'motion',  # motion (fixed camera), whole, or a CSV of boxes
+    eval: str = None,  # Labelled frames beside their images, to measure with: DeepLabCut or Lightning Pose CSV, DeepLabCut H5, or COCO JSON
+    preset: str = 'compact',  # Sizes and schedule: a name (`geomrecon presets`), or the preset.yaml of a run
+    set: list = None,  # Fields of the preset to change: field=value
+    seed: int = 0,  # Seed of source data, weights and training
+    control: bool = False,  # Also measure batch-norm statistics alone, and the source trained on for the same time
+    ladder: bool = True,  # Also train and measure the steps on the way; --no-ladder: what the full method needs
+    video: bool = True,  # Write labelled videos
+    step: int = 1,  # Use every step-th frame of the target
+    pool: int = 6000,  # Rendered source images
+    workers: int = 0,  # Processes that read a source on disk
+    cache: str = None,  # Folder for crops and rendered images, which several runs may share; OUT/cache if not given
+    fresh: bool = False,  # Start over instead of resuming or reusing what is in --out
+    bar: bool = True,  # Progress bars
+) -> dict:  # results, as in results.json
     "Adapt a pose estimator from a rendered figure or a labelled data set to your own video, without labels"
-    _start(); p = read_preset(preset,set); target = [target] if isinstance(target,(str,Path)) else target
-    files = open_dataset(source,size=p.size) if is_dataset(source) else None
-    if skeleton=='source' and files is None: raise ConfigError('skeleton', "'source' with a rendered source", 'a skeleton, or a data set as source')
-    sk = files.skeleton if skeleton=='source' else get_skeleton(skeleton)
-    labels = None if eval is None else read_labels(eval,sk); out = prepare_out(out,fresh); cache = Path(cache or out/'cache')
+    _start()
+    p = read_preset(preset, set)
+    target = [target] if isinstance(target, (str, Path)) else target
+    files = open_dataset(source, size=p.size) if is_dataset(source) else None
+    if skeleton == 'source' and files is None:
+        raise ConfigError(
+            'skeleton', "'source' with a rendered source", 'a skeleton, or a data set as source'
+        )
+    sk = files.skeleton if skeleton == 'source' else get_skeleton(skeleton)
+    labels = None if eval is None else read_labels(eval, sk)
+    out = prepare_out(out, fresh)
+    cache = Path(cache or out / 'cache')
     _tick('reading the target')
-    with main_first(): frames = VideoFrames(target,p.size,crop,step=step,cache=cache,progress=bar)
-    if files is None: _tick('rendering the source')
-    with main_first(): src,val = hold_out(fit_skeleton(files,sk),96,seed) if files is not None else rendered(sk,p.size,source,seed,pool,cache,bar)
-    names = [Path(t).name for t in target]; task = Task(out,src,val,frames,p,seed,workers=workers,data=dict(source=f'{source} {pool}',target=f'{names} {crop} {step}'))
-    runs = {m:(l,sec,dom) for m,l,sec,dom in train_stages(task,'time' if control else 'none',bar,ladder)}; f = runs['full'][0]
+    with main_first():
+        frames = VideoFrames(target, p.size, crop, step=step, cache=cache, progress=bar)
+    if files is None:
+        _tick('rendering the source')
+    with main_first():
+        src, val = (
+            hold_out(fit_skeleton(files, sk), 96, seed)
+            if files is not None
+            else rendered(sk, p.size, source, seed, pool, cache, bar)
+        )
+    names = [Path(t).name for t in target]
+    task = Task(
+        out,
+        src,
+        val,
+        frames,
+        p,
+        seed,
+        workers=workers,
+        data=dict(source=f'{source} {pool}', target=f'{names} {crop} {step}'),
+    )
+    runs = {
+        m: (l, sec, dom)
+        for m, l, sec, dom in train_stages(task, 'time' if control else 'none', bar, ladder)
+    }
+    f = runs['full'][0]
     first = frames.backgrounds[0]
-    main_alone(save_model,out/'model.pth',f.model,sk,p,seed=seed,crop=crop if crop in ('motion','whole') else 'whole',side=frames.sides[0] if crop=='motion' else None,background=None if first is None else torch.from_numpy(first))
-    _tick('predicting'); res = main_alone(_adapt_report,out,task,runs,labels,eval,source,video)
+    main_alone(
+        save_model,
+        out / 'model.pth',
+        f.model,
+        sk,
+        p,
+        seed=seed,
+        crop=crop if crop in ('motion', 'whole') else 'whole',
+        side=frames.sides[0] if crop == 'motion' else None,
+        background=None if first is None else torch.from_numpy(first),
+    )
+    _tick('predicting')
+    res = main_alone(_adapt_report, out, task, runs, labels, eval, source, video)
     return res
 
 # %% ../../nbs/use/13_adapt.ipynb #57ec26aa
 def rendered(sk, size, style, seed, pool, cache, bar):
     "Rendered source: a pool of images for training, and some to validate on"
-    f = cache/f'source_{style}_{seed}.pt'
-    return render_pool(PuppetImages(sk,10_000_000,size,style,seed=seed),pool,f,bar), PuppetImages(sk,96,size,style,seed=seed+10_000)
+    f = cache / f'source_{style}_{seed}.pt'
+    return render_pool(
+        PuppetImages(sk, 10_000_000, size, style, seed=seed), pool, f, bar
+    ), PuppetImages(sk, 96, size, style, seed=seed + 10_000)
 
-def motion_figures(px, side)->dict:
+
+def motion_figures(px, side) -> dict:
     "Without labels: how far joints move from frame to frame, and how often they jump by a tenth of the crop"
-    d = (px[1:]-px[:-1]).norm(dim=-1)
-    return dict(step_px=dict(all=d.median().item()), jumps=100*(d>.1*side).float().mean().item())
+    d = (px[1:] - px[:-1]).norm(dim=-1)
+    return dict(
+        step_px=dict(all=d.median().item()), jumps=100 * (d > 0.1 * side).float().mean().item()
+    )
+
 
 def labelled_set(eval_path, labels, frames, p):
     "Labelled frames cropped like the target: its background and its box side"
-    kw = dict(background=frames.backgrounds[0],side=frames.sides[0],crop='motion') if frames.backgrounds[0] is not None else dict(crop='whole')
-    return LabelledFrames(labels,Path(eval_path).parent,size=p.size,progress=False,**kw)
+    kw = (
+        dict(background=frames.backgrounds[0], side=frames.sides[0], crop='motion')
+        if frames.backgrounds[0] is not None
+        else dict(crop='whole')
+    )
+    return LabelledFrames(labels, Path(eval_path).parent, size=p.size, progress=False, **kw)
+
 
 def body_axis(skeleton):
     "(front, back) joints for flips: the child and the parent of the first bone that starts at the root"
-    return next(((b,a) for a,b in skeleton.bones if a==skeleton.root),None)
+    return next(((b, a) for a, b in skeleton.bones if a == skeleton.root), None)
 
 # %% ../../nbs/use/13_adapt.ipynb #aec14b21
 def _adapt_report(out, task, runs, labels, eval_path, source, video):
     "Measure, write predictions, videos, results and report"
-    frames,sk,p = task.frames,task.skeleton,task.preset; rows,poses,figs = [],{},[]
-    ev = None if labels is None else labelled_set(eval_path,labels,frames,p)
-    for m,(learn,sec,dom) in runs.items():
-        px,lik,kp = predict_frames(learn.model,frames,dom); poses[m] = (px,lik,kp)
-        row = dict(method=m,seconds=round(sec,1))
-        if ev is not None: row.update(pixel_report(predict_frames(learn.model,ev.frames,dom)[0],ev.pixels,sk,body_axis(sk)))
-        row.update(motion_figures(px[frames.video_id==0],frames.sides[0]),confidence=dict(all=lik.mean().item()))
+    frames = task.frames
+    sk = task.skeleton
+    p = task.preset
+    rows, poses, figs = [], {}, []
+    ev = None if labels is None else labelled_set(eval_path, labels, frames, p)
+    for m, (learn, sec, dom) in runs.items():
+        px, lik, kp = predict_frames(learn.model, frames, dom)
+        poses[m] = (px, lik, kp)
+        row = dict(method=m, seconds=round(sec, 1))
+        if ev is not None:
+            row.update(
+                pixel_report(
+                    predict_frames(learn.model, ev.frames, dom)[0], ev.pixels, sk, body_axis(sk)
+                )
+            )
+        row.update(
+            motion_figures(px[frames.video_id == 0], frames.sides[0]),
+            confidence=dict(all=lik.mean().item()),
+        )
         rows.append(row)
-    write_predictions(out,frames,*poses['full'][:2],sk)
-    for v,m in enumerate(frames.media if video else []): write_video(out/(f'labelled_{v}_{m.path.stem}.mp4' if v else 'labelled.mp4'),labelled_frames(frames,[poses['full'][:2]],sk,video=v),frames.fps[v] or 30)
-    clip = video and write_video(out/'before_after.mp4',(x for i,x in zip(range(450),labelled_frames(frames,[poses[m][:2] for m in (_first(poses),'full')],sk,['before','adapted'],height=300))),frames.fps[0] or 30)
-    res = dict(rows=rows,peak_rss_mb=round(peak_rss_mb()),seed=task.seed,preset=p.name,skeleton=sk.name,source=source); write_results(out,res)
-    curves = {k:v for m,(l,_,_) in runs.items() for k,v in _curves(m,l).items()}
-    page = write_report(out,'From a labelled source to a real video',res,_adapt_sections(task,runs,poses,ev),curves,{'before and after':clip} if video else None)
-    print(); print(format_table(rows)); print(f'\npeak memory {res["peak_rss_mb"]} MB; report: {page}')
+    write_predictions(out, frames, *poses['full'][:2], sk)
+    for v, m in enumerate(frames.media if video else []):
+        write_video(
+            out / (f'labelled_{v}_{m.path.stem}.mp4' if v else 'labelled.mp4'),
+            labelled_frames(frames, [poses['full'][:2]], sk, video=v),
+            frames.fps[v] or 30,
+        )
+    clip = video and write_video(
+        out / 'before_after.mp4',
+        (
+            x
+            for i, x in zip(
+                range(450),
+                labelled_frames(
+                    frames,
+                    [poses[m][:2] for m in (_first(poses), 'full')],
+                    sk,
+                    ['before', 'adapted'],
+                    height=300,
+                ),
+            )
+        ),
+        frames.fps[0] or 30,
+    )
+    res = dict(
+        rows=rows,
+        peak_rss_mb=round(peak_rss_mb()),
+        seed=task.seed,
+        preset=p.name,
+        skeleton=sk.name,
+        source=source,
+    )
+    write_results(out, res)
+    curves = {k: v for m, (l, _, _) in runs.items() for k, v in _curves(m, l).items()}
+    page = write_report(
+        out,
+        'From a labelled source to a real video',
+        res,
+        _adapt_sections(task, runs, poses, ev),
+        curves,
+        {'before and after': clip} if video else None,
+    )
+    print()
+    print(format_table(rows))
+    print(f'\npeak memory {res["peak_rss_mb"]} MB; report: {page}')
     return res
 
+
 def _adapt_sections(task, runs, poses, ev):
-    frames,sk = task.frames,task.skeleton; i = np.linspace(0,len(frames)-1,14).astype(int); full = runs['full'][0].model
-    was = _first(poses); shift = (poses[was][2]-poses['full'][2]).norm(dim=-1).amax(1).argsort(descending=True)[:7].numpy()
-    show = lambda i,m: show_poses(frames.images(i),poses[m][2][i],sk,ncols=7)
-    out = [domain_section(task), *style_section(task),
-        Section('Before and after','Evenly spaced frames, then those on which the two models disagree most.',[show(i,was),show(i,'full'),show(shift,was),show(shift,'full')],['before','adapted','largest changes: before','adapted'])]
+    frames, sk = task.frames, task.skeleton
+    i = np.linspace(0, len(frames) - 1, 14).astype(int)
+    full = runs['full'][0].model
+    was = _first(poses)
+    shift = (
+        (poses[was][2] - poses['full'][2]).norm(dim=-1).amax(1).argsort(descending=True)[:7].numpy()
+    )
+    show = lambda i, m: show_poses(frames.images(i), poses[m][2][i], sk, ncols=7)
+    out = [
+        domain_section(task),
+        *style_section(task),
+        Section(
+            'Before and after',
+            'Evenly spaced frames, then those on which the two models disagree most.',
+            [show(i, was), show(i, 'full'), show(shift, was), show(shift, 'full')],
+            ['before', 'adapted', 'largest changes: before', 'adapted'],
+        ),
+    ]
     if ev is not None:
-        j = np.linspace(0,len(ev)-1,7).astype(int); b = ev.batch(j)
-        out.append(Section('Labelled frames','White marks: labels, read after training.',[show_poses(b['image'],runs[m][0].model.predict(b['image'],runs[m][2])[0],sk,truth=b['keypoints'],ncols=7) for m in (was,'full')],['before','adapted']))
-    return out+[Section('Reconstruction','',_strips(full,frames,_pairs_in(frames,5,task.preset.stride),sk))]
+        j = np.linspace(0, len(ev) - 1, 7).astype(int)
+        b = ev.batch(j)
+        out.append(
+            Section(
+                'Labelled frames',
+                'White marks: labels, read after training.',
+                [
+                    show_poses(
+                        b['image'],
+                        runs[m][0].model.predict(b['image'], runs[m][2])[0],
+                        sk,
+                        truth=b['keypoints'],
+                        ncols=7,
+                    )
+                    for m in (was, 'full')
+                ],
+                ['before', 'adapted'],
+            )
+        )
+    return out + [
+        Section(
+            'Reconstruction',
+            '',
+            _strips(full, frames, _pairs_in(frames, 5, task.preset.stride), sk),
+        )
+    ]

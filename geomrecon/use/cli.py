@@ -14,46 +14,101 @@ from ..core.parallel import is_main, start, stop
 # %% ../../nbs/use/15_cli.ipynb #0d963c92
 def _kind(ann):
     "(type, nargs) of an annotation such as `int`, `list`, `float|None`"
-    if isinstance(ann,types.UnionType) or typing.get_origin(ann) is typing.Union: ann = next(a for a in typing.get_args(ann) if a is not type(None))
-    return (str,'+') if ann is list or typing.get_origin(ann) is list else (ann if ann in (int,float) else str,None)
+    if isinstance(ann, types.UnionType) or typing.get_origin(ann) is typing.Union:
+        ann = next(a for a in typing.get_args(ann) if a is not type(None))
+    return (
+        (str, '+')
+        if ann is list or typing.get_origin(ann) is list
+        else (ann if ann in (int, float) else str, None)
+    )
+
 
 def add_command(
-    sub, # What `ArgumentParser.add_subparsers` returned
-    f, # Function with docments
+    sub,  # What `ArgumentParser.add_subparsers` returned
+    f,  # Function with docments
 ):
     "A sub-command from a function's signature"
-    ps,docs = inspect.signature(f).parameters,docments(f)
-    p = sub.add_parser(f.__name__,help=f.__doc__,description=f.__doc__,formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for n,q in ps.items():
-        flag,text,req = '--'+n.replace('_','-'),docs.get(n) or '',q.default is q.empty
-        if isinstance(q.default,bool): p.add_argument(flag,action=argparse.BooleanOptionalAction,default=q.default,help=text); continue
-        typ,nargs = _kind(q.annotation)
-        if q.kind is q.POSITIONAL_ONLY: p.add_argument(n,type=typ,nargs=None if req else '?',default=None if req else q.default,help=text); continue
-        p.add_argument(flag,type=typ,nargs=nargs,action='extend' if nargs else 'store',required=req,help=text,metavar=n.upper(),**({} if req else dict(default=q.default if q.default is not None else argparse.SUPPRESS)))
-    p.set_defaults(_run=f,_by_position=[n for n,q in ps.items() if q.kind is q.POSITIONAL_ONLY])
+    ps = inspect.signature(f).parameters
+    docs = docments(f)
+    p = sub.add_parser(
+        f.__name__,
+        help=f.__doc__,
+        description=f.__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for n, q in ps.items():
+        flag = '--' + n.replace('_', '-')
+        text = docs.get(n) or ''
+        req = q.default is q.empty
+        if isinstance(q.default, bool):
+            p.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=q.default, help=text
+            )
+            continue
+        typ, nargs = _kind(q.annotation)
+        if q.kind is q.POSITIONAL_ONLY:
+            p.add_argument(
+                n,
+                type=typ,
+                nargs=None if req else '?',
+                default=None if req else q.default,
+                help=text,
+            )
+            continue
+        p.add_argument(
+            flag,
+            type=typ,
+            nargs=nargs,
+            action='extend' if nargs else 'store',
+            required=req,
+            help=text,
+            metavar=n.upper(),
+            **(
+                {}
+                if req
+                else dict(default=q.default if q.default is not None else argparse.SUPPRESS)
+            ),
+        )
+    p.set_defaults(_run=f, _by_position=[n for n, q in ps.items() if q.kind is q.POSITIONAL_ONLY])
 
 # %% ../../nbs/use/15_cli.ipynb #21847a8b
 def main(
-    argv:list=None, # Arguments; those of the process if None
-)->int: # exit status
+    argv: list = None,  # Arguments; those of the process if None
+) -> int:  # exit status
     "Entry point of the `geomrecon` command"
     from geomrecon import __version__
-    ap = argparse.ArgumentParser(prog='geomrecon',description='Adapt a pose estimator from labelled synthetic images to unlabelled video.',
-        epilog="Each command has its own help: geomrecon adapt --help")
-    ap.add_argument('--version',action='version',version=f'geomrecon {__version__}')
-    sub = ap.add_subparsers(title='commands',metavar='COMMAND',required=True)
-    from geomrecon import commands as c; from geomrecon.evidence import results
-    for f in (c.demo,c.adapt,c.train,c.predict,c.data,c.presets,results): add_command(sub,f)
-    args = vars(ap.parse_args(argv)); f = args.pop('_run')
+
+    ap = argparse.ArgumentParser(
+        prog='geomrecon',
+        description='Adapt a pose estimator from labelled synthetic images to unlabelled video.',
+        epilog="Each command has its own help: geomrecon adapt --help",
+    )
+    ap.add_argument('--version', action='version', version=f'geomrecon {__version__}')
+    sub = ap.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    from geomrecon import commands as c
+    from geomrecon.evidence import results
+
+    for f in (c.demo, c.adapt, c.train, c.predict, c.data, c.presets, results):
+        add_command(sub, f)
+    args = vars(ap.parse_args(argv))
+    f = args.pop('_run')
     first = [args.pop(n) for n in args.pop('_by_position')]
     try:
         start()
-        if is_main(): f(*first,**args)
-        elif f in (c.demo,c.adapt,c.train): # The main process speaks for all
-            with open(os.devnull,'w') as null, contextlib.redirect_stdout(null): f(*first,**args)
-        stop(); return 0
-    except GeomReconError as e: print(f'geomrecon: {type(e).__name__}: {e}',file=sys.stderr); return 2
-    except KeyboardInterrupt: print('\ngeomrecon: stopped; the same command goes on where it was',file=sys.stderr); return 130
+        if is_main():
+            f(*first, **args)
+        elif f in (c.demo, c.adapt, c.train):  # The main process speaks for all
+            with open(os.devnull, 'w') as null, contextlib.redirect_stdout(null):
+                f(*first, **args)
+        stop()
+        return 0
+    except GeomReconError as e:
+        print(f'geomrecon: {type(e).__name__}: {e}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('\ngeomrecon: stopped; the same command goes on where it was', file=sys.stderr)
+        return 130
 
 # %% ../../nbs/use/15_cli.ipynb #89c14ac2
-if __name__=='__main__' and __spec__ is not None: sys.exit(main()) # Not in a notebook
+if __name__ == '__main__' and __spec__ is not None:
+    sys.exit(main())  # Not in a notebook

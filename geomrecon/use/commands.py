@@ -17,46 +17,64 @@ from ..learn.presets import read_preset
 
 # %% ../../nbs/use/14_commands.ipynb #45b38468
 def data(
-    dataset:str=None, # NAME:FOLDER?option=value&option=value; without it, names and options are listed
-    out:str=None, # PNG file for the contact sheet
-    n:int=32, # Pictures on it
-    size:int=128, # Side of the crops, pixels
-    on_error:str='skip', # raise, or skip (unusable samples are counted)
+    dataset: str = None,  # NAME:FOLDER?option=value&option=value; without it, names and options are listed
+    out: str = None,  # PNG file for the contact sheet
+    n: int = 32,  # Pictures on it
+    size: int = 128,  # Side of the crops, pixels
+    on_error: str = 'skip',  # raise, or skip (unusable samples are counted)
 ):
     "Is a data set complete, and does it hold what it should? Counts, errors and a contact sheet"
     if dataset is None:
-        for name,cls in READERS.items(): print(f'{name}: {cls.__doc__}'); [print(f'    {k}={d!r}: {t}') for k,(d,t) in reader_options(cls).items()]
+        for name, cls in READERS.items():
+            print(f'{name}: {cls.__doc__}')
+            [print(f'    {k}={d!r}: {t}') for k, (d, t) in reader_options(cls).items()]
         return
-    check = check_dataset(dataset); print(check); check.require()
-    ds = open_dataset(dataset,size=size,on_error=on_error); ds.summary(show=False)
+    check = check_dataset(dataset)
+    print(check)
+    check.require()
+    ds = open_dataset(dataset, size=size, on_error=on_error)
+    ds.summary(show=False)
     if out is not None:
-        ds.show(min(n,len(ds))); Path(out).parent.mkdir(parents=True,exist_ok=True); plt.gcf().savefig(out,dpi=100); plt.close(); print(f'contact sheet: {out}')
+        ds.show(min(n, len(ds)))
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        plt.gcf().savefig(out, dpi=100)
+        plt.close()
+        print(f'contact sheet: {out}')
 
 # %% ../../nbs/use/14_commands.ipynb #a2261f19
 def predict(
-    model:str, # Folder of a run, or a model file
-    input:str, # Image, video, or folder of images or of videos
-    out:str, # Folder to write into
-    crop:str=None, # motion, whole or a CSV of boxes; as in the run if not given
-    step:int=1, # Every step-th frame
-    bone_length:float=None, # Length of the reference bone in mm, for a net with depth; 3D joints are in bone lengths without it
-    bar:bool=True, # Progress bar
+    model: str,  # Folder of a run, or a model file
+    input: str,  # Image, video, or folder of images or of videos
+    out: str,  # Folder to write into
+    crop: str = None,  # motion, whole or a CSV of boxes; as in the run if not given
+    step: int = 1,  # Every step-th frame
+    bone_length: float = None,  # Length of the reference bone in mm, for a net with depth; 3D joints are in bone lengths without it
+    bar: bool = True,  # Progress bar
 ):
     "Predict with a saved run: overlays or labelled video, predictions.csv, predictions.json, and predictions_3d.csv from a net with depth"
     m = load_model(model)
-    frames,px,lik = predict_media(*m,input,out,crop,step,bar,bone_length=bone_length)
+    frames, px, lik = predict_media(*m, input, out, crop, step, bar, bone_length=bone_length)
     print(f'{len(frames)} frames, mean likelihood {lik.mean():.2f}; written to {out}')
 
 # %% ../../nbs/use/14_commands.ipynb #ac05808f
 def presets(
-    name:str=None, /, # Preset, or the preset.yaml of a run; all presets side by side if not given
-    set:list=None, # Fields to change: field=value
-)->None:
+    name: str = None,
+    /,  # Preset, or the preset.yaml of a run; all presets side by side if not given
+    set: list = None,  # Fields to change: field=value
+) -> None:
     "What the presets hold, and where each value comes from"
     if name is None:
-        ps = [get_preset(n) for n in PRESETS]; w = max(map(len,PRESETS))+2; fields = [f for f in vars(ps[0]) if f!='name']
-        print(f"{'':22}"+''.join(f'{p.name:>{w}}' for p in ps))
-        for f in fields: print(f'{f:22}'+''.join(f'{str(getattr(p,f)).replace(" ",""):>{max(w,11)}}' for p in ps))
+        ps = [get_preset(n) for n in PRESETS]
+        w = max(map(len, PRESETS)) + 2
+        fields = [f for f in vars(ps[0]) if f != 'name']
+        print(f"{'':22}" + ''.join(f'{p.name:>{w}}' for p in ps))
+        for f in fields:
+            print(
+                f'{f:22}'
+                + ''.join(f'{str(getattr(p, f)).replace(" ", ""):>{max(w, 11)}}' for p in ps)
+            )
         return
-    t = preset_table(p := read_preset(name,set)); print(p.name)
-    for f,v,o in t.itertuples(): print(f'{f:22}{str(v).replace(" ",""):>22}   {o}')
+    t = preset_table(p := read_preset(name, set))
+    print(p.name)
+    for f, v, o in t.itertuples():
+        print(f'{f:22}{str(v).replace(" ", ""):>22}   {o}')

@@ -26,93 +26,240 @@ from ..core.charts import show_bars, show_curves, show_error_curve
 from ..core.canvas import show_images, method_name
 from ..core.show_pose import show_poses, show_poses3d
 from ..core.overlay import draw_pose, side_by_side
-from .ladder import _pairs_in, _start, _strips, _tick, benchmark, headline, prepare_out, run_stages
+from geomrecon.use.ladder import (
+    _pairs_in,
+    _start,
+    _strips,
+    _tick,
+    benchmark,
+    headline,
+    prepare_out,
+    run_stages,
+)
 
 # %% ../../nbs/use/11_demo.ipynb #0418c217
 def demo(
-    out:str='runs/demo', # Folder for checkpoints and the report
-    skeleton:str='hand', # hand, body, mouse, or a skeleton file with a rig
-    preset:str='tiny', # Sizes and schedule: a name (`geomrecon presets`), or the preset.yaml of a run
-    set:list=None, # Fields of the preset to change: field=value
-    seed:int=0, # Seed of source data, weights and training
-    gap:bool=False, # Another annotation convention in the target domain
-    control:str='none', # Controls beside these rows: none, bn (batch-norm statistics alone) or time (also the source trained on for the same time)
-    cache:str=None, # Folder for rendered videos, which several runs may share; OUT/cache if not given
-    fresh:bool=False, # Start over instead of resuming or reusing what is in --out
-    bar:bool=True, # Progress bars
-)->dict: # results, as in results.json
+    out: str = 'runs/demo',  # Folder for checkpoints and the report
+    skeleton: str = 'hand',  # hand, body, mouse, or a skeleton file with a rig
+    preset: str = 'tiny',  # Sizes and schedule: a name (`geomrecon presets`), or the preset.yaml of a run
+    set: list = None,  # Fields of the preset to change: field=value
+    seed: int = 0,  # Seed of source data, weights and training
+    gap: bool = False,  # Another annotation convention in the target domain
+    control: str = 'none',  # Controls beside these rows: none, bn (batch-norm statistics alone) or time (also the source trained on for the same time)
+    cache: str = None,  # Folder for rendered videos, which several runs may share; OUT/cache if not given
+    fresh: bool = False,  # Start over instead of resuming or reusing what is in --out
+    bar: bool = True,  # Progress bars
+) -> dict:  # results, as in results.json
     "Pre-train on rendered images, adapt to rendered videos, and show what each step adds"
-    _start(); choose('control',control,('none','bn','time'))
-    p = read_preset(preset,set); sk = get_skeleton(skeleton); out = prepare_out(out,fresh)
+    _start()
+    choose('control', control, ('none', 'bn', 'time'))
+    p = read_preset(preset, set)
+    sk = get_skeleton(skeleton)
+    out = prepare_out(out, fresh)
     _tick('rendering the target videos')
-    with main_first(): task,test = benchmark(out,sk,p,seed,gap,cache=cache or out/'cache')
-    r = run_stages(task,test,control,bar); command = f'geomrecon demo --skeleton {skeleton} --preset {p.name} --seed {seed}'+' --gap'*gap+f' --control {control}'*(control!='none')+(f" --set {' '.join(set)}" if set else '')
-    return main_alone(_demo_report,out,task,test,r,gap,command)
+    with main_first():
+        task, test = benchmark(out, sk, p, seed, gap, cache=cache or out / 'cache')
+    r = run_stages(task, test, control, bar)
+    command = (
+        f'geomrecon demo --skeleton {skeleton} --preset {p.name} --seed {seed}'
+        + ' --gap' * gap
+        + f' --control {control}' * (control != 'none')
+        + (f" --set {' '.join(set)}" if set else '')
+    )
+    return main_alone(_demo_report, out, task, test, r, gap, command)
+
 
 def _demo_report(out, task, test, r, gap, command):
     "Write model, video, results and report"
-    p,sk,seed,rows = task.preset,task.skeleton,task.seed,r.rows
-    save_model(out/'model.pth',r.learners['full'].model,sk,p,seed=seed,crop='whole')
+    p = task.preset
+    sk = task.skeleton
+    seed = task.seed
+    rows = r.rows
+    save_model(out / 'model.pth', r.learners['full'].model, sk, p, seed=seed, crop='whole')
     _tick('writing the report')
-    video = benchmark_video(out/'before_after.mp4',test,r.preds['source'],r.preds['full'])
-    res = dict(rows=rows,peak_rss_mb=round(peak_rss_mb()),seed=seed,preset=p.name,skeleton=sk.name,gap=gap,label_quality=r.quality,command=command)
-    write_results(out,res)
-    page = write_report(out,'Synthetic to real, on puppets',res,demo_sections(task,test,r),r.curves,{'before and after':video},
-        intro='Trained on labelled, flatly shaded stills; adapted to unlabelled, textured videos; measured on test videos of other figures.')
-    print(); print(format_table(rows,metrics=headline(rows))); print(f'\npeak memory {res["peak_rss_mb"]} MB; report: {page}')
+    video = benchmark_video(out / 'before_after.mp4', test, r.preds['source'], r.preds['full'])
+    res = dict(
+        rows=rows,
+        peak_rss_mb=round(peak_rss_mb()),
+        seed=seed,
+        preset=p.name,
+        skeleton=sk.name,
+        gap=gap,
+        label_quality=r.quality,
+        command=command,
+    )
+    write_results(out, res)
+    page = write_report(
+        out,
+        'Synthetic to real, on puppets',
+        res,
+        demo_sections(task, test, r),
+        r.curves,
+        {'before and after': video},
+        intro='Trained on labelled, flatly shaded stills; adapted to unlabelled, textured videos; measured on test videos of other figures.',
+    )
+    print()
+    print(format_table(rows, metrics=headline(rows)))
+    print(f'\npeak memory {res["peak_rss_mb"]} MB; report: {page}')
     return res
 
 # %% ../../nbs/use/11_demo.ipynb #231ed7ab
-def benchmark_video(path, test, before, after, side:int=256):
+def benchmark_video(path, test, before, after, side: int = 256):
     "Test videos with poses before and after adaptation, side by side"
     b = test.batch(np.arange(len(test)))
+
     def frames():
-        for x,p,q in zip(b['image'],before,after):
-            big = torch.nn.functional.interpolate(x[None].float(),(side,side),mode='bilinear').round().byte()[0].permute(1,2,0).numpy()
-            yield side_by_side([draw_pose(big,to_pixels(k,side),test.skeleton) for k in (p,q)],['source only','adapted'])
-    return write_video(path,frames(),fps=8)
+        for x, p, q in zip(b['image'], before, after):
+            big = (
+                torch.nn.functional.interpolate(x[None].float(), (side, side), mode='bilinear')
+                .round()
+                .byte()[0]
+                .permute(1, 2, 0)
+                .numpy()
+            )
+            yield side_by_side(
+                [draw_pose(big, to_pixels(k, side), test.skeleton) for k in (p, q)],
+                ['source only', 'adapted'],
+            )
+
+    return write_video(path, frames(), fps=8)
 
 # %% ../../nbs/use/11_demo.ipynb #b8078a45
-def _spread(k, n=14): return np.unique(np.linspace(0,k-1,n).astype(int))
+def _spread(k, n=14):
+    return np.unique(np.linspace(0, k - 1, n).astype(int))
 
-def _first(d): return next(iter(d)) # The method before any adaptation
 
-def domain_section(task)->Section:
+def _first(d):
+    return next(iter(d))  # The method before any adaptation
+
+
+def domain_section(task) -> Section:
     "Source and target, some images each"
-    return Section('The two domains','Source: labelled. Target: video without labels.',[show_images(task.source.batch(_spread(len(task.source)))['image'],ncols=7),
-        show_images(task.frames.images(_spread(len(task.frames))),ncols=7)],['labelled source','frames of the target videos'])
+    return Section(
+        'The two domains',
+        'Source: labelled. Target: video without labels.',
+        [
+            show_images(task.source.batch(_spread(len(task.source)))['image'], ncols=7),
+            show_images(task.frames.images(_spread(len(task.frames))), ncols=7),
+        ],
+        ['labelled source', 'frames of the target videos'],
+    )
 
-def style_section(task)->list:
+
+def style_section(task) -> list:
     "What the StyleNet of a run makes of source images; no section without one"
-    if task.preset.restyle!='stylenet': return []
-    st,_ = task.style(bar=False); x = task.source.batch(_spread(len(task.source),8))['image']; y = task.frames.images(_spread(len(task.frames),len(x)))
-    with torch.random.fork_rng(): pics = [show_style(st.net,x,y,size=.85), st.show(x,size=.85)]
-    return [Section('Style','Source images in the style of target frames, at half and full strength; below, views as training sees them: styles drawn from the whole target, at random strengths.',pics,['one style per column','random styles'])]
+    if task.preset.restyle != 'stylenet':
+        return []
+    st, _ = task.style(bar=False)
+    x = task.source.batch(_spread(len(task.source), 8))['image']
+    y = task.frames.images(_spread(len(task.frames), len(x)))
+    with torch.random.fork_rng():
+        pics = [show_style(st.net, x, y, size=0.85), st.show(x, size=0.85)]
+    return [
+        Section(
+            'Style',
+            'Source images in the style of target frames, at half and full strength; below, views as training sees them: styles drawn from the whole target, at random strengths.',
+            pics,
+            ['one style per column', 'random styles'],
+        )
+    ]
 
-def pose3d_section(test, poses3d)->list:
+
+def pose3d_section(test, poses3d) -> list:
     "Lifted poses against the truth, where there are any"
-    if not poses3d: return []
-    b = test.batch(_spread(len(test),7)); i = _spread(len(test),7)
-    figs = [show_poses(b['image'],b['keypoints'],test.skeleton,ncols=7,size=.95)]+[show_poses3d(poses3d[m][i],test.skeleton,b['joints3d'],size=.99) for m in (_first(poses3d),'full')]
-    return [Section('Poses in 3D','Colours: the prediction, lifted to 3D by the depth that the reference bone implies; its true length is the only scale given. Grey: the truth. First row as the camera sees it, second from the side.',figs,['test frames with their labels','before adaptation','full method'])]
+    if not poses3d:
+        return []
+    b = test.batch(_spread(len(test), 7))
+    i = _spread(len(test), 7)
+    figs = [show_poses(b['image'], b['keypoints'], test.skeleton, ncols=7, size=0.95)] + [
+        show_poses3d(poses3d[m][i], test.skeleton, b['joints3d'], size=0.99)
+        for m in (_first(poses3d), 'full')
+    ]
+    return [
+        Section(
+            'Poses in 3D',
+            'Colours: the prediction, lifted to 3D by the depth that the reference bone implies; its true length is the only scale given. Grey: the truth. First row as the camera sees it, second from the side.',
+            figs,
+            ['test frames with their labels', 'before adaptation', 'full method'],
+        )
+    ]
 
-def quality_section(quality)->list:
+
+def quality_section(quality) -> list:
     "Shares of selected and of correct pseudo-labels by epoch, where they were measured"
-    if not quality: return []
-    names = dict(selected='selected',correct='correct',selected_2d='selected, M_2D',correct_2d='correct, M_2D',selected_3d='selected, M_3D',correct_3d='correct, M_3D')
+    if not quality:
+        return []
+    names = dict(
+        selected='selected',
+        correct='correct',
+        selected_2d='selected, M_2D',
+        correct_2d='correct, M_2D',
+        selected_3d='selected, M_3D',
+        correct_3d='correct, M_3D',
+    )
     text = 'Share of visible joints that get a label, and share of these labels within 5% of the image side of the truth, after each epoch; of the labels in use, and of each mask. The truth is read for these curves alone.'
-    figs = [show_curves({t:[100*e[k] for e in es] for k,t in names.items() if '_' not in k or any(e[k] for e in es)},smooth=1,cols=3,log=False) for es in quality.values()]
-    return [Section('Pseudo-labels',text,figs,[f'{method_name(m)}, percent by epoch' for m in quality])]
+    figs = [
+        show_curves(
+            {
+                t: [100 * e[k] for e in es]
+                for k, t in names.items()
+                if '_' not in k or any(e[k] for e in es)
+            },
+            smooth=1,
+            cols=3,
+            log=False,
+        )
+        for es in quality.values()
+    ]
+    return [
+        Section(
+            'Pseudo-labels', text, figs, [f'{method_name(m)}, percent by epoch' for m in quality]
+        )
+    ]
 
 # %% ../../nbs/use/11_demo.ipynb #3e78c5df
-def demo_sections(task, test, r)->list:
+def demo_sections(task, test, r) -> list:
     "Sections of the demo's report"
-    b = test.batch(np.arange(len(test))); sk = test.skeleton; pick = np.linspace(0,len(test)-1,7).astype(int)
-    err = {m:torch.where(b['visible'],joint_distances(k,b['keypoints']),torch.nan) for m,k in r.preds.items()}
-    gain = (err[_first(err)]-err['full']).nanmean(1); best = gain.argsort(descending=True)[:7]; worst = gain.argsort()[:7]
-    pose = lambda i,m: show_poses(b['image'][i],r.preds[m][i],sk,truth=b['keypoints'][i],ncols=7)
-    return [domain_section(task), *style_section(task), Section('PCK by joint group','',[show_bars(r.rows),show_error_curve(err)]),
-        Section('Before and after','White marks: the truth, used for measuring only. Evenly spaced test frames, then those that adaptation improved most, then those that it made worse.',
-            [pose(i,m) for i in (pick,best,worst) for m in (_first(err),'full')],['evenly spaced: before','after','most improved: before','after','most worsened: before','after']),
-        *pose3d_section(test,r.poses3d), *quality_section(r.quality),
-        Section('Reconstruction','The base frame is moved to the pose of the driving frame; where nothing can be copied, it is painted anew.',_strips(r.learners['full'].model,task.frames,_pairs_in(task.frames,5,task.preset.stride),sk))]
+    b = test.batch(np.arange(len(test)))
+    sk = test.skeleton
+    pick = np.linspace(0, len(test) - 1, 7).astype(int)
+    err = {
+        m: torch.where(b['visible'], joint_distances(k, b['keypoints']), torch.nan)
+        for m, k in r.preds.items()
+    }
+    gain = (err[_first(err)] - err['full']).nanmean(1)
+    best = gain.argsort(descending=True)[:7]
+    worst = gain.argsort()[:7]
+    pose = lambda i, m: show_poses(
+        b['image'][i], r.preds[m][i], sk, truth=b['keypoints'][i], ncols=7
+    )
+    return [
+        domain_section(task),
+        *style_section(task),
+        Section('PCK by joint group', '', [show_bars(r.rows), show_error_curve(err)]),
+        Section(
+            'Before and after',
+            'White marks: the truth, used for measuring only. Evenly spaced test frames, then those that adaptation improved most, then those that it made worse.',
+            [pose(i, m) for i in (pick, best, worst) for m in (_first(err), 'full')],
+            [
+                'evenly spaced: before',
+                'after',
+                'most improved: before',
+                'after',
+                'most worsened: before',
+                'after',
+            ],
+        ),
+        *pose3d_section(test, r.poses3d),
+        *quality_section(r.quality),
+        Section(
+            'Reconstruction',
+            'The base frame is moved to the pose of the driving frame; where nothing can be copied, it is painted anew.',
+            _strips(
+                r.learners['full'].model,
+                task.frames,
+                _pairs_in(task.frames, 5, task.preset.stride),
+                sk,
+            ),
+        ),
+    ]

@@ -23,205 +23,415 @@ from ..core.skeleton import Skeleton
 @dataclass(frozen=True)
 class Figure:
     "What a label-free figure is called, which way is better, what it means and where it fails"
-    title: str # Name in tables
-    unit: str # '%' (stored as a share), 'side' (stored in image sides, shown in percent of the side) or '' (a plain number)
-    better: int # 1: higher is better, -1: lower is better, 0: neither
-    means: str # What it measures
-    fails: str # When it misleads
+
+    title: str  # Name in tables
+    unit: str  # '%' (stored as a share), 'side' (stored in image sides, shown in percent of the side) or '' (a plain number)
+    better: int  # 1: higher is better, -1: lower is better, 0: neither
+    means: str  # What it measures
+    fails: str  # When it misleads
+
 
 FIGURES = dict(
-    coverage=Figure('pseudo-label coverage','%',1,'share of joints whose peak is above gamma','confident mistakes count as well'),
-    confidence=Figure('mean peak','',1,'mean height of the heatmap peaks','rises with training, right or wrong'),
-    flip=Figure('flip disagreement','side',-1,'distance between an image and its mirror image','blind to errors that are mirrored themselves; large for a net that never saw mirror images'),
-    affine=Figure('turn and shift disagreement','side',-1,'distance between an image and a turned, scaled, shifted one','training with such views lowers it whatever the labels'),
-    jitter=Figure('jitter','side',-1,'distance from where the frames before and after put the joint','a joint that sticks to the background does not jitter'),
-    jitter_ratio=Figure('jitter by motion','',-1,'jitter, by how far the joint moves between frames','large where nothing moves'),
-    bones=Figure('bone-length variation','%',-1,'deviation of 2D bone lengths within a video, by their mean','true turns in depth shorten bones, too'),
-    spread=Figure('variety of poses','side',0,'distance of a joint from its mean over the frames','a check on the others: a constant pose is perfectly consistent'),
-    teacher=Figure('net against teacher','side',-1,'distance between the net and its moving average','0 at the end of training whatever the quality'),
-    reconstruction=Figure('reconstruction error','%',-1,'mean pixel difference to the driving frame, of full scale','W and G may paint over a wrong pose'),
-    reconstruction_ratio=Figure('reconstruction by copying','',-1,'the same, by that of the base frame left as it is','noise and lighting have a floor that no pose can explain'),
-    perceptual=Figure('perceptual error','',-1,'the loss of Eq. 9 on these pairs','as the reconstruction error'))
+    coverage=Figure(
+        'pseudo-label coverage',
+        '%',
+        1,
+        'share of joints whose peak is above gamma',
+        'confident mistakes count as well',
+    ),
+    confidence=Figure(
+        'mean peak',
+        '',
+        1,
+        'mean height of the heatmap peaks',
+        'rises with training, right or wrong',
+    ),
+    flip=Figure(
+        'flip disagreement',
+        'side',
+        -1,
+        'distance between an image and its mirror image',
+        'blind to errors that are mirrored themselves; large for a net that never saw mirror images',
+    ),
+    affine=Figure(
+        'turn and shift disagreement',
+        'side',
+        -1,
+        'distance between an image and a turned, scaled, shifted one',
+        'training with such views lowers it whatever the labels',
+    ),
+    jitter=Figure(
+        'jitter',
+        'side',
+        -1,
+        'distance from where the frames before and after put the joint',
+        'a joint that sticks to the background does not jitter',
+    ),
+    jitter_ratio=Figure(
+        'jitter by motion',
+        '',
+        -1,
+        'jitter, by how far the joint moves between frames',
+        'large where nothing moves',
+    ),
+    bones=Figure(
+        'bone-length variation',
+        '%',
+        -1,
+        'deviation of 2D bone lengths within a video, by their mean',
+        'true turns in depth shorten bones, too',
+    ),
+    spread=Figure(
+        'variety of poses',
+        'side',
+        0,
+        'distance of a joint from its mean over the frames',
+        'a check on the others: a constant pose is perfectly consistent',
+    ),
+    teacher=Figure(
+        'net against teacher',
+        'side',
+        -1,
+        'distance between the net and its moving average',
+        '0 at the end of training whatever the quality',
+    ),
+    reconstruction=Figure(
+        'reconstruction error',
+        '%',
+        -1,
+        'mean pixel difference to the driving frame, of full scale',
+        'W and G may paint over a wrong pose',
+    ),
+    reconstruction_ratio=Figure(
+        'reconstruction by copying',
+        '',
+        -1,
+        'the same, by that of the base frame left as it is',
+        'noise and lighting have a floor that no pose can explain',
+    ),
+    perceptual=Figure(
+        'perceptual error',
+        '',
+        -1,
+        'the loss of Eq. 9 on these pairs',
+        'as the reconstruction error',
+    ),
+)
 
 # %% ../../nbs/use/00_diagnosis.ipynb #04e0bc3a
 def frame_triples(
-    frames, # Frame source: `video_id`, `frame`
-    stride=(1,3), # Smallest and largest distance in frame numbers; the smallest that a frame has is taken
-)->np.ndarray: # (m,3) indices: before, frame, after
+    frames,  # Frame source: `video_id`, `frame`
+    stride=(
+        1,
+        3,
+    ),  # Smallest and largest distance in frame numbers; the smallest that a frame has is taken
+) -> np.ndarray:  # (m,3) indices: before, frame, after
     "Every frame that has a neighbour on both sides; raises `DataError` if none has"
-    vid,fr = np.asarray(frames.video_id),np.asarray(frames.frame).astype(np.int64); lo,hi = stride
-    step = int(fr.max()-fr.min())+2*hi+2 if len(fr) else 1
-    key = np.unique(vid,return_inverse=True)[1].astype(np.int64)*step+fr-fr.min() if len(fr) else fr
-    order = np.argsort(key,kind='stable'); have = key[order]; out = np.full((len(key),3),-1)
-    for d in range(hi,lo-1,-1):
-        i,j = (np.searchsorted(have,key+s).clip(0,max(0,len(have)-1)) for s in (-d,d))
-        ok = (have[i]==key-d)&(have[j]==key+d); out[ok] = np.stack([order[i],np.arange(len(key)),order[j]],1)[ok]
-    out = out[out[:,1]>=0]
-    if not len(out): raise DataError('frames', f'none with neighbours {lo} to {hi} frames away on both sides', 'a video of at least three frames')
+    vid = np.asarray(frames.video_id)
+    fr = np.asarray(frames.frame).astype(np.int64)
+    lo, hi = stride
+    step = int(fr.max() - fr.min()) + 2 * hi + 2 if len(fr) else 1
+    key = (
+        np.unique(vid, return_inverse=True)[1].astype(np.int64) * step + fr - fr.min()
+        if len(fr)
+        else fr
+    )
+    order = np.argsort(key, kind='stable')
+    have = key[order]
+    out = np.full((len(key), 3), -1)
+    for d in range(hi, lo - 1, -1):
+        i, j = (np.searchsorted(have, key + s).clip(0, max(0, len(have) - 1)) for s in (-d, d))
+        ok = (have[i] == key - d) & (have[j] == key + d)
+        out[ok] = np.stack([order[i], np.arange(len(key)), order[j]], 1)[ok]
+    out = out[out[:, 1] >= 0]
+    if not len(out):
+        raise DataError(
+            'frames',
+            f'none with neighbours {lo} to {hi} frames away on both sides',
+            'a video of at least three frames',
+        )
     return out
 
 # %% ../../nbs/use/00_diagnosis.ipynb #5fceb189
-def _float(x): return x.float()/255 if x.dtype==torch.uint8 else x.float()
-def _away(a, b): return (a-b).norm(dim=-1)/2 # image sides
+def _float(x):
+    return x.float() / 255 if x.dtype == torch.uint8 else x.float()
+
+
+def _away(a, b):
+    return (a - b).norm(dim=-1) / 2  # image sides
+
 
 def flip_error(
-    model, # `PoseAdapter`, or anything with its `predict`
-    images, # (N,3,S,S) uint8 or [0,1]
-    kp, # (N,K,2) joints that it predicted there, in [-1,1]
-    skeleton:Skeleton, # Which joints a mirror swaps
-    domain:str='target', # Whose batch-norm statistics
-)->torch.Tensor: # (N,K) image sides
+    model,  # `PoseAdapter`, or anything with its `predict`
+    images,  # (N,3,S,S) uint8 or [0,1]
+    kp,  # (N,K,2) joints that it predicted there, in [-1,1]
+    skeleton: Skeleton,  # Which joints a mirror swaps
+    domain: str = 'target',  # Whose batch-norm statistics
+) -> torch.Tensor:  # (N,K) image sides
     "Distance of each joint from the prediction on the mirror image, mirrored back"
-    m = model.predict(torch.as_tensor(images).flip(-1),domain)[0][:,skeleton.flip_index]
-    return _away(m*m.new_tensor([-1,1]),kp)
+    m = model.predict(torch.as_tensor(images).flip(-1), domain)[0][:, skeleton.flip_index]
+    return _away(m * m.new_tensor([-1, 1]), kp)
+
 
 def affine_error(
-    model, images, kp, skeleton, domain:str='target', # As for `flip_error`
-    rotate:float=30., # Largest rotation, degrees
-    seed:int=0, # Draws the transforms
-)->torch.Tensor: # (N,K) image sides; NaN where a joint leaves the frame
+    model,
+    images,
+    kp,
+    skeleton,
+    domain: str = 'target',  # As for `flip_error`
+    rotate: float = 30.0,  # Largest rotation, degrees
+    seed: int = 0,  # Draws the transforms
+) -> torch.Tensor:  # (N,K) image sides; NaN where a joint leaves the frame
     "Distance between predictions on turned, scaled and shifted images and the predictions moved likewise"
-    with torch.random.fork_rng(devices=[]): torch.manual_seed(seed); M = random_affine(len(images),rotate,(.85,1.18),.1)
-    x = warp_image(_float(torch.as_tensor(images)),M,pad='reflection'); scale = M[:,:,0].norm(dim=1)[:,None]
-    to,ok = move_joints(kp,torch.ones(kp.shape[:2],dtype=torch.bool),M,skeleton.flip_index)
-    return (_away(model.predict(x,domain)[0],to)/scale).masked_fill(~ok,torch.nan)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        M = random_affine(len(images), rotate, (0.85, 1.18), 0.1)
+    x = warp_image(_float(torch.as_tensor(images)), M, pad='reflection')
+    scale = M[:, :, 0].norm(dim=1)[:, None]
+    to, ok = move_joints(kp, torch.ones(kp.shape[:2], dtype=torch.bool), M, skeleton.flip_index)
+    return (_away(model.predict(x, domain)[0], to) / scale).masked_fill(~ok, torch.nan)
 
 # %% ../../nbs/use/00_diagnosis.ipynb #b6de1f7a
 def motion_figures(
-    kp, # (N,3,K,2) joints before, in and after a frame, in [-1,1]
-)->dict: # jitter in image sides, and by the distance that joints move from frame to frame
+    kp,  # (N,3,K,2) joints before, in and after a frame, in [-1,1]
+) -> dict:  # jitter in image sides, and by the distance that joints move from frame to frame
     "Second differences of joints, alone and relative to first differences"
-    jitter = _away(kp[:,1],(kp[:,0]+kp[:,2])/2).mean(); move = _away(kp[:,2],kp[:,0]).mean()/2
-    return dict(jitter=jitter.item(), jitter_ratio=(jitter/move.clamp_min(1e-6)).item())
+    jitter = _away(kp[:, 1], (kp[:, 0] + kp[:, 2]) / 2).mean()
+    move = _away(kp[:, 2], kp[:, 0]).mean() / 2
+    return dict(jitter=jitter.item(), jitter_ratio=(jitter / move.clamp_min(1e-6)).item())
 
 # %% ../../nbs/use/00_diagnosis.ipynb #e5c52ab3
-def _within(x, group): # mean of x (N,...) by group, and the group of each row
-    g = torch.as_tensor(np.unique(np.asarray(group),return_inverse=True)[1]); n = torch.bincount(g).to(x.dtype)
-    s = x.new_zeros(len(n),*x.shape[1:]).index_add_(0,g,x)
-    return s/n.view(-1,*[1]*(x.dim()-1)),g
+def _within(x, group):  # mean of x (N,...) by group, and the group of each row
+    g = torch.as_tensor(np.unique(np.asarray(group), return_inverse=True)[1])
+    n = torch.bincount(g).to(x.dtype)
+    s = x.new_zeros(len(n), *x.shape[1:]).index_add_(0, g, x)
+    return s / n.view(-1, *[1] * (x.dim() - 1)), g
+
 
 def bone_variation(
-    kp, # (N,K,2) joints in [-1,1]
-    video_id, # (N,) which video
-    bones, # (parent, child) indices
-)->torch.Tensor: # (videos, bones) standard deviation of the 2D length by its mean
+    kp,  # (N,K,2) joints in [-1,1]
+    video_id,  # (N,) which video
+    bones,  # (parent, child) indices
+) -> torch.Tensor:  # (videos, bones) standard deviation of the 2D length by its mean
     "How much each bone's 2D length varies within each video"
-    a,b = torch.as_tensor(bones).T; L = (kp[:,a]-kp[:,b]).norm(dim=-1); m,g = _within(L,video_id)
-    return _within((L-m[g])**2,video_id)[0].sqrt()/m.clamp_min(1e-3)
+    a, b = torch.as_tensor(bones).T
+    L = (kp[:, a] - kp[:, b]).norm(dim=-1)
+    m, g = _within(L, video_id)
+    return _within((L - m[g]) ** 2, video_id)[0].sqrt() / m.clamp_min(1e-3)
 
 # %% ../../nbs/use/00_diagnosis.ipynb #c6e3f637
 @torch.no_grad()
 def reconstruction_figures(
-    model, # `PoseAdapter` whose poses are tried
-    base, driving, # (N,3,S,S) uint8 or [0,1]
-    rebuild=None, # `PoseAdapter` whose W and G paint; the model's own if None
-    perceptual=None, # `PerceptualLoss`, for its value as well
-    domain:str='target', # Whose batch-norm statistics
-    bs:int=64, # Pairs at a time
-)->dict: # empty where there is no W and G
+    model,  # `PoseAdapter` whose poses are tried
+    base,
+    driving,  # (N,3,S,S) uint8 or [0,1]
+    rebuild=None,  # `PoseAdapter` whose W and G paint; the model's own if None
+    perceptual=None,  # `PerceptualLoss`, for its value as well
+    domain: str = 'target',  # Whose batch-norm statistics
+    bs: int = 64,  # Pairs at a time
+) -> dict:  # empty where there is no W and G
     "Pixel difference between driving frames and their reconstructions, alone and by that of the base frame"
     r = rebuild if rebuild is not None else model
-    if getattr(r,'warp',None) is None: return {}
-    was,dev = (model.training,r.training),next(model.parameters()).device; model.eval(); r.eval(); sums = []
-    for b,d in zip(torch.as_tensor(base).split(bs),torch.as_tensor(driving).split(bs)):
-        b,d = _float(b).to(dev),_float(d).to(dev)
-        with domain_split(model.pose,2*len(b) if domain=='source' else 0): hb,hd = model.pose(torch.cat([b,d])).float().chunk(2)
-        x = r.reconstruct(b,d,hb,hd)['image']; n = len(b)
-        sums.append(torch.stack([(x-d).abs().mean()*n,(b-d).abs().mean()*n,(perceptual(x,d) if perceptual is not None else x.new_zeros(()))*n]))
-    model.train(was[0]); r.train(was[1]); err,copy,loss = (torch.stack(sums).sum(0)/len(base)).tolist()
-    return dict(reconstruction=err, reconstruction_ratio=err/max(copy,1e-6), **(dict(perceptual=loss) if perceptual is not None else {}))
+    if getattr(r, 'warp', None) is None:
+        return {}
+    was = (model.training, r.training)
+    dev = next(model.parameters()).device
+    model.eval()
+    r.eval()
+    sums = []
+    for b, d in zip(torch.as_tensor(base).split(bs), torch.as_tensor(driving).split(bs)):
+        b, d = _float(b).to(dev), _float(d).to(dev)
+        with domain_split(model.pose, 2 * len(b) if domain == 'source' else 0):
+            hb, hd = model.pose(torch.cat([b, d])).float().chunk(2)
+        x = r.reconstruct(b, d, hb, hd)['image']
+        n = len(b)
+        sums.append(
+            torch.stack(
+                [
+                    (x - d).abs().mean() * n,
+                    (b - d).abs().mean() * n,
+                    (perceptual(x, d) if perceptual is not None else x.new_zeros(())) * n,
+                ]
+            )
+        )
+    model.train(was[0])
+    r.train(was[1])
+    err, copy, loss = (torch.stack(sums).sum(0) / len(base)).tolist()
+    return dict(
+        reconstruction=err,
+        reconstruction_ratio=err / max(copy, 1e-6),
+        **(dict(perceptual=loss) if perceptual is not None else {}),
+    )
 
 # %% ../../nbs/use/00_diagnosis.ipynb #d21bf504
 def _predict(net, x, domain, beta=None):
     "Joints of an adapter, of a bare pose net or of a `Teacher`"
-    if hasattr(net,'predict'): return net.predict(x,domain)[0]
-    net = getattr(net,'net',net); was,dev = net.training,next(net.parameters()).device; net.eval(); out = []
-    with torch.no_grad(), domain_split(net,0):
-        for i in torch.as_tensor(x).split(128): out.append(decode(net(_float(i).to(dev)).float(),'local',beta).cpu())
+    if hasattr(net, 'predict'):
+        return net.predict(x, domain)[0]
+    net = getattr(net, 'net', net)
+    was = net.training
+    dev = next(net.parameters()).device
+    net.eval()
+    out = []
+    with torch.no_grad(), domain_split(net, 0):
+        for i in torch.as_tensor(x).split(128):
+            out.append(decode(net(_float(i).to(dev)).float(), 'local', beta).cpu())
     net.train(was)
     return torch.cat(out)
+
 
 def _pairs(frames, strides, n, rng):
     "Pairs of the first stride that the videos are long enough for; none if none"
     for s in strides:
-        try: p = FramePairs(frames,s)
-        except DataError: continue
-        return p.sample(rng.permutation(len(p))[:n],rng)
+        try:
+            p = FramePairs(frames, s)
+        except DataError:
+            continue
+        return p.sample(rng.permutation(len(p))[:n], rng)
     return None
 
 # %% ../../nbs/use/00_diagnosis.ipynb #b1c1db0d
 @torch.no_grad()
 def diagnose(
-    model, # `PoseAdapter` of any stage
-    frames, # Frame source: unlabelled video
-    skeleton:Skeleton, # Joints, bones and flip pairs
-    perceptual=None, # `PerceptualLoss`; its value on reconstructions
-    teacher=None, # Pose net or `Teacher` to compare with
-    n:int=256, # Frames looked at, each with its neighbours
-    stride=(1,3), # Distance of those neighbours
-    domain:str='target', # Whose batch-norm statistics: 'target' or 'source'
-    seed:int=0, # Draws frames, transforms and pairs
-    gamma:float=.5, # A peak above it would be a label
-    rebuild=None, # `PoseAdapter` whose W and G reconstruct; the model's own if None
-    rec_stride=(5,15), # Distance of the pairs to reconstruct
-)->dict: # name as in `FIGURES` -> number; only what the model allows
+    model,  # `PoseAdapter` of any stage
+    frames,  # Frame source: unlabelled video
+    skeleton: Skeleton,  # Joints, bones and flip pairs
+    perceptual=None,  # `PerceptualLoss`; its value on reconstructions
+    teacher=None,  # Pose net or `Teacher` to compare with
+    n: int = 256,  # Frames looked at, each with its neighbours
+    stride=(1, 3),  # Distance of those neighbours
+    domain: str = 'target',  # Whose batch-norm statistics: 'target' or 'source'
+    seed: int = 0,  # Draws frames, transforms and pairs
+    gamma: float = 0.5,  # A peak above it would be a label
+    rebuild=None,  # `PoseAdapter` whose W and G reconstruct; the model's own if None
+    rec_stride=(5, 15),  # Distance of the pairs to reconstruct
+) -> dict:  # name as in `FIGURES` -> number; only what the model allows
     "Label-free figures of a model on unlabelled video; raises `DataError` where no frame has neighbours"
-    rng = np.random.default_rng(seed); t = frame_triples(frames,stride); t = t[np.sort(rng.permutation(len(t))[:n])]
-    idx,at = np.unique(t,return_inverse=True); at = at.reshape(t.shape)
-    kp,conf = model.predict(frames.images(idx),domain)[:2]; kp = kp.float()
-    x,y = frames.images(idx[at[:,1]]),kp[at[:,1]]; vid = np.asarray(frames.video_id)[idx]
-    out = dict(coverage=(conf>gamma).float().mean().item(), confidence=conf.float().mean().item(), flip=flip_error(model,x,y,skeleton,domain).mean().item(),
-               affine=affine_error(model,x,y,skeleton,domain,seed=seed).nanmean().item(), **motion_figures(kp[at]),
-               bones=bone_variation(kp,vid,skeleton.bones).mean().item(), spread=_away(y,y.mean(0)).mean().item())
-    if teacher is not None: out['teacher'] = _away(_predict(teacher,x,domain,getattr(model,'beta',None)),y).mean().item()
-    if getattr(rebuild if rebuild is not None else model,'warp',None) is None: return out
-    p = _pairs(frames,(rec_stride,stride),n,rng)
-    return out if p is None else {**out,**reconstruction_figures(model,*(frames.images(i) for i in p),rebuild,perceptual,domain)}
+    rng = np.random.default_rng(seed)
+    t = frame_triples(frames, stride)
+    t = t[np.sort(rng.permutation(len(t))[:n])]
+    idx, at = np.unique(t, return_inverse=True)
+    at = at.reshape(t.shape)
+    kp, conf = model.predict(frames.images(idx), domain)[:2]
+    kp = kp.float()
+    x, y = frames.images(idx[at[:, 1]]), kp[at[:, 1]]
+    vid = np.asarray(frames.video_id)[idx]
+    out = dict(
+        coverage=(conf > gamma).float().mean().item(),
+        confidence=conf.float().mean().item(),
+        flip=flip_error(model, x, y, skeleton, domain).mean().item(),
+        affine=affine_error(model, x, y, skeleton, domain, seed=seed).nanmean().item(),
+        **motion_figures(kp[at]),
+        bones=bone_variation(kp, vid, skeleton.bones).mean().item(),
+        spread=_away(y, y.mean(0)).mean().item(),
+    )
+    if teacher is not None:
+        out['teacher'] = (
+            _away(_predict(teacher, x, domain, getattr(model, 'beta', None)), y).mean().item()
+        )
+    if getattr(rebuild if rebuild is not None else model, 'warp', None) is None:
+        return out
+    p = _pairs(frames, (rec_stride, stride), n, rng)
+    return (
+        out
+        if p is None
+        else {
+            **out,
+            **reconstruction_figures(
+                model, *(frames.images(i) for i in p), rebuild, perceptual, domain
+            ),
+        }
+    )
 
 # %% ../../nbs/use/00_diagnosis.ipynb #ab7f3d50
 def _shown(name, v):
     "A figure in the unit in which it is shown"
     u = FIGURES[name].unit if name in FIGURES else ''
-    return '-' if v is None else f'{100*v:.1f} %' if u else f'{v:.3f}'
+    return '-' if v is None else f'{100 * v:.1f} %' if u else f'{v:.3f}'
+
 
 def diagnosis_table(
-    before:dict, # From `diagnose`
-    after:dict|None=None, # The same for another model, on the same frames
-)->pd.DataFrame:
+    before: dict,  # From `diagnose`
+    after: dict | None = None,  # The same for another model, on the same frames
+) -> pd.DataFrame:
     "Figures before and after, whether the change is for the better, what each means and where it fails"
     rows = {}
-    for k,f in FIGURES.items():
-        a,b = before.get(k),(after or {}).get(k)
-        if a is None and b is None: continue
-        way = '' if a is None or b is None or not f.better or a==b else 'better' if (b>a)==(f.better>0) else 'worse'
-        rows[f.title] = {'before':_shown(k,a), **({'after':_shown(k,b),'change':way} if after is not None else {}), 'means':f.means, 'fails':f.fails}
-    return pd.DataFrame.from_dict(rows,orient='index')
+    for k, f in FIGURES.items():
+        a, b = before.get(k), (after or {}).get(k)
+        if a is None and b is None:
+            continue
+        way = (
+            ''
+            if a is None or b is None or not f.better or a == b
+            else 'better'
+            if (b > a) == (f.better > 0)
+            else 'worse'
+        )
+        rows[f.title] = {
+            'before': _shown(k, a),
+            **({'after': _shown(k, b), 'change': way} if after is not None else {}),
+            'means': f.means,
+            'fails': f.fails,
+        }
+    return pd.DataFrame.from_dict(rows, orient='index')
 
 # %% ../../nbs/use/00_diagnosis.ipynb #0b7067e0
 def _arrow(ax, y, k, a, b):
     "One figure: from a to b on an axis that ends at the larger of both"
-    f = FIGURES[k]; m = max(abs(a or 0),abs(b or 0)) or 1.; grey = '#9aa3ad'
-    good = grey if None in (a,b) or not f.better or a==b else '#2c9a56' if (b>a)==(f.better>0) else '#d0492f'
-    ax.plot([0,1],[y,y],c='#eef0f2',lw=5,solid_capstyle='round',zorder=0)
-    for v,face in ((a,'w'),(b,good)):
-        if v is not None: ax.plot(v/m,y,'o',ms=4.5,mfc=face,mec=good,mew=1.1,zorder=3)
-    if None not in (a,b) and abs(a-b)>.03*m: ax.annotate('',(b/m,y),(a/m,y),arrowprops=dict(arrowstyle='-|>',color=good,lw=1.4,shrinkA=2,shrinkB=2,mutation_scale=7))
-    ax.text(1.05,y,f'{_shown(k,a)} → {_shown(k,b)}' if b is not None else _shown(k,a),fontsize=6.5,va='center',color=_ink)
-    ax.text(1.56,y-.17,f.means,fontsize=5.8,va='center',color=_ink); ax.text(1.56,y+.22,f'but: {f.fails}',fontsize=5.2,va='center',color='#7a8490')
+    f = FIGURES[k]
+    m = max(abs(a or 0), abs(b or 0)) or 1.0
+    grey = '#9aa3ad'
+    good = (
+        grey
+        if None in (a, b) or not f.better or a == b
+        else '#2c9a56'
+        if (b > a) == (f.better > 0)
+        else '#d0492f'
+    )
+    ax.plot([0, 1], [y, y], c='#eef0f2', lw=5, solid_capstyle='round', zorder=0)
+    for v, face in ((a, 'w'), (b, good)):
+        if v is not None:
+            ax.plot(v / m, y, 'o', ms=4.5, mfc=face, mec=good, mew=1.1, zorder=3)
+    if None not in (a, b) and abs(a - b) > 0.03 * m:
+        ax.annotate(
+            '',
+            (b / m, y),
+            (a / m, y),
+            arrowprops=dict(
+                arrowstyle='-|>', color=good, lw=1.4, shrinkA=2, shrinkB=2, mutation_scale=7
+            ),
+        )
+    ax.text(
+        1.05,
+        y,
+        f'{_shown(k, a)} → {_shown(k, b)}' if b is not None else _shown(k, a),
+        fontsize=6.5,
+        va='center',
+        color=_ink,
+    )
+    ax.text(1.56, y - 0.17, f.means, fontsize=5.8, va='center', color=_ink)
+    ax.text(1.56, y + 0.22, f'but: {f.fails}', fontsize=5.2, va='center', color='#7a8490')
 
 # %% ../../nbs/use/00_diagnosis.ipynb #17586875
 def show_diagnosis(
-    before:dict, # From `diagnose`
-    after:dict|None=None, # The same for another model, on the same frames
-    ax=None, # Axes; made if None
-)->plt.Axes:
+    before: dict,  # From `diagnose`
+    after: dict | None = None,  # The same for another model, on the same frames
+    ax=None,  # Axes; made if None
+) -> plt.Axes:
     "Every figure as an arrow from before to after, with what it means and where it fails; raises `NothingToShowError` where there is none"
     ks = [k for k in FIGURES if before.get(k) is not None or (after or {}).get(k) is not None]
-    if not ks: raise NothingToShowError('diagnosis', 'no figure', 'what `diagnose` returns')
-    ax = ax or plt.subplots(figsize=(7,.27*len(ks)+.25),layout='constrained')[1]
-    for y,k in enumerate(ks): _arrow(ax,y,k,before.get(k),(after or {}).get(k))
-    _chart(ax); ax.grid(False); ax.set_yticks(range(len(ks)),[FIGURES[k].title for k in ks],fontsize=6.5); ax.set_ylim(len(ks)-.5,-.6); ax.set_xlim(-.02,3.05)
+    if not ks:
+        raise NothingToShowError('diagnosis', 'no figure', 'what `diagnose` returns')
+    ax = ax or plt.subplots(figsize=(7, 0.27 * len(ks) + 0.25), layout='constrained')[1]
+    for y, k in enumerate(ks):
+        _arrow(ax, y, k, before.get(k), (after or {}).get(k))
+    _chart(ax)
+    ax.grid(False)
+    ax.set_yticks(range(len(ks)), [FIGURES[k].title for k in ks], fontsize=6.5)
+    ax.set_ylim(len(ks) - 0.5, -0.6)
+    ax.set_xlim(-0.02, 3.05)
     ax.set_xticks([])
-    for s in ('left','bottom'): ax.spines[s].set_visible(False)
-    ax.tick_params(axis='y',length=0)
+    for s in ('left', 'bottom'):
+        ax.spines[s].set_visible(False)
+    ax.tick_params(axis='y', length=0)
     return ax

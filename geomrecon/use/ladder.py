@@ -25,106 +25,208 @@ from ..core.canvas import grid
 
 # %% ../../nbs/use/10_ladder.ipynb #b0bdbbe8
 def benchmark(
-    out, # Folder of the run
-    skeleton='hand', # 'hand', 'body', 'mouse' or a skeleton file with a rig
-    preset='tiny', # Name or `Preset`
-    seed:int=0, # Seeds source, weights and training; the target videos stay the same
-    gap:bool=False, # Another annotation convention in the target
-    n_videos:int=64, # Unlabelled training videos
-    n_frames:int=24, # Frames of each
-    cache=None, # Folder for rendered videos
-)->tuple: # Task, labelled test videos
+    out,  # Folder of the run
+    skeleton='hand',  # 'hand', 'body', 'mouse' or a skeleton file with a rig
+    preset='tiny',  # Name or `Preset`
+    seed: int = 0,  # Seeds source, weights and training; the target videos stay the same
+    gap: bool = False,  # Another annotation convention in the target
+    n_videos: int = 64,  # Unlabelled training videos
+    n_frames: int = 24,  # Frames of each
+    cache=None,  # Folder for rendered videos
+) -> tuple:  # Task, labelled test videos
     "The two-domain puppet benchmark as a `Task`, and its test set"
-    sk,p = get_skeleton(skeleton),get_preset(preset)
+    sk, p = get_skeleton(skeleton), get_preset(preset)
     conv = ANNOTATION_GAP.get(sk.name) if gap else None
-    if gap and conv is None: raise ConfigError('gap', f'no second convention for skeleton {sk.name!r}', f'one of {list(ANNOTATION_GAP)}')
-    video = lambda n,f,split: PuppetVideos(sk,n,f,p.size,'real',seed=0,split=split,convention=conv,cache=cache)
-    src,val = PuppetImages(sk,10_000_000,p.size,'synthetic',seed=seed),PuppetImages(sk,96,p.size,'synthetic',seed=seed+10_000)
-    vids = video(n_videos,n_frames,'train')
-    return Task(out,src,val,vids.frames(),p,seed,data=dict(source='synthetic',target=f'{n_videos} x {n_frames}, gap {gap}'),quality=vids), video(16,16,'test')
+    if gap and conv is None:
+        raise ConfigError(
+            'gap',
+            f'no second convention for skeleton {sk.name!r}',
+            f'one of {list(ANNOTATION_GAP)}',
+        )
+    video = lambda n, f, split: PuppetVideos(
+        sk, n, f, p.size, 'real', seed=0, split=split, convention=conv, cache=cache
+    )
+    src = PuppetImages(sk, 10_000_000, p.size, 'synthetic', seed=seed)
+    val = PuppetImages(sk, 96, p.size, 'synthetic', seed=seed + 10_000)
+    vids = video(n_videos, n_frames, 'train')
+    return Task(
+        out,
+        src,
+        val,
+        vids.frames(),
+        p,
+        seed,
+        data=dict(source='synthetic', target=f'{n_videos} x {n_frames}, gap {gap}'),
+        quality=vids,
+    ), video(16, 16, 'test')
 
 # %% ../../nbs/use/10_ladder.ipynb #7010796a
 def _strips(model, frames, pairs, skeleton):
     "Reconstruction strips, bone maps and masks of (base, driving) pairs of frames"
-    r = reconstructions(model,frames,*pairs)
-    part = r.get # Without a warp there are neither masks nor flow
-    a = show_reconstruction(r['base'],r['driving'],part('warped'),r['image'],masks=part('masks'),inpaint=part('inpaint'),flow=part('flow'),kp_base=r['kp_base'],kp_driving=r['kp_driving'],skeleton=skeleton,n=len(pairs[0]))
-    if part('masks') is None: return [a]
-    axs = grid(4,4,1.7,True)
-    for k,(i,ax) in enumerate(zip((0,0,1,1),axs)):
-        if k%2==0: show_bone_maps(r['driving'][i],r['maps_driving'][i],skeleton,ax=ax,title='bone maps')
-        else: show_masks(r['driving'][i],r['masks'][i],skeleton,ax=ax,title='region masks')
-    return [a,axs]
+    r = reconstructions(model, frames, *pairs)
+    part = r.get  # Without a warp there are neither masks nor flow
+    a = show_reconstruction(
+        r['base'],
+        r['driving'],
+        part('warped'),
+        r['image'],
+        masks=part('masks'),
+        inpaint=part('inpaint'),
+        flow=part('flow'),
+        kp_base=r['kp_base'],
+        kp_driving=r['kp_driving'],
+        skeleton=skeleton,
+        n=len(pairs[0]),
+    )
+    if part('masks') is None:
+        return [a]
+    axs = grid(4, 4, 1.7, True)
+    for k, (i, ax) in enumerate(zip((0, 0, 1, 1), axs)):
+        if k % 2 == 0:
+            show_bone_maps(
+                r['driving'][i], r['maps_driving'][i], skeleton, ax=ax, title='bone maps'
+            )
+        else:
+            show_masks(r['driving'][i], r['masks'][i], skeleton, ax=ax, title='region masks')
+    return [a, axs]
+
 
 def _pairs_in(frames, n, stride):
     "`n` base frames spread over the videos, and for each one a driving frame within `stride`"
-    p = FramePairs(frames,stride)
-    return p.sample(np.linspace(0,len(p)-1,n).astype(int),np.random.default_rng(0))
+    p = FramePairs(frames, stride)
+    return p.sample(np.linspace(0, len(p) - 1, n).astype(int), np.random.default_rng(0))
 
 # %% ../../nbs/use/10_ladder.ipynb #b8ce87b6
 _CLOCK = [time.time()]
-def _start(): _CLOCK[0] = time.time(); start() # each command counts its own seconds, and trains with all processes that were launched
-def _tick(text):
-    if is_main(): print(f'[{time.time()-_CLOCK[0]:5.0f} s] {text}', flush=True)
 
-def prepare_out(out, fresh:bool)->Path:
+
+def _start():
+    _CLOCK[0] = time.time()
+    start()  # each command counts its own seconds, and trains with all processes that were launched
+
+
+def _tick(text):
+    if is_main():
+        print(f'[{time.time() - _CLOCK[0]:5.0f} s] {text}', flush=True)
+
+
+def prepare_out(out, fresh: bool) -> Path:
     "The folder of a run; `fresh` removes the checkpoints of an earlier one"
-    out = Path(out); out.mkdir(parents=True,exist_ok=True)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     if fresh and is_main():
-        for f in (*out.glob('*.ckpt'),*out.glob('style_*.pth')): f.unlink()
+        for f in (*out.glob('*.ckpt'), *out.glob('style_*.pth')):
+            f.unlink()
     barrier()
     return out
 
 # %% ../../nbs/use/10_ladder.ipynb #6e0dcd10
-def target_confidence(model, frames, domain, n=512)->float:
+def target_confidence(model, frames, domain, n=512) -> float:
     "Mean confidence on some target frames: what can be said without labels"
-    i = np.unique(np.linspace(0,len(frames)-1,n).astype(int))
-    return float(torch.cat([model.predict(frames.images(k),domain)[1] for k in np.array_split(i,-(-len(i)//64))]).mean())
+    i = np.unique(np.linspace(0, len(frames) - 1, n).astype(int))
+    return float(
+        torch.cat(
+            [
+                model.predict(frames.images(k), domain)[1]
+                for k in np.array_split(i, -(-len(i) // 64))
+            ]
+        ).mean()
+    )
+
 
 class _Bare:
     "A model without a learner: nothing was trained"
-    def __init__(self, model): self.model,self.loss_history = model.eval(),SimpleNamespace(steps={})
+
+    def __init__(self, model):
+        self.model = model.eval()
+        self.loss_history = SimpleNamespace(steps={})
+
 
 def train_stages(
-    task:Task, # What is to be trained
-    control:str='none', # See `demo`
-    bar:bool=True, # Progress bars
-    ladder:bool=True, # Also the steps on the way, each a row of its own; False: what the full method needs
+    task: Task,  # What is to be trained
+    control: str = 'none',  # See `demo`
+    bar: bool = True,  # Progress bars
+    ladder: bool = True,  # Also the steps on the way, each a row of its own; False: what the full method needs
 ):
     "Train what the preset holds, in order; yields method, learner, seconds, and the domain whose batch-norm statistics it predicts with"
-    p = task.preset; choose('control',control,('none','bn','time')); task.save_config(); whole = p.restyle and p.align_epochs is None
-    with main_first(): task.check_weights()
-    if ladder or control!='none' or not whole: _tick('pre-training on the labelled source'); src,s0 = task.pretrain(bar); yield 'source',src,s0,'source'
-    if control!='none': yield 'bn',_Bare(task.batchnorm_only(src.model.pose)),0.,'target'
-    if p.restyle: _tick('style transfer and alignment'); base,s1 = task.align(None if whole else src.model.pose,bar); yield 'aligned',base,s1,'source'
-    else: base,s1 = src,0.
+    p = task.preset
+    choose('control', control, ('none', 'bn', 'time'))
+    task.save_config()
+    whole = p.restyle and p.align_epochs is None
+    with main_first():
+        task.check_weights()
+    if ladder or control != 'none' or not whole:
+        _tick('pre-training on the labelled source')
+        src, s0 = task.pretrain(bar)
+        yield 'source', src, s0, 'source'
+    if control != 'none':
+        yield 'bn', _Bare(task.batchnorm_only(src.model.pose)), 0.0, 'target'
+    if p.restyle:
+        _tick('style transfer and alignment')
+        base, s1 = task.align(None if whole else src.model.pose, bar)
+        yield 'aligned', base, s1, 'source'
+    else:
+        base, s1 = src, 0.0
     kind = 'integrated pseudo-labels' if p.depth else 'pseudo-labels'
-    if ladder: _tick(f'adaptation with {kind}'); ps,s = task.adapt(base.model.pose,('pseudo',),bar=bar); yield 'pseudo',ps,s,'target'
-    _tick(f'adaptation with {kind} and reconstruction'); full,s = task.adapt(base.model.pose,('pseudo','rec'),bar=bar); yield 'full',full,s,'target'
-    if control=='time': _tick('control: the source for the same time'); c,sc = task.control(src.model.pose,s+s1,s0,bar); yield 'control',c,sc,'source'
+    if ladder:
+        _tick(f'adaptation with {kind}')
+        ps, s = task.adapt(base.model.pose, ('pseudo',), bar=bar)
+        yield 'pseudo', ps, s, 'target'
+    _tick(f'adaptation with {kind} and reconstruction')
+    full, s = task.adapt(base.model.pose, ('pseudo', 'rec'), bar=bar)
+    yield 'full', full, s, 'target'
+    if control == 'time':
+        _tick('control: the source for the same time')
+        c, sc = task.control(src.model.pose, s + s1, s0, bar)
+        yield 'control', c, sc, 'source'
 
 # %% ../../nbs/use/10_ladder.ipynb #5b2a9a5f
-def _curves(method, learn): return {f'{method}: {k}':v for k,v in learn.loss_history.steps.items()}
-def _quality(learn): return [{k:v for k,v in e.items() if k!='joints'} for e in getattr(getattr(learn,'label_quality',None),'epochs',())]
+def _curves(method, learn):
+    return {f'{method}: {k}': v for k, v in learn.loss_history.steps.items()}
+
+
+def _quality(learn):
+    return [
+        {k: v for k, v in e.items() if k != 'joints'}
+        for e in getattr(getattr(learn, 'label_quality', None), 'epochs', ())
+    ]
+
 
 def run_stages(
-    task:Task, # What is to be trained
-    test=None, # Labelled target images; None: nothing is measured
-    control:str='none', # See `demo`
-    bar:bool=True, # Progress bars
-    ladder:bool=True, # See `train_stages`
-)->SimpleNamespace: # rows of the table; by method: learners, predictions, joints in 3D, quality of pseudo-labels; loss curves
+    task: Task,  # What is to be trained
+    test=None,  # Labelled target images; None: nothing is measured
+    control: str = 'none',  # See `demo`
+    bar: bool = True,  # Progress bars
+    ladder: bool = True,  # See `train_stages`
+) -> SimpleNamespace:  # rows of the table; by method: learners, predictions, joints in 3D, quality of pseudo-labels; loss curves
     "Every stage of the preset, each measured on `test`"
-    r = SimpleNamespace(rows=[],preds={},poses3d={},learners={},quality={},curves={})
-    for m,learn,sec,domain in train_stages(task,control,bar,ladder):
-        r.learners[m] = learn; r.curves.update(_curves(m,learn)); row = dict(method=m,seconds=round(sec,1)); r.rows.append(row)
-        if q := _quality(learn): r.quality[m] = q
-        if test is None: row['confidence'] = dict(all=target_confidence(learn.model,task.frames,domain)); continue
-        e = evaluate(learn.model,test,domain); row.update(row_of(e)); r.preds[m] = e['keypoints']
-        if 'joints3d' in e: r.poses3d[m] = e['joints3d']
-        _tick(f"{m}: PCK@0.05 {e['pck']['all']:.1f}"+(f", 3D error {e['epe3d']['all']:.1f} mm" if (e.get('epe3d') or {}).get('all') is not None else ''))
+    r = SimpleNamespace(rows=[], preds={}, poses3d={}, learners={}, quality={}, curves={})
+    for m, learn, sec, domain in train_stages(task, control, bar, ladder):
+        r.learners[m] = learn
+        r.curves.update(_curves(m, learn))
+        row = dict(method=m, seconds=round(sec, 1))
+        r.rows.append(row)
+        if q := _quality(learn):
+            r.quality[m] = q
+        if test is None:
+            row['confidence'] = dict(all=target_confidence(learn.model, task.frames, domain))
+            continue
+        e = evaluate(learn.model, test, domain)
+        row.update(row_of(e))
+        r.preds[m] = e['keypoints']
+        if 'joints3d' in e:
+            r.poses3d[m] = e['joints3d']
+        _tick(
+            f"{m}: PCK@0.05 {e['pck']['all']:.1f}"
+            + (
+                f", 3D error {e['epe3d']['all']:.1f} mm"
+                if (e.get('epe3d') or {}).get('all') is not None
+                else ''
+            )
+        )
     return r
 
-def headline(rows)->list:
+
+def headline(rows) -> list:
     "The metrics worth printing at the end: 2D, and 3D where there is any"
-    return [m for m in ('pck','epe3d','pa_epe3d') if any(r.get(m) for r in rows)]
+    return [m for m in ('pck', 'epe3d', 'pa_epe3d') if any(r.get(m) for r in rows)]

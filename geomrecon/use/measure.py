@@ -17,44 +17,77 @@ from ..models.adapter import PoseAdapter
 
 # %% ../../nbs/use/05_measure.ipynb #f888f384
 def figures3d(
-    kp, # (N,K,2) predicted joints in [-1,1]
-    depth, # (N,K) predicted relative depth, reference-bone lengths
-    K, # (N,3,3) intrinsics of the crops; NaN where unknown
-    true, # (N,K,3) true joints in the camera frame, mm; NaN where unknown
-    visible, # (N,K) mask of joints that count
-    skeleton, # Its root and reference bone
-    size, # Side of the crops
-)->dict: # epe3d, pa_epe3d (mm) and auc3d (20 to 50 mm, percent) by group, None where nothing is known; unsolved; joints3d
+    kp,  # (N,K,2) predicted joints in [-1,1]
+    depth,  # (N,K) predicted relative depth, reference-bone lengths
+    K,  # (N,3,3) intrinsics of the crops; NaN where unknown
+    true,  # (N,K,3) true joints in the camera frame, mm; NaN where unknown
+    visible,  # (N,K) mask of joints that count
+    skeleton,  # Its root and reference bone
+    size,  # Side of the crops
+) -> dict:  # epe3d, pa_epe3d (mm) and auc3d (20 to 50 mm, percent) by group, None where nothing is known; unsolved; joints3d
     "Figures of poses lifted by the solved root depth; the true length of the reference bone is the only scale given"
-    n,m = skeleton.reference; length = (true[:,m]-true[:,n]).norm(dim=-1)
-    xyz,ok = lift(to_pixels(kp,size), depth, K, skeleton.root, (n,m), length); known = K.isfinite().all(-1).all(-1)&length.isfinite()
-    t = pose3d_table(xyz, true, visible.bool()&known[:,None], skeleton)
-    pick = lambda k,c=1: {g:c*v if np.isfinite(v) else None for g,v in t[k].items() if k[:2]=='pa' or skeleton.groups.get(g)!=(skeleton.root,)} # Relative to itself the root has no error
-    return dict(epe3d=pick('epe'), pa_epe3d=pick('pa_epe'), auc3d=pick('auc_20_50',100), unsolved=int((known&~ok).sum()), joints3d=xyz)
+    n, m = skeleton.reference
+    length = (true[:, m] - true[:, n]).norm(dim=-1)
+    xyz, ok = lift(to_pixels(kp, size), depth, K, skeleton.root, (n, m), length)
+    known = K.isfinite().all(-1).all(-1) & length.isfinite()
+    t = pose3d_table(xyz, true, visible.bool() & known[:, None], skeleton)
+    pick = lambda k, c=1: {
+        g: c * v if np.isfinite(v) else None
+        for g, v in t[k].items()
+        if k[:2] == 'pa' or skeleton.groups.get(g) != (skeleton.root,)
+    }  # Relative to itself the root has no error
+    return dict(
+        epe3d=pick('epe'),
+        pa_epe3d=pick('pa_epe'),
+        auc3d=pick('auc_20_50', 100),
+        unsolved=int((known & ~ok).sum()),
+        joints3d=xyz,
+    )
+
 
 def evaluate(
-    model:PoseAdapter, # Any adapter
-    data, # Labelled target images: used here and nowhere in training
-    domain:str='target', # Whose batch-norm statistics
-    bs:int=256, # Images at a time
-)->dict: # pck and pck_legacy by group, predictions; for a net with depth on data with 3D joints and cameras also `figures3d`
+    model: PoseAdapter,  # Any adapter
+    data,  # Labelled target images: used here and nowhere in training
+    domain: str = 'target',  # Whose batch-norm statistics
+    bs: int = 256,  # Images at a time
+) -> dict:  # pck and pck_legacy by group, predictions; for a net with depth on data with 3D joints and cameras also `figures3d`
     "PCK@0.05 by joint group in both conventions, and errors in 3D"
-    deep = model.pose.has_depth; rows = []
-    for i in np.array_split(np.arange(len(data)),-(-len(data)//bs)):
-        b = data.batch(i); deep = deep and 'joints3d' in b and 'intrinsics' in b; size = b['image'].shape[-1]
-        rows.append((b['keypoints'],b['visible'],*((b['joints3d'],b['intrinsics']) if deep else ()),*model.predict(b['image'],domain,**dict(depth=True) if deep else {})))
-    truth,vis,*rest = map(torch.cat,zip(*rows)); (kp,conf),sk = rest[-2-deep:][:2],data.skeleton
-    out = dict(pck=pck_table(kp,truth,vis,sk), pck_legacy=group_pck(legacy_pck(kp,truth,vis),sk), keypoints=kp, confidence=conf)
-    return {**out,**figures3d(kp,rest[-1],rest[1],rest[0],vis,sk,size)} if deep else out
+    deep = model.pose.has_depth
+    rows = []
+    for i in np.array_split(np.arange(len(data)), -(-len(data) // bs)):
+        b = data.batch(i)
+        deep = deep and 'joints3d' in b and 'intrinsics' in b
+        size = b['image'].shape[-1]
+        rows.append(
+            (
+                b['keypoints'],
+                b['visible'],
+                *((b['joints3d'], b['intrinsics']) if deep else ()),
+                *model.predict(b['image'], domain, **dict(depth=True) if deep else {}),
+            )
+        )
+    truth, vis, *rest = map(torch.cat, zip(*rows))
+    (kp, conf) = rest[-2 - deep :][:2]
+    sk = data.skeleton
+    out = dict(
+        pck=pck_table(kp, truth, vis, sk),
+        pck_legacy=group_pck(legacy_pck(kp, truth, vis), sk),
+        keypoints=kp,
+        confidence=conf,
+    )
+    return {**out, **figures3d(kp, rest[-1], rest[1], rest[0], vis, sk, size)} if deep else out
+
 
 def row_of(
-    figures:dict, # From `evaluate`
-)->dict:
+    figures: dict,  # From `evaluate`
+) -> dict:
     "What of it belongs into a row of results"
-    return {k:v for k,v in figures.items() if not torch.is_tensor(v)}
+    return {k: v for k, v in figures.items() if not torch.is_tensor(v)}
 
-def peak_rss_mb()->float:
+
+def peak_rss_mb() -> float:
     "Highest resident memory of this process so far, MB"
     import resource
+
     m = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return m/2**20 if sys.platform=='darwin' else m/2**10
+    return m / 2**20 if sys.platform == 'darwin' else m / 2**10

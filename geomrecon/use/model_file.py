@@ -19,36 +19,64 @@ from ..core.skeleton import Skeleton, skeleton_to_dict, skeleton_from_dict
 
 # %% ../../nbs/use/01_model_file.ipynb #c283d222
 def save_model(
-    path, # File to write
-    model:PoseAdapter, # Trained or adapted model
-    skeleton:Skeleton, # Its joints
-    preset:Preset, # Its sizes
-    **meta # Plain values to keep with it, such as the crop
+    path,  # File to write
+    model: PoseAdapter,  # Trained or adapted model
+    skeleton: Skeleton,  # Its joints
+    preset: Preset,  # Its sizes
+    **meta,  # Plain values to keep with it, such as the crop
 ):
     "Weights, preset and skeleton in one file that loads with `weights_only=True`"
-    save_atomic(dict(model=model.state_dict(),split_bn=model.split_bn,rec=model.generator is not None,meta=dict(meta,preset=plain(asdict(preset)),skeleton=skeleton_to_dict(skeleton))),path)
+    save_atomic(
+        dict(
+            model=model.state_dict(),
+            split_bn=model.split_bn,
+            rec=model.generator is not None,
+            meta=dict(meta, preset=plain(asdict(preset)), skeleton=skeleton_to_dict(skeleton)),
+        ),
+        path,
+    )
 
 # %% ../../nbs/use/01_model_file.ipynb #5d18831e
 def build_adapter(
-    skeleton:Skeleton, # Joints and bones
-    preset:Preset, # Sizes
-    rec:bool=True, # With W and G
-    split_bn:bool=True, # Separate batch-norm statistics
-)->PoseAdapter:
+    skeleton: Skeleton,  # Joints and bones
+    preset: Preset,  # Sizes
+    rec: bool = True,  # With W and G
+    split_bn: bool = True,  # Separate batch-norm statistics
+) -> PoseAdapter:
     "An untrained adapter of a preset"
     p = preset
-    parts = build_reconstruction(skeleton,p) if rec else (None,None)
-    return PoseAdapter(build_pose(skeleton,replace(p,weights=None)),*parts,split_bn=split_bn,beta=p.beta,depth_grad=p.depth_grad)
+    parts = build_reconstruction(skeleton, p) if rec else (None, None)
+    return PoseAdapter(
+        build_pose(skeleton, replace(p, weights=None)),
+        *parts,
+        split_bn=split_bn,
+        beta=p.beta,
+        depth_grad=p.depth_grad,
+    )
+
 
 def load_model(
-    path, # File written by `save_model`, or the folder of a run
-)->tuple: # model in eval mode, skeleton, preset, meta
+    path,  # File written by `save_model`, or the folder of a run
+) -> tuple:  # model in eval mode, skeleton, preset, meta
     "Rebuild the model; raises `CheckpointError`"
-    path = Path(path); path = path/'model.pth' if path.is_dir() else path
+    path = Path(path)
+    path = path / 'model.pth' if path.is_dir() else path
     st = load_checkpoint(path)
     try:
-        sk,d = skeleton_from_dict(st['meta']['skeleton']),st['meta']['preset']
-        p = Preset(**{k:tuple(v) if isinstance(v,list) else v for k,v in dict(dict(depth=False),**d).items()}) # Files older than depth do not name it
-        model = build_adapter(sk,p,st['rec'],st['split_bn']); model.load_state_dict(st['model'])
-    except (KeyError,TypeError,RuntimeError) as e: raise CheckpointError(path, f'does not describe a model: {(str(e) or type(e).__name__).splitlines()[0]}', 'a file written by save_model') from None
-    return model.eval(),sk,p,st['meta']
+        sk = skeleton_from_dict(st['meta']['skeleton'])
+        d = st['meta']['preset']
+        p = Preset(
+            **{
+                k: tuple(v) if isinstance(v, list) else v
+                for k, v in dict(dict(depth=False), **d).items()
+            }
+        )  # Files older than depth do not name it
+        model = build_adapter(sk, p, st['rec'], st['split_bn'])
+        model.load_state_dict(st['model'])
+    except (KeyError, TypeError, RuntimeError) as e:
+        raise CheckpointError(
+            path,
+            f'does not describe a model: {(str(e) or type(e).__name__).splitlines()[0]}',
+            'a file written by save_model',
+        ) from None
+    return model.eval(), sk, p, st['meta']

@@ -29,136 +29,258 @@ from .task import Task
 
 # %% ../../nbs/use/04_phases.ipynb #b522f295
 def train_stage(
-    learn, # A `Learner`, as it is before training
-    path, # Checkpoint of the stage
-    n_epoch:int, # Epochs in all
-    meta:dict, # Identity of the stage, compared on resuming
-    drops=(), # Step schedule, see `fit_preset`; a learner that is no `PoseLearner` gets one cycle
-    bar:bool=True, # Progress bars
-)->float: # seconds of training
+    learn,  # A `Learner`, as it is before training
+    path,  # Checkpoint of the stage
+    n_epoch: int,  # Epochs in all
+    meta: dict,  # Identity of the stage, compared on resuming
+    drops=(),  # Step schedule, see `fit_preset`; a learner that is no `PoseLearner` gets one cycle
+    bar: bool = True,  # Progress bars
+) -> float:  # seconds of training
     "Train, resume or skip; raises `CheckpointError` when `path` belongs to another run"
-    path,start = Path(path),0; ckpt = Checkpoint(path,meta=meta); learn.add_cb(ckpt)
+    path, start = Path(path), 0
+    ckpt = Checkpoint(path, meta=meta)
+    learn.add_cb(ckpt)
     if path.exists():
-        st = load_checkpoint(path,learn.dls.device); _same_run(path,st,meta,n_epoch)
-        start = restore_learner(learn,st,path)
-        if start>=n_epoch: return st['seconds']
-    if isinstance(learn,PoseLearner): learn.first_epoch = start; fit = lambda: learn.fit_preset(n_epoch,drops)
-    else: fit = lambda: learn.fit_one_cycle(n_epoch,start_epoch=start)
-    with distribute(learn) if isinstance(learn,PoseLearner) else contextlib.nullcontext(), contextlib.ExitStack() as quiet:
-        if not bar: quiet.enter_context(learn.no_bar()); quiet.enter_context(learn.no_logging())
+        st = load_checkpoint(path, learn.dls.device)
+        _same_run(path, st, meta, n_epoch)
+        start = restore_learner(learn, st, path)
+        if start >= n_epoch:
+            return st['seconds']
+    if isinstance(learn, PoseLearner):
+        learn.first_epoch = start
+        fit = lambda: learn.fit_preset(n_epoch, drops)
+    else:
+        fit = lambda: learn.fit_one_cycle(n_epoch, start_epoch=start)
+    with (
+        distribute(learn) if isinstance(learn, PoseLearner) else contextlib.nullcontext(),
+        contextlib.ExitStack() as quiet,
+    ):
+        if not bar:
+            quiet.enter_context(learn.no_bar())
+            quiet.enter_context(learn.no_logging())
         fit()
     return share(ckpt.seconds)
 
+
 def _same_run(path, st, meta, n_epoch):
     "Raise `CheckpointError` naming what differs, field by field for the preset"
-    old = st.get('meta',{}); differs = sorted(k for k in set(old)|set(meta) if old.get(k)!=meta.get(k))
-    a,b = (m.get('preset',{}) for m in (old,meta)); a = a and {**plain(asdict(Preset())),**a} # A field younger than the checkpoint had its default
-    names = [f'preset.{k}' for k in sorted(set(a)|set(b)) if a.get(k)!=b.get(k)]
-    differs = [k for k in differs if k!='preset']+names
-    if differs or st['n_epoch']!=n_epoch: raise CheckpointError(path, f'belongs to another run (differs in {differs or "length"})', 'the same command, another --out, or --fresh')
+    old = st.get('meta', {})
+    differs = sorted(k for k in set(old) | set(meta) if old.get(k) != meta.get(k))
+    a, b = (m.get('preset', {}) for m in (old, meta))
+    a = a and {
+        **plain(asdict(Preset())),
+        **a,
+    }  # A field younger than the checkpoint had its default
+    names = [f'preset.{k}' for k in sorted(set(a) | set(b)) if a.get(k) != b.get(k)]
+    differs = [k for k in differs if k != 'preset'] + names
+    if differs or st['n_epoch'] != n_epoch:
+        raise CheckpointError(
+            path,
+            f'belongs to another run (differs in {differs or "length"})',
+            'the same command, another --out, or --fresh',
+        )
 
 # %% ../../nbs/use/04_phases.ipynb #86137e48
 @patch
-def pretrain(self:Task,
-    bar:bool=True, # Progress bars
+def pretrain(
+    self: Task,
+    bar: bool = True,  # Progress bars
 ):
     "Source stage: a `PoseLearner` trained on the labelled source, and its seconds"
-    p = self.preset; torch.manual_seed(self.seed); np.random.seed(self.seed)
-    learn = pose_learner(self.dls(False),p)
-    return learn,train_stage(learn,self.out/'source.ckpt',p.epochs,dict(self.meta,stage='source'),p.drops and _paper_drops(p.epochs,p.drops,p.adapt_epochs),bar)
+    p = self.preset
+    torch.manual_seed(self.seed)
+    np.random.seed(self.seed)
+    learn = pose_learner(self.dls(False), p)
+    return learn, train_stage(
+        learn,
+        self.out / 'source.ckpt',
+        p.epochs,
+        dict(self.meta, stage='source'),
+        p.drops and _paper_drops(p.epochs, p.drops, p.adapt_epochs),
+        bar,
+    )
 
-def _paper_drops(n, drops, of): return tuple(round(d*n/of) for d in drops)
+
+def _paper_drops(n, drops, of):
+    return tuple(round(d * n / of) for d in drops)
 
 # %% ../../nbs/use/04_phases.ipynb #3444bda0
 @patch
-def style(self:Task,
-    bar:bool=True, # Progress bars
-)->tuple: # `Stylise`, seconds
+def style(
+    self: Task,
+    bar: bool = True,  # Progress bars
+) -> tuple:  # `Stylise`, seconds
     "The trained StyleNet with the target's statistics, as a callback and a `stylise` function; raises `WeightsError`"
-    with main_first(): return self._style(bar)
+    with main_first():
+        return self._style(bar)
+
 
 @patch
-def _style(self:Task, bar):
-    p = self.preset; aug = dict(p.aug,colour=0.,cutout=0.); meta = dict(self.meta,target=self.data.get('target'))
-    dls = lambda: self.dls(True,False,steps=p.steps,bs=p.style_bs,bs_target=-(-p.style_bs//2),aug=aug)
-    torch.manual_seed(self.seed+2); np.random.seed(self.seed+2); enc,s0 = p.style_encoder,0.
-    if enc=='conv':
-        ae = encoder_learner(dls(),p.style_widths,p.style_lr)
-        s0 = train_stage(ae,self.out/'style_encoder.ckpt',max(1,p.style_encoder_epochs),dict(meta,stage='style encoder'),(),bar); enc = ae.model.style_net()
-    learn = style_learner(dls(),enc,p.style_loss,lr=p.style_lr)
-    s1 = train_stage(learn,self.out/'style.ckpt',p.style_epochs,dict(meta,stage='style'),(),bar); net = learn.model.net.eval()
-    with torch.no_grad(): stats = style_stats(net,self.frames,cache=self.out/'style_stats.pth')
-    if not (self.out/'style_net.pth').exists(): net.save(self.out/'style_net.pth')
-    return Stylise(net,stats,p.style_share,p.style_alpha),s0+s1
+def _style(self: Task, bar):
+    p = self.preset
+    aug = dict(p.aug, colour=0.0, cutout=0.0)
+    meta = dict(self.meta, target=self.data.get('target'))
+    dls = lambda: self.dls(
+        True, False, steps=p.steps, bs=p.style_bs, bs_target=-(-p.style_bs // 2), aug=aug
+    )
+    torch.manual_seed(self.seed + 2)
+    np.random.seed(self.seed + 2)
+    enc, s0 = p.style_encoder, 0.0
+    if enc == 'conv':
+        ae = encoder_learner(dls(), p.style_widths, p.style_lr)
+        s0 = train_stage(
+            ae,
+            self.out / 'style_encoder.ckpt',
+            max(1, p.style_encoder_epochs),
+            dict(meta, stage='style encoder'),
+            (),
+            bar,
+        )
+        enc = ae.model.style_net()
+    learn = style_learner(dls(), enc, p.style_loss, lr=p.style_lr)
+    s1 = train_stage(
+        learn, self.out / 'style.ckpt', p.style_epochs, dict(meta, stage='style'), (), bar
+    )
+    net = learn.model.net.eval()
+    with torch.no_grad():
+        stats = style_stats(net, self.frames, cache=self.out / 'style_stats.pth')
+    if not (self.out / 'style_net.pth').exists():
+        net.save(self.out / 'style_net.pth')
+    return Stylise(net, stats, p.style_share, p.style_alpha), s0 + s1
+
 
 @patch
-def restyle(self:Task,
-    bar:bool=True, # Progress bars
-)->tuple: # images -> images, or None; seconds of training it
+def restyle(
+    self: Task,
+    bar: bool = True,  # Progress bars
+) -> tuple:  # images -> images, or None; seconds of training it
     "What makes the second view of source images: the preset's choice; raises `ConfigError`, `WeightsError`"
-    how = choose('restyle',self.preset.restyle,('','jitter','stylenet'))
-    if how!='stylenet': return dict(jitter=jitter).get(how),0.
-    cb,s = self.style(bar); return cb.stylise,s
+    how = choose('restyle', self.preset.restyle, ('', 'jitter', 'stylenet'))
+    if how != 'stylenet':
+        return dict(jitter=jitter).get(how), 0.0
+    cb, s = self.style(bar)
+    return cb.stylise, s
 
 # %% ../../nbs/use/04_phases.ipynb #c2a94786
 @patch
-def align(self:Task,
-    pose=None, # Pre-trained pose net to go on with; not needed with `align_epochs=None`
-    bar:bool=True, # Progress bars
+def align(
+    self: Task,
+    pose=None,  # Pre-trained pose net to go on with; not needed with `align_epochs=None`
+    bar: bool = True,  # Progress bars
 ):
     "Aligned pre-training (Eq. 10): all of it, or `align_epochs` more of a plain one. A `PoseLearner` and its seconds, those of the StyleNet included"
-    p = self.preset; restyle,s0 = self.restyle(bar); whole = p.align_epochs is None; n = p.epochs if whole else p.align_epochs
-    if restyle is None: raise ConfigError('align', "preset with restyle=''", "'stylenet' or 'jitter'")
-    if pose is None and not whole: raise ConfigError('align', f'no pose net for {n} more epochs', 'the net of `pretrain`, or align_epochs=None')
-    torch.manual_seed(self.seed+(not whole)); np.random.seed(self.seed+(not whole))
-    learn = pose_learner(self.dls(False,bs=p.sizes(not whole)['bs']),p,None if whole else copy.deepcopy(pose),restyle,lr=p.align_lr or p.lr)
-    drops = _paper_drops(n,p.drops,p.adapt_epochs) if whole and p.drops else ()
-    return learn,s0+train_stage(learn,self.out/'aligned.ckpt',n,dict(self.meta,target=self.data.get('target'),stage='aligned'),drops,bar)
+    p = self.preset
+    restyle, s0 = self.restyle(bar)
+    whole = p.align_epochs is None
+    n = p.epochs if whole else p.align_epochs
+    if restyle is None:
+        raise ConfigError('align', "preset with restyle=''", "'stylenet' or 'jitter'")
+    if pose is None and not whole:
+        raise ConfigError(
+            'align',
+            f'no pose net for {n} more epochs',
+            'the net of `pretrain`, or align_epochs=None',
+        )
+    torch.manual_seed(self.seed + (not whole))
+    np.random.seed(self.seed + (not whole))
+    learn = pose_learner(
+        self.dls(False, bs=p.sizes(not whole)['bs']),
+        p,
+        None if whole else copy.deepcopy(pose),
+        restyle,
+        lr=p.align_lr or p.lr,
+    )
+    drops = _paper_drops(n, p.drops, p.adapt_epochs) if whole and p.drops else ()
+    return learn, s0 + train_stage(
+        learn,
+        self.out / 'aligned.ckpt',
+        n,
+        dict(self.meta, target=self.data.get('target'), stage='aligned'),
+        drops,
+        bar,
+    )
+
 
 @patch
-def limits(self:Task):
+def limits(self: Task):
     "Feasible bone lengths and joint angles, estimated from the source once; None for a preset without depth or without 3D labels"
-    if not hasattr(self,'_limits'): self._limits = source_limits(self.source,margin=self.preset.limits_margin) if self.preset.depth and self.preset.labels_3d else None
+    if not hasattr(self, '_limits'):
+        self._limits = (
+            source_limits(self.source, margin=self.preset.limits_margin)
+            if self.preset.depth and self.preset.labels_3d
+            else None
+        )
     return self._limits
 
 # %% ../../nbs/use/04_phases.ipynb #65076551
 @patch
-def adapt(self:Task,
-    pose, # Pre-trained pose net
-    terms=('pseudo','rec'), # Loss terms beside the supervised one
-    name:str|None=None, # Name of the checkpoint; the terms joined if None
-    bar:bool=True, # Progress bars
+def adapt(
+    self: Task,
+    pose,  # Pre-trained pose net
+    terms=('pseudo', 'rec'),  # Loss terms beside the supervised one
+    name: str | None = None,  # Name of the checkpoint; the terms joined if None
+    bar: bool = True,  # Progress bars
 ):
     "Adaptation stage: a `PoseLearner` adapted to the target, and its seconds"
-    p = self.preset; torch.manual_seed(self.seed+1); np.random.seed(self.seed+1)
-    cbs = [LabelQuality(self.quality,focal=p.focal)] if self.quality is not None and 'pseudo' in terms else []
-    if p.style_share: cbs.append(self.style(bar)[0]); torch.manual_seed(self.seed+1); np.random.seed(self.seed+1)
-    learn = adapt_learner(self.dls(True),pose,p,terms,limits=self.limits() if 'pseudo' in terms else None,cbs=cbs)
-    return learn,train_stage(learn,self.out/f'{name or "_".join(terms)}.ckpt',p.adapt_epochs,dict(self.meta,target=self.data.get('target'),stage=list(terms)),p.drops,bar)
+    p = self.preset
+    torch.manual_seed(self.seed + 1)
+    np.random.seed(self.seed + 1)
+    cbs = (
+        [LabelQuality(self.quality, focal=p.focal)]
+        if self.quality is not None and 'pseudo' in terms
+        else []
+    )
+    if p.style_share:
+        cbs.append(self.style(bar)[0])
+        torch.manual_seed(self.seed + 1)
+        np.random.seed(self.seed + 1)
+    learn = adapt_learner(
+        self.dls(True), pose, p, terms, limits=self.limits() if 'pseudo' in terms else None, cbs=cbs
+    )
+    return learn, train_stage(
+        learn,
+        self.out / f'{name or "_".join(terms)}.ckpt',
+        p.adapt_epochs,
+        dict(self.meta, target=self.data.get('target'), stage=list(terms)),
+        p.drops,
+        bar,
+    )
 
 # %% ../../nbs/use/04_phases.ipynb #209a8287
 @patch
-def control(self:Task,
-    pose, # Pre-trained pose net
-    seconds:float, # Time of the adaptation to match
-    source_seconds:float, # Time of the source stage: tells how long a step takes
-    bar:bool=True, # Progress bars
+def control(
+    self: Task,
+    pose,  # Pre-trained pose net
+    seconds: float,  # Time of the adaptation to match
+    source_seconds: float,  # Time of the source stage: tells how long a step takes
+    bar: bool = True,  # Progress bars
 ):
     "The source stage continued for as many seconds: a `PoseLearner`, and its seconds"
-    p = self.preset; n = max(1,round(seconds/(source_seconds/p.epochs)))
-    path = self.out/'control.ckpt'
-    if path.exists(): n = load_checkpoint(path)['n_epoch']
-    torch.manual_seed(self.seed+1); np.random.seed(self.seed+1)
-    learn = pose_learner(self.dls(False),p,pose=copy.deepcopy(pose),lr=p.adapt_lr)
-    return learn,train_stage(learn,path,n,dict(self.meta,stage='control'),(),bar)
+    p = self.preset
+    n = max(1, round(seconds / (source_seconds / p.epochs)))
+    path = self.out / 'control.ckpt'
+    if path.exists():
+        n = load_checkpoint(path)['n_epoch']
+    torch.manual_seed(self.seed + 1)
+    np.random.seed(self.seed + 1)
+    learn = pose_learner(self.dls(False), p, pose=copy.deepcopy(pose), lr=p.adapt_lr)
+    return learn, train_stage(learn, path, n, dict(self.meta, stage='control'), (), bar)
+
 
 @patch
-def batchnorm_only(self:Task,
-    pose, # Pre-trained pose net
-    n:int=1024, # Target images used
-)->PoseAdapter:
+def batchnorm_only(
+    self: Task,
+    pose,  # Pre-trained pose net
+    n: int = 1024,  # Target images used
+) -> PoseAdapter:
     "A copy of the pose net with batch-norm statistics of the target"
-    model = PoseAdapter(copy.deepcopy(pose).cpu(),beta=self.preset.beta,split_bn=False)
-    idxs = np.linspace(0,len(self.frames)-1,min(n,len(self.frames))).round().astype(int)
-    reestimate_batchnorm(model.pose,(self.frames.images(i).float()/255 for i in np.array_split(idxs,max(1,len(idxs)//64))))
+    model = PoseAdapter(copy.deepcopy(pose).cpu(), beta=self.preset.beta, split_bn=False)
+    idxs = np.linspace(0, len(self.frames) - 1, min(n, len(self.frames))).round().astype(int)
+    reestimate_batchnorm(
+        model.pose,
+        (
+            self.frames.images(i).float() / 255
+            for i in np.array_split(idxs, max(1, len(idxs) // 64))
+        ),
+    )
     return model

@@ -24,121 +24,199 @@ from ..core.skeleton import Skeleton
 
 # %% ../../nbs/use/02_predict.ipynb #25c8246d
 def predict_frames(
-    model:PoseAdapter, # Model in any mode
-    frames:VideoFrames, # Crops with their way back to the frames
-    domain:str='target', # Whose batch-norm statistics
-)->tuple: # joints (N,K,2) in frame pixels, likelihood (N,K), joints in the crop (N,K,2) in [-1,1]
+    model: PoseAdapter,  # Model in any mode
+    frames: VideoFrames,  # Crops with their way back to the frames
+    domain: str = 'target',  # Whose batch-norm statistics
+) -> (
+    tuple
+):  # joints (N,K,2) in frame pixels, likelihood (N,K), joints in the crop (N,K,2) in [-1,1]
     "Joints of every frame"
-    parts = [model.predict(frames.images(i),domain) for i in np.array_split(np.arange(len(frames)),max(1,len(frames)//512))]
-    kp,conf = (torch.cat(x) for x in zip(*parts))
-    return frames.to_frame(kp),conf.clamp(0,1),kp
+    parts = [
+        model.predict(frames.images(i), domain)
+        for i in np.array_split(np.arange(len(frames)), max(1, len(frames) // 512))
+    ]
+    kp, conf = (torch.cat(x) for x in zip(*parts))
+    return frames.to_frame(kp), conf.clamp(0, 1), kp
 
 # %% ../../nbs/use/02_predict.ipynb #76995323
 def predict_frames_3d(
-    model:PoseAdapter, # Model with depth maps
-    frames, # Frame source
-    skeleton:Skeleton, # Its root and reference bone
-    focal:float=5., # Focal length where the camera is unknown, crop sides
-    bone_length=None, # Length of the reference bone, mm; None: lengths of that bone
-    domain:str='target', # Whose batch-norm statistics
-)->tuple: # joints (N,K,3) relative to the root, x right, y down, z away; (N,) mask: lifted without doubt
+    model: PoseAdapter,  # Model with depth maps
+    frames,  # Frame source
+    skeleton: Skeleton,  # Its root and reference bone
+    focal: float = 5.0,  # Focal length where the camera is unknown, crop sides
+    bone_length=None,  # Length of the reference bone, mm; None: lengths of that bone
+    domain: str = 'target',  # Whose batch-norm statistics
+) -> (
+    tuple
+):  # joints (N,K,3) relative to the root, x right, y down, z away; (N,) mask: lifted without doubt
     "3D joints of every frame; raises `ConfigError` for a net without depth"
     out = []
-    for i in np.array_split(np.arange(len(frames)),max(1,len(frames)//512)):
-        x = frames.images(i); kp,_,d = model.predict(x,domain,depth=True); size = x.shape[-1]
-        xyz,ok = lift(to_pixels(kp,size),d,target_cameras(frames,i,size,focal),skeleton.root,skeleton.reference,bone_length)
-        out.append((xyz-xyz[:,skeleton.root,None],ok))
-    return tuple(map(torch.cat,zip(*out)))
+    for i in np.array_split(np.arange(len(frames)), max(1, len(frames) // 512)):
+        x = frames.images(i)
+        kp, _, d = model.predict(x, domain, depth=True)
+        size = x.shape[-1]
+        xyz, ok = lift(
+            to_pixels(kp, size),
+            d,
+            target_cameras(frames, i, size, focal),
+            skeleton.root,
+            skeleton.reference,
+            bone_length,
+        )
+        out.append((xyz - xyz[:, skeleton.root, None], ok))
+    return tuple(map(torch.cat, zip(*out)))
 
 # %% ../../nbs/use/02_predict.ipynb #7c6605f8
 def write_predictions_3d(
-    out, # Folder
-    frames:VideoFrames, # What was predicted on
-    xyz, # (N,K,3) joints
-    ok, # (N,) lifted without doubt; other rows are left empty
-    skeleton:Skeleton, # Joint names
-)->list: # files written
+    out,  # Folder
+    frames: VideoFrames,  # What was predicted on
+    xyz,  # (N,K,3) joints
+    ok,  # (N,) lifted without doubt; other rows are left empty
+    skeleton: Skeleton,  # Joint names
+) -> list:  # files written
     "`predictions_3d.csv`, a row per frame, columns by joint and x, y, z; one file per input where there are several"
-    out = Path(out); out.mkdir(parents=True,exist_ok=True); files = []
-    x = torch.where(ok[:,None,None],xyz,torch.nan).flatten(1).numpy(); cols = pd.MultiIndex.from_product([skeleton.joints,list('xyz')],names=['bodyparts','coords'])
-    for v,path in enumerate(frames.paths):
-        i = np.flatnonzero(frames.video_id==v); files.append(out/('predictions_3d.csv' if len(frames.paths)==1 else f'predictions_3d_{v}_{Path(path).stem}.csv'))
-        with atomic_path(files[-1]) as t: pd.DataFrame(x[i],index=[frames.name(j) for j in i],columns=cols).to_csv(t,float_format='%.5g')
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    x = torch.where(ok[:, None, None], xyz, torch.nan).flatten(1).numpy()
+    cols = pd.MultiIndex.from_product([skeleton.joints, list('xyz')], names=['bodyparts', 'coords'])
+    for v, path in enumerate(frames.paths):
+        i = np.flatnonzero(frames.video_id == v)
+        files.append(
+            out
+            / (
+                'predictions_3d.csv'
+                if len(frames.paths) == 1
+                else f'predictions_3d_{v}_{Path(path).stem}.csv'
+            )
+        )
+        with atomic_path(files[-1]) as t:
+            pd.DataFrame(x[i], index=[frames.name(j) for j in i], columns=cols).to_csv(
+                t, float_format='%.5g'
+            )
     return files
 
 # %% ../../nbs/use/02_predict.ipynb #799678ad
 def write_predictions(
-    out, # Folder
-    frames:VideoFrames, # What was predicted on
-    px, # (N,K,2) joints, frame pixels
-    lik, # (N,K) likelihoods
-    skeleton:Skeleton, # Joint names
-)->list: # files written
+    out,  # Folder
+    frames: VideoFrames,  # What was predicted on
+    px,  # (N,K,2) joints, frame pixels
+    lik,  # (N,K) likelihoods
+    skeleton: Skeleton,  # Joint names
+) -> list:  # files written
     "`predictions.csv` (DeepLabCut) and `predictions.json` (COCO); one pair per input where there are several"
-    out = Path(out); out.mkdir(parents=True,exist_ok=True); files = []
-    for v,path in enumerate(frames.paths):
-        i = np.flatnonzero(frames.video_id==v); stem = 'predictions' if len(frames.paths)==1 else f'predictions_{v}_{Path(path).stem}'
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for v, path in enumerate(frames.paths):
+        i = np.flatnonzero(frames.video_id == v)
+        stem = 'predictions' if len(frames.paths) == 1 else f'predictions_{v}_{Path(path).stem}'
         names = [frames.name(j) for j in i]
-        write_dlc_csv(out/f'{stem}.csv',px[i],lik[i],skeleton,index=names)
-        write_coco(out/f'{stem}.json',names,px[i],skeleton,frames.frame_size[i],lik[i])
-        files += [out/f'{stem}.csv',out/f'{stem}.json']
+        write_dlc_csv(out / f'{stem}.csv', px[i], lik[i], skeleton, index=names)
+        write_coco(out / f'{stem}.json', names, px[i], skeleton, frames.frame_size[i], lik[i])
+        files += [out / f'{stem}.csv', out / f'{stem}.json']
     return files
 
 # %% ../../nbs/use/02_predict.ipynb #57ddb062
 def labelled_frames(
-    frames:VideoFrames, # What was predicted on
-    poses, # List of ((N,K,2) joints in frame pixels, (N,K) likelihoods), one per panel
-    skeleton:Skeleton, # Joints and bones
-    titles=None, # A text per panel
-    video:int=0, # Which of the inputs
-    height:int|None=None, # Height of the panels, pixels; the frame's if None
+    frames: VideoFrames,  # What was predicted on
+    poses,  # List of ((N,K,2) joints in frame pixels, (N,K) likelihoods), one per panel
+    skeleton: Skeleton,  # Joints and bones
+    titles=None,  # A text per panel
+    video: int = 0,  # Which of the inputs
+    height: int | None = None,  # Height of the panels, pixels; the frame's if None
 ):
     "Frames of one input with skeletons drawn in, one panel per set of poses"
-    at = {int(f):j for j,f in zip(np.flatnonzero(frames.video_id==video),frames.frame[frames.video_id==video])}
-    for i,x in frames.media[video]:
-        if i not in at: continue
-        s = 1 if height is None else height/x.shape[0]
-        y = x if s==1 else cv2.resize(x,(round(x.shape[1]*s),height),interpolation=cv2.INTER_AREA if s<1 else cv2.INTER_LINEAR)
-        panels = [draw_pose(y,(p[at[i]]+.5)*s-.5,skeleton,l[at[i]]) for p,l in poses]
-        yield panels[0] if len(panels)==1 and not titles else side_by_side(panels,titles)
+    at = {
+        int(f): j
+        for j, f in zip(
+            np.flatnonzero(frames.video_id == video), frames.frame[frames.video_id == video]
+        )
+    }
+    for i, x in frames.media[video]:
+        if i not in at:
+            continue
+        s = 1 if height is None else height / x.shape[0]
+        y = (
+            x
+            if s == 1
+            else cv2.resize(
+                x,
+                (round(x.shape[1] * s), height),
+                interpolation=cv2.INTER_AREA if s < 1 else cv2.INTER_LINEAR,
+            )
+        )
+        panels = [draw_pose(y, (p[at[i]] + 0.5) * s - 0.5, skeleton, l[at[i]]) for p, l in poses]
+        yield panels[0] if len(panels) == 1 and not titles else side_by_side(panels, titles)
 
 # %% ../../nbs/use/02_predict.ipynb #fcb8f2f0
 def crop_options(
-    meta:dict, # From `load_model`
-    crop=None, # 'motion', 'whole', a CSV of boxes; the run's if None
-    single:bool=False, # The input is one image or few
-)->dict: # For `VideoFrames`
+    meta: dict,  # From `load_model`
+    crop=None,  # 'motion', 'whole', a CSV of boxes; the run's if None
+    single: bool = False,  # The input is one image or few
+) -> dict:  # For `VideoFrames`
     "How to crop an input; raises `DataError` for a single image without a background to compare with"
-    crop = crop or meta.get('crop','whole')
-    if crop!='motion': return dict(crop=crop)
+    crop = crop or meta.get('crop', 'whole')
+    if crop != 'motion':
+        return dict(crop=crop)
     bg = meta.get('background')
-    if not single: return dict(crop=crop,side=meta.get('side'))
-    if bg is None: raise DataError('crop', "'motion' for a single image", "a model adapted with --crop motion, or --crop whole, or boxes")
-    return dict(crop=crop,side=meta.get('side'),background=np.asarray(bg))
+    if not single:
+        return dict(crop=crop, side=meta.get('side'))
+    if bg is None:
+        raise DataError(
+            'crop',
+            "'motion' for a single image",
+            "a model adapted with --crop motion, or --crop whole, or boxes",
+        )
+    return dict(crop=crop, side=meta.get('side'), background=np.asarray(bg))
+
 
 def _draw(frames, poses, skeleton, v, out, step):
     "A labelled video for input `v`, or an overlay for each of its images; numbered where there are several inputs"
-    m,several = frames.media[v],len(frames.media)>1; drawn = labelled_frames(frames,[poses],skeleton,video=v); stem = f'{v}_'*several+Path(m.path).stem
-    if not m.files: write_video(out/f'{stem}_pose.mp4',drawn,fps=(frames.fps[v] or 30)/step); return
-    for i,x in zip(np.flatnonzero(frames.video_id==v),drawn):
-        with atomic_path((out/stem if several else out)/f'{Path(frames.name(i)).stem}_pose.png') as t: cv2.imwrite(str(t),x[...,::-1])
+    m = frames.media[v]
+    several = len(frames.media) > 1
+    drawn = labelled_frames(frames, [poses], skeleton, video=v)
+    stem = f'{v}_' * several + Path(m.path).stem
+    if not m.files:
+        write_video(out / f'{stem}_pose.mp4', drawn, fps=(frames.fps[v] or 30) / step)
+        return
+    for i, x in zip(np.flatnonzero(frames.video_id == v), drawn):
+        with atomic_path(
+            (out / stem if several else out) / f'{Path(frames.name(i)).stem}_pose.png'
+        ) as t:
+            cv2.imwrite(str(t), x[..., ::-1])
 
-IMAGES = ('.png','.jpg','.jpeg','.bmp','.tif','.tiff','.webp')
+
+IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+
+
 def predict_media(
-    model, skeleton, preset, meta, # From `load_model`
-    source, # Image, video, or folder of images or of videos
-    out, # Folder to write into
-    crop=None, # 'motion', 'whole', a CSV of boxes; the run's if None
-    step:int=1, # Every `step`-th frame
-    progress:bool=True, # Show a bar
-    bone_length:float=None, # Length of the reference bone, mm, for models with depth
-)->tuple: # frames, joints in frame pixels, likelihoods
+    model,
+    skeleton,
+    preset,
+    meta,  # From `load_model`
+    source,  # Image, video, or folder of images or of videos
+    out,  # Folder to write into
+    crop=None,  # 'motion', 'whole', a CSV of boxes; the run's if None
+    step: int = 1,  # Every `step`-th frame
+    progress: bool = True,  # Show a bar
+    bone_length: float = None,  # Length of the reference bone, mm, for models with depth
+) -> tuple:  # frames, joints in frame pixels, likelihoods
     "Predict and write everything: overlays or labelled video, CSV, JSON, and 3D joints where the model has depth"
-    source,out = Path(source),Path(out)
+    source, out = Path(source), Path(out)
     is_image = source.suffix.lower() in IMAGES
-    frames = VideoFrames([source],preset.size,step=step,progress=progress,**crop_options(meta,crop,is_image))
-    px,lik,_ = predict_frames(model,frames)
-    write_predictions(out,frames,px,lik,skeleton)
-    if model.pose.has_depth: write_predictions_3d(out,frames,*predict_frames_3d(model,frames,skeleton,preset.focal,bone_length),skeleton)
-    for v in range(len(frames.media)): _draw(frames,(px,lik),skeleton,v,out,step)
-    return frames,px,lik
+    frames = VideoFrames(
+        [source], preset.size, step=step, progress=progress, **crop_options(meta, crop, is_image)
+    )
+    px, lik, _ = predict_frames(model, frames)
+    write_predictions(out, frames, px, lik, skeleton)
+    if model.pose.has_depth:
+        write_predictions_3d(
+            out,
+            frames,
+            *predict_frames_3d(model, frames, skeleton, preset.focal, bone_length),
+            skeleton,
+        )
+    for v in range(len(frames.media)):
+        _draw(frames, (px, lik), skeleton, v, out, step)
+    return frames, px, lik

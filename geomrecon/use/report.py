@@ -17,70 +17,120 @@ from ..core.errors import DataError, MediaError
 from ..core.canvas import fig_to_png
 from ..core.charts import show_bars, show_curves
 from .results_file import _isnum, check_results
-from .result_table import _cells, _delta, _e, _groups, _label, _overall, _scalar_table, _time, html_table, metric_title, metrics_of
+from geomrecon.use.result_table import (
+    _cells,
+    _delta,
+    _e,
+    _groups,
+    _label,
+    _overall,
+    _scalar_table,
+    _time,
+    html_table,
+    metric_title,
+    metrics_of,
+)
 from .seeds import _gain_lines
 
 # %% ../../nbs/use/09_report.ipynb #ced4ce72
 @dataclass
 class Section:
     "One part of a report"
-    title:str # Heading
-    text:str = '' # Paragraphs, separated by blank lines
-    figures:list = field(default_factory=list) # Figures, axes from any `show_*`, or PNG bytes
-    captions:list = field(default_factory=list) # A text per figure, may be shorter
+
+    title: str  # Heading
+    text: str = ''  # Paragraphs, separated by blank lines
+    figures: list = field(default_factory=list)  # Figures, axes from any `show_*`, or PNG bytes
+    captions: list = field(default_factory=list)  # A text per figure, may be shorter
+
     def __post_init__(self):
-        n,m = len(self.captions),len(self.figures)
-        if n>m: raise DataError(f'section {self.title!r}', f'{n} captions', f'at most {m}, one per figure')
+        n, m = len(self.captions), len(self.figures)
+        if n > m:
+            raise DataError(
+                f'section {self.title!r}', f'{n} captions', f'at most {m}, one per figure'
+            )
 
 # %% ../../nbs/use/09_report.ipynb #867e463b
 def _img(fig, alt='', zoom=1.38):
     "An `<img>` with the picture inside; its width follows the resolution it was drawn at"
-    png = fig if isinstance(fig,bytes) else fig_to_png(fig, dpi=160)
-    try: im = Image.open(io.BytesIO(png)); w,h = im.size; dpi = im.info.get('dpi',(96,96))[0]
-    except OSError: raise MediaError('picture of a report', 'bytes that are no image', 'PNG bytes, a figure or axes') from None
-    w,h = round(w*96*zoom/dpi),round(h*96*zoom/dpi)
+    png = fig if isinstance(fig, bytes) else fig_to_png(fig, dpi=160)
+    try:
+        im = Image.open(io.BytesIO(png))
+        w, h = im.size
+        dpi = im.info.get('dpi', (96, 96))[0]
+    except OSError:
+        raise MediaError(
+            'picture of a report', 'bytes that are no image', 'PNG bytes, a figure or axes'
+        ) from None
+    w = round(w * 96 * zoom / dpi)
+    h = round(h * 96 * zoom / dpi)
     src = f'data:image/{(im.format or "png").lower()};base64,{base64.b64encode(png).decode()}'
-    return f'<img src="{src}" width="{w}" height="{h}" alt="{_e(alt,True)}">'
+    return f'<img src="{src}" width="{w}" height="{h}" alt="{_e(alt, True)}">'
 
-def _paras(text): return ''.join(f'<p>{_e(" ".join(p.split()))}</p>' for p in text.split('\n\n') if p.strip())
 
-def _figure_html(inner, caption=''): return f'<figure>{inner}{f"<figcaption>{_e(caption)}</figcaption>" if caption else ""}</figure>'
+def _paras(text):
+    return ''.join(f'<p>{_e(" ".join(p.split()))}</p>' for p in text.split('\n\n') if p.strip())
+
+
+def _figure_html(inner, caption=''):
+    return f'<figure>{inner}{f"<figcaption>{_e(caption)}</figcaption>" if caption else ""}</figure>'
+
 
 def _section(s):
-    caps = list(s.captions)+['']*(len(s.figures)-len(s.captions))
-    figs = ''.join(_figure_html(_img(f, c or s.title), c) for f,c in zip(s.figures,caps))
+    caps = list(s.captions) + [''] * (len(s.figures) - len(s.captions))
+    figs = ''.join(_figure_html(_img(f, c or s.title), c) for f, c in zip(s.figures, caps))
     return f'<section id="{_slug(s.title)}"><h2>{_e(s.title)}</h2>{_paras(s.text)}{figs}</section>'
 
-def _slug(t): return ''.join(c if c.isalnum() else '-' for c in t.lower())
+
+def _slug(t):
+    return ''.join(c if c.isalnum() else '-' for c in t.lower())
 
 # %% ../../nbs/use/09_report.ipynb #2fa91eba
 def _video(path, title, out_dir, limit=8e6):
     "A `<video>`: inside the page if small, linked beside it if not"
     path = Path(path)
-    if not path.is_file(): raise MediaError(path, 'no such video', 'a file')
+    if not path.is_file():
+        raise MediaError(path, 'no such video', 'a file')
     kind = dict(webm='video/webm', ogv='video/ogg').get(path.suffix[1:].lower(), 'video/mp4')
-    if path.stat().st_size<limit: src = f'data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}'
-    else: src = _e(Path(os.path.relpath(path.resolve(), Path(out_dir).resolve())).as_posix(), True)
-    return _figure_html(f'<video controls loop muted playsinline preload="metadata" src="{src}"></video>', title)
+    if path.stat().st_size < limit:
+        src = f'data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}'
+    else:
+        src = _e(Path(os.path.relpath(path.resolve(), Path(out_dir).resolve())).as_posix(), True)
+    return _figure_html(
+        f'<video controls loop muted playsinline preload="metadata" src="{src}"></video>', title
+    )
 
 # %% ../../nbs/use/09_report.ipynb #ea955294
 def _facts(results):
     "What the run was, in a line"
-    shown = lambda k,v: k not in ('rows','peak_rss_mb','gains') and isinstance(v,(str,int,float)) and not isinstance(v,bool)
-    facts = [(k.replace('_',' '),v) for k,v in results.items() if shown(k,v)]
+    shown = lambda k, v: (
+        k not in ('rows', 'peak_rss_mb', 'gains')
+        and isinstance(v, (str, int, float))
+        and not isinstance(v, bool)
+    )
+    facts = [(k.replace('_', ' '), v) for k, v in results.items() if shown(k, v)]
     mb = results.get('peak_rss_mb')
-    if _isnum(mb): facts.append(('peak memory', f'{mb/1000:.1f} GB' if mb>=1000 else f'{mb:.0f} MB'))
-    if isinstance(results.get('seeds'),list): facts.append(('seeds', ', '.join(map(str,results['seeds']))))
+    if _isnum(mb):
+        facts.append(('peak memory', f'{mb / 1000:.1f} GB' if mb >= 1000 else f'{mb:.0f} MB'))
+    if isinstance(results.get('seeds'), list):
+        facts.append(('seeds', ', '.join(map(str, results['seeds']))))
     facts.append(('time', _time(sum(r['seconds'] for r in results['rows']))))
-    spans = ''.join(f'<span><i>{_e(str(k))}</i> {_e(f"{v:g}" if isinstance(v,float) else str(v))}</span>' for k,v in facts)
+    spans = ''.join(
+        f'<span><i>{_e(str(k))}</i> {_e(f"{v:g}" if isinstance(v, float) else str(v))}</span>'
+        for k, v in facts
+    )
     return f'<p class="facts">{spans}</p>'
+
 
 def _tiles(results):
     "The overall figure of each method as large numbers"
-    rows = results['rows']; m = metrics_of(rows)[0]; g = _overall(_groups(rows,m)); big = ''
-    for r,((x,_,delta,best),) in zip(rows,_cells(rows,m,[g])):
-        if x is None: continue
-        v = f'{x:.1f}' + ('' if delta is None else _delta(delta,m))
+    rows = results['rows']
+    m = metrics_of(rows)[0]
+    g = _overall(_groups(rows, m))
+    big = ''
+    for r, ((x, _, delta, best),) in zip(rows, _cells(rows, m, [g])):
+        if x is None:
+            continue
+        v = f'{x:.1f}' + ('' if delta is None else _delta(delta, m))
         big += f'<div class="tile{" best" if best else ""}"><div class="k">{_e(_label(r))}</div><div class="v">{v}</div></div>'
     return f'<p class="what">{_e(metric_title(m))}, {_e(g)}</p><div class="tiles">{big}</div>'
 
@@ -125,20 +175,45 @@ td .d{display:block;margin:-.15rem 0 0}}
 # %% ../../nbs/use/09_report.ipynb #85e94eba
 def _bars(rows, metric, groups):
     "Bar charts of a metric, one per case, of the rows that have every group"
-    gs = _groups(rows, metric, groups); out = ''
-    for case in dict.fromkeys(r.get('case','') for r in rows):
-        full = [r for r in rows if r.get('case','')==case and all((r.get(metric) or {}).get(g) is not None for g in gs)]
-        if len(full)>1 or len(gs)>1 and full:
-            out += _figure_html(_img(show_bars(full, gs, metric, ylabel=metric_title(metric)), metric_title(metric)), case)
+    gs = _groups(rows, metric, groups)
+    out = ''
+    for case in dict.fromkeys(r.get('case', '') for r in rows):
+        full = [
+            r
+            for r in rows
+            if r.get('case', '') == case
+            and all((r.get(metric) or {}).get(g) is not None for g in gs)
+        ]
+        if len(full) > 1 or len(gs) > 1 and full:
+            out += _figure_html(
+                _img(
+                    show_bars(full, gs, metric, ylabel=metric_title(metric)), metric_title(metric)
+                ),
+                case,
+            )
     return out
 
 # %% ../../nbs/use/09_report.ipynb #aa011ee5
 def _results_section(results, groups):
-    rows = results['rows']; ms = metrics_of(rows)
-    note = 'Small figures: difference from source only. Bold: best of the column.' if any(r['method']=='source' for r in rows) and len(rows)>1 else ''
-    if 'seeds' in results: note += ' ±: sample standard deviation over seeds.'
-    parts = [html_table(rows, m, groups, time=i==0) for i,m in enumerate(ms)] + [_scalar_table(rows), *(_bars(rows, m, groups) for m in dict.fromkeys((ms[0],'epe3d')) if m in ms)]
-    parts.insert(1, ''.join(f'<li>{_e(t)}</li>' for t in _gain_lines(results)).join(('<ul>','</ul>') if results.get('gains') else ('','')))
+    rows = results['rows']
+    ms = metrics_of(rows)
+    note = (
+        'Small figures: difference from source only. Bold: best of the column.'
+        if any(r['method'] == 'source' for r in rows) and len(rows) > 1
+        else ''
+    )
+    if 'seeds' in results:
+        note += ' ±: sample standard deviation over seeds.'
+    parts = [html_table(rows, m, groups, time=i == 0) for i, m in enumerate(ms)] + [
+        _scalar_table(rows),
+        *(_bars(rows, m, groups) for m in dict.fromkeys((ms[0], 'epe3d')) if m in ms),
+    ]
+    parts.insert(
+        1,
+        ''.join(f'<li>{_e(t)}</li>' for t in _gain_lines(results)).join(
+            ('<ul>', '</ul>') if results.get('gains') else ('', '')
+        ),
+    )
     return f'<section id="results"><h2>Results</h2>{_paras(note)}{"".join(parts)}</section>'
 
 # %% ../../nbs/use/09_report.ipynb #98247c13
@@ -150,40 +225,54 @@ _page = '''<!doctype html>
 
 # %% ../../nbs/use/09_report.ipynb #8fe8ea83
 def report_html(
-    title:str, # Heading of the page
-    results:dict, # Content of results.json
-    sections=(), # `Section`s, in order
-    curves:dict|None=None, # Name -> values, as for `show_curves`
-    videos:dict|None=None, # Title -> file
-    groups=None, # Groups to show, in order; all if None
-    out_dir='.', # Where the page will lie, for links to large videos
-    intro:str='', # Paragraphs under the heading
-)->str:
+    title: str,  # Heading of the page
+    results: dict,  # Content of results.json
+    sections=(),  # `Section`s, in order
+    curves: dict | None = None,  # Name -> values, as for `show_curves`
+    videos: dict | None = None,  # Title -> file
+    groups=None,  # Groups to show, in order; all if None
+    out_dir='.',  # Where the page will lie, for links to large videos
+    intro: str = '',  # Paragraphs under the heading
+) -> str:
     "The whole page as text"
-    results = check_results(results); body = [_results_section(results, groups)]; toc = ['Results']
+    results = check_results(results)
+    body = [_results_section(results, groups)]
+    toc = ['Results']
     if videos:
-        shown = ''.join(_video(p,t,out_dir) for t,p in dict(videos).items())
-        body.append(f'<section id="videos"><h2>Videos</h2>{shown}</section>'); toc.append('Videos')
-    body += [_section(s) for s in sections]; toc += [s.title for s in sections]
+        shown = ''.join(_video(p, t, out_dir) for t, p in dict(videos).items())
+        body.append(f'<section id="videos"><h2>Videos</h2>{shown}</section>')
+        toc.append('Videos')
+    body += [_section(s) for s in sections]
+    toc += [s.title for s in sections]
     if curves:
         words = 'Every loss term over training; the thin line holds the raw values.'
-        body.append(_section(Section('Curves', words, [show_curves(curves)]))); toc.append('Curves')
-    nav = '<nav>' + ''.join(f'<a href="#{_slug(t)}">{_e(t)}</a>' for t in toc) + '</nav>' if len(toc)>2 else ''
-    raw = f'<details><summary>All figures as JSON</summary><pre>{_e(json.dumps(results,indent=1))}</pre></details>'
+        body.append(_section(Section('Curves', words, [show_curves(curves)])))
+        toc.append('Curves')
+    nav = (
+        '<nav>' + ''.join(f'<a href="#{_slug(t)}">{_e(t)}</a>' for t in toc) + '</nav>'
+        if len(toc) > 2
+        else ''
+    )
+    raw = f'<details><summary>All figures as JSON</summary><pre>{_e(json.dumps(results, indent=1))}</pre></details>'
     head = f'<header><h1>{_e(title)}</h1>{_paras(intro)}{_facts(results)}{_tiles(results)}{nav}</header>'
-    return _page.format(title=_e(title), css=_css, body=head+''.join(body)+raw, version=_e(__version__))
+    return _page.format(
+        title=_e(title), css=_css, body=head + ''.join(body) + raw, version=_e(__version__)
+    )
 
 # %% ../../nbs/use/09_report.ipynb #1fbbc250
 def write_report(
-    out_dir, # Folder of the run
-    title:str, # Heading of the page
-    results:dict, # Content of results.json
-    sections=(), # `Section`s, in order
-    curves:dict|None=None, # Name -> values, as for `show_curves`
-    videos:dict|None=None, # Title -> file; embedded below 8 MB, else linked
-    groups=None, # Groups to show, in order; all if None
-    intro:str='', # Paragraphs under the heading
-)->Path: # The page
+    out_dir,  # Folder of the run
+    title: str,  # Heading of the page
+    results: dict,  # Content of results.json
+    sections=(),  # `Section`s, in order
+    curves: dict | None = None,  # Name -> values, as for `show_curves`
+    videos: dict | None = None,  # Title -> file; embedded below 8 MB, else linked
+    groups=None,  # Groups to show, in order; all if None
+    intro: str = '',  # Paragraphs under the heading
+) -> Path:  # The page
     "Write `report.html`; raises `DataError` or `MediaError` for what cannot be shown, and then writes nothing"
     out_dir = Path(out_dir)
-    return write_atomic(out_dir/'report.html', report_html(title, results, sections, curves, videos, groups, out_dir, intro))
+    return write_atomic(
+        out_dir / 'report.html',
+        report_html(title, results, sections, curves, videos, groups, out_dir, intro),
+    )

@@ -16,128 +16,242 @@ from ..core.canvas import method_name
 from .results_file import _ismetric, _isnum
 
 # %% ../../nbs/use/07_result_table.ipynb #6d470ecf
-_titles = dict(pck='PCK@0.05, %', pck_legacy='PCK@0.05, rule of the earlier papers, %', median_px='median error, px', mean_px='mean error, px',
-               epe3d='3D error, root-relative, mm', pa_epe3d='3D error, Procrustes-aligned, mm', auc3d='AUC of 3D PCK, 20 to 50 mm, %', unsolved='poses without an exact root depth',
-               flips='front-back flips', offset_removed_px='median px without mean offsets (diagnostic)')
+_titles = dict(
+    pck='PCK@0.05, %',
+    pck_legacy='PCK@0.05, rule of the earlier papers, %',
+    median_px='median error, px',
+    mean_px='mean error, px',
+    epe3d='3D error, root-relative, mm',
+    pa_epe3d='3D error, Procrustes-aligned, mm',
+    auc3d='AUC of 3D PCK, 20 to 50 mm, %',
+    unsolved='poses without an exact root depth',
+    flips='front-back flips',
+    offset_removed_px='median px without mean offsets (diagnostic)',
+)
+
+
 def metric_title(
-    m:str, # Key of a row
-)->str:
+    m: str,  # Key of a row
+) -> str:
     "What a metric is called in a table"
-    if m in _titles: return _titles[m]
-    if m.startswith('within_'): return f'within {m[7:]} px, %'
-    if m.startswith('swaps'): return ('swaps '+m[6:].replace('_','/')).strip()
-    return m.replace('_px',', px').replace('_',' ')
+    if m in _titles:
+        return _titles[m]
+    if m.startswith('within_'):
+        return f'within {m[7:]} px, %'
+    if m.startswith('swaps'):
+        return ('swaps ' + m[6:].replace('_', '/')).strip()
+    return m.replace('_px', ', px').replace('_', ' ')
 
 # %% ../../nbs/use/07_result_table.ipynb #f8437a97
 def lower_is_better(
-    m:str, # Key of a row
-)->bool:
+    m: str,  # Key of a row
+) -> bool:
     "Whether a metric is an error"
-    return m.endswith('_px') or m.startswith(('flips','swaps','epe','pa_epe','unsolved','seconds'))
+    return m.endswith('_px') or m.startswith(
+        ('flips', 'swaps', 'epe', 'pa_epe', 'unsolved', 'seconds')
+    )
+
 
 def metrics_of(
-    rows, # Rows of results
-)->list:
+    rows,  # Rows of results
+) -> list:
     "Keys of all metrics by group, in order of appearance, without their deviations"
-    return list(dict.fromkeys(k for r in rows for k,v in r.items() if _ismetric(v) and not k.endswith('_sd')))
+    return list(
+        dict.fromkeys(
+            k for r in rows for k, v in r.items() if _ismetric(v) and not k.endswith('_sd')
+        )
+    )
 
 # %% ../../nbs/use/07_result_table.ipynb #b4c45c1b
 def _groups(rows, metric, groups=None):
     "Asked groups that occur, or all, overall figures last"
     gs = list(dict.fromkeys(g for r in rows for g in r.get(metric) or {}))
     asked = [g for g in groups or () if g in gs]
-    return asked or [g for g in gs if not g.startswith('all')] + [g for g in gs if g.startswith('all')]
+    return asked or [g for g in gs if not g.startswith('all')] + [
+        g for g in gs if g.startswith('all')
+    ]
 
-def _overall(gs): return 'all' if 'all' in gs else gs[-1]
+
+def _overall(gs):
+    return 'all' if 'all' in gs else gs[-1]
+
 
 def _base(rows, row):
     "The `source` row that `row` is compared with, None for itself"
-    if row['method']=='source': return None
-    return next((r for r in rows if r['method']=='source' and r.get('case','')==row.get('case','') and r.get('seed')==row.get('seed')), None)
+    if row['method'] == 'source':
+        return None
+    return next(
+        (
+            r
+            for r in rows
+            if r['method'] == 'source'
+            and r.get('case', '') == row.get('case', '')
+            and r.get('seed') == row.get('seed')
+        ),
+        None,
+    )
 
-def _case(d): return f"{d['case']}: " if d.get('case') else ''
-def _label(row): return _case(row) + method_name(row['method']) + (f" (seed {row['seed']})" if row.get('seed') is not None else '')
 
-def _time(s): return f'{int(s)//3600}:{int(s)//60%60:02d}:{int(s)%60:02d}' if s>=3600 else f'{int(s)//60}:{int(s)%60:02d}'
+def _case(d):
+    return f"{d['case']}: " if d.get('case') else ''
+
+
+def _label(row):
+    return (
+        _case(row)
+        + method_name(row['method'])
+        + (f" (seed {row['seed']})" if row.get('seed') is not None else '')
+    )
+
+
+def _time(s):
+    return (
+        f'{int(s) // 3600}:{int(s) // 60 % 60:02d}:{int(s) % 60:02d}'
+        if s >= 3600
+        else f'{int(s) // 60}:{int(s) % 60:02d}'
+    )
 
 # %% ../../nbs/use/07_result_table.ipynb #1e0efd33
 def _cells(rows, metric, groups):
     "Per row and group: value, deviation, gain over source, whether best of its case"
     out = []
     for r in rows:
-        v,sd,b = r.get(metric) or {}, r.get(metric+'_sd') or {}, (_base(rows,r) or {}).get(metric) or {}
-        rivals = [(q.get(metric) or {}) for q in rows if q.get('case','')==r.get('case','')]
+        v = r.get(metric) or {}
+        sd = r.get(metric + '_sd') or {}
+        b = (_base(rows, r) or {}).get(metric) or {}
+        rivals = [(q.get(metric) or {}) for q in rows if q.get('case', '') == r.get('case', '')]
         line = []
         for g in groups:
-            x = v.get(g); have = [q[g] for q in rivals if q.get(g) is not None]
-            best = x is not None and len(have)>1 and x==(min if lower_is_better(metric) else max)(have)
-            line.append((x, sd.get(g), None if x is None or b.get(g) is None else x-b[g], best))
+            x = v.get(g)
+            have = [q[g] for q in rivals if q.get(g) is not None]
+            best = (
+                x is not None
+                and len(have) > 1
+                and x == (min if lower_is_better(metric) else max)(have)
+            )
+            line.append((x, sd.get(g), None if x is None or b.get(g) is None else x - b[g], best))
         out.append(line)
     return out
 
 # %% ../../nbs/use/07_result_table.ipynb #16d4f5ad
-def _num(x, sd=None, digits=1): return '-' if x is None else f'{x:.{digits}f}' + ('' if sd is None else f' ± {sd:.{digits}f}')
+def _num(x, sd=None, digits=1):
+    return '-' if x is None else f'{x:.{digits}f}' + ('' if sd is None else f' ± {sd:.{digits}f}')
+
 
 def _scalars(rows):
     "Keys of plain numbers worth a column: counts and single figures"
-    skip = {'seconds','seed','n_seeds','frames','epochs','steps'}
-    return list(dict.fromkeys(k for r in rows for k,v in r.items() if _isnum(v) and k not in skip and not k.endswith('_sd')))
+    skip = {'seconds', 'seed', 'n_seeds', 'frames', 'epochs', 'steps'}
+    return list(
+        dict.fromkeys(
+            k
+            for r in rows
+            for k, v in r.items()
+            if _isnum(v) and k not in skip and not k.endswith('_sd')
+        )
+    )
+
 
 def _lay(head, body):
     "Columns padded to their widest cell, the first to the left"
-    w = [max(len(str(r[i])) for r in [head]+body) for i in range(len(head))]
-    line = lambda r: '  '.join(str(c).ljust(n) if i==0 else str(c).rjust(n) for i,(c,n) in enumerate(zip(r,w))).rstrip()
-    return '\n'.join([line(head), '-'*(sum(w)+2*len(w)-2)] + [line(r) for r in body])
+    w = [max(len(str(r[i])) for r in [head] + body) for i in range(len(head))]
+    line = lambda r: '  '.join(
+        str(c).ljust(n) if i == 0 else str(c).rjust(n) for i, (c, n) in enumerate(zip(r, w))
+    ).rstrip()
+    return '\n'.join([line(head), '-' * (sum(w) + 2 * len(w) - 2)] + [line(r) for r in body])
 
-def _digits(rows, k): return 0 if all(float(r[k]).is_integer() for r in rows if r.get(k) is not None) else 1
-def _single(rows, r, ks): return [_num(r.get(k), r.get(k+'_sd'), _digits(rows,k)) for k in ks]
+
+def _digits(rows, k):
+    return 0 if all(float(r[k]).is_integer() for r in rows if r.get(k) is not None) else 1
+
+
+def _single(rows, r, ks):
+    return [_num(r.get(k), r.get(k + '_sd'), _digits(rows, k)) for k in ks]
 
 # %% ../../nbs/use/07_result_table.ipynb #0f85bb45
 def format_table(
-    rows, # Rows of results
-    groups=None, # Groups to show, in order; all if None
-    metrics=None, # Metrics to show, one block each; all if None
-)->str:
+    rows,  # Rows of results
+    groups=None,  # Groups to show, in order; all if None
+    metrics=None,  # Metrics to show, one block each; all if None
+) -> str:
     "A plain-text table per metric, and one of the single figures, for the terminal"
     out = []
-    for i,m in enumerate(metrics or metrics_of(rows)):
-        gs = _groups(rows, m, groups); cells = _cells(rows, m, gs); top = gs.index(_overall(gs)); gain = any(l[top][2] is not None for l in cells)
-        head = [metric_title(m)] + gs + ['gain']*gain + ['time']*(i==0)
+    for i, m in enumerate(metrics or metrics_of(rows)):
+        gs = _groups(rows, m, groups)
+        cells = _cells(rows, m, gs)
+        top = gs.index(_overall(gs))
+        gain = any(l[top][2] is not None for l in cells)
+        head = [metric_title(m)] + gs + ['gain'] * gain + ['time'] * (i == 0)
         more = lambda d: '' if d is None else f'{d:+.1f}'
-        out.append(_lay(head, [[_label(r)] + [_num(*c[:2]) for c in l] + [more(l[top][2])]*gain + [_time(r['seconds'])]*(i==0) for r,l in zip(rows,cells)]))
+        out.append(
+            _lay(
+                head,
+                [
+                    [_label(r)]
+                    + [_num(*c[:2]) for c in l]
+                    + [more(l[top][2])] * gain
+                    + [_time(r['seconds'])] * (i == 0)
+                    for r, l in zip(rows, cells)
+                ],
+            )
+        )
     ks = [] if metrics else _scalars(rows)
-    if ks: out.append(_lay(['single figures']+[metric_title(k) for k in ks], [[_label(r)]+_single(rows,r,ks) for r in rows]))
+    if ks:
+        out.append(
+            _lay(
+                ['single figures'] + [metric_title(k) for k in ks],
+                [[_label(r)] + _single(rows, r, ks) for r in rows],
+            )
+        )
     return '\n\n'.join(out)
 
 # %% ../../nbs/use/07_result_table.ipynb #cde97939
 _e = html.escape
+
+
 def _delta(d, metric, below=''):
-    cls = 'same' if abs(d)<.05 else 'up' if (d<0)==lower_is_better(metric) else 'down'
-    return f'<span class="d {cls}{below}">{d:+.1f}</span>'.replace('-','−')
+    cls = 'same' if abs(d) < 0.05 else 'up' if (d < 0) == lower_is_better(metric) else 'down'
+    return f'<span class="d {cls}{below}">{d:+.1f}</span>'.replace('-', '−')
+
 
 def _td(c, metric):
-    x,sd,delta,best = c
-    if x is None: return '<td>–</td>'
-    s = f'{x:.1f}' + ('' if sd is None else f'<small> ± {sd:.1f}</small>'); s = f'<b>{s}</b>' if best else s
+    x, sd, delta, best = c
+    if x is None:
+        return '<td>–</td>'
+    s = f'{x:.1f}' + ('' if sd is None else f'<small> ± {sd:.1f}</small>')
+    s = f'<b>{s}</b>' if best else s
     return f"<td>{s}{'' if delta is None else _delta(delta, metric, '' if sd is None else ' below')}</td>"
 
 # %% ../../nbs/use/07_result_table.ipynb #5d8e3ae5
 def _table(head, lines):
-    body = ''.join(f'<tr><th>{_e(name)}</th>{cells}</tr>' for name,cells in lines)
+    body = ''.join(f'<tr><th>{_e(name)}</th>{cells}</tr>' for name, cells in lines)
     return f'<div class="scroll"><table><thead><tr>{"".join(f"<th>{_e(h)}</th>" for h in head)}</tr></thead><tbody>{body}</tbody></table></div>'
 
 # %% ../../nbs/use/07_result_table.ipynb #2c962b62
 def html_table(
-    rows, # Rows of results
-    metric:str, # Which metric
-    groups=None, # Groups to show, in order; all if None
-    time:bool=True, # Add the seconds
-)->str:
+    rows,  # Rows of results
+    metric: str,  # Which metric
+    groups=None,  # Groups to show, in order; all if None
+    time: bool = True,  # Add the seconds
+) -> str:
     "One metric as an HTML table"
-    gs = _groups(rows, metric, groups); cells = _cells(rows, metric, gs)
-    line = lambda r,l: ''.join(_td(c,metric) for c in l) + (f"<td>{_time(r['seconds'])}</td>" if time else '')
-    return _table([metric_title(metric)]+gs+['time']*time, [(_label(r),line(r,l)) for r,l in zip(rows,cells)])
+    gs = _groups(rows, metric, groups)
+    cells = _cells(rows, metric, gs)
+    line = lambda r, l: (
+        ''.join(_td(c, metric) for c in l) + (f"<td>{_time(r['seconds'])}</td>" if time else '')
+    )
+    return _table(
+        [metric_title(metric)] + gs + ['time'] * time,
+        [(_label(r), line(r, l)) for r, l in zip(rows, cells)],
+    )
+
 
 def _scalar_table(rows):
     ks = _scalars(rows)
-    return _table(['single figures']+[metric_title(k) for k in ks], [(_label(r),''.join(f'<td>{v}</td>' for v in _single(rows,r,ks))) for r in rows]) if ks else ''
+    return (
+        _table(
+            ['single figures'] + [metric_title(k) for k in ks],
+            [(_label(r), ''.join(f'<td>{v}</td>' for v in _single(rows, r, ks))) for r in rows],
+        )
+        if ks
+        else ''
+    )

@@ -18,65 +18,104 @@ from ..core.errors import DataError
 # %% ../../nbs/use/06_results_file.ipynb #87af870f
 def _plain(x):
     "Containers and numbers as JSON knows them; arrays become lists"
-    if isinstance(x, dict): return {str(k):_plain(v) for k,v in x.items()}
-    if isinstance(x, (list,tuple)): return [_plain(v) for v in x]
-    if isinstance(x, (torch.Tensor,np.ndarray,np.generic)): return _plain(x.tolist())
+    if isinstance(x, dict):
+        return {str(k): _plain(v) for k, v in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [_plain(v) for v in x]
+    if isinstance(x, (torch.Tensor, np.ndarray, np.generic)):
+        return _plain(x.tolist())
     return str(x) if isinstance(x, Path) else x
+
 
 def _finite(x, where, at):
     if isinstance(x, dict):
-        for k,v in x.items(): _finite(v, where, f'{at}.{k}' if at else k)
+        for k, v in x.items():
+            _finite(v, where, f'{at}.{k}' if at else k)
     elif isinstance(x, list):
-        for i,v in enumerate(x): _finite(v, where, f'{at}[{i}]')
-    elif isinstance(x, float) and not math.isfinite(x): raise DataError(where, f'{at} is {x}', 'a finite number, or null where there is none')
-    elif not isinstance(x, (str,int,float,bool,type(None))):
+        for i, v in enumerate(x):
+            _finite(v, where, f'{at}[{i}]')
+    elif isinstance(x, float) and not math.isfinite(x):
+        raise DataError(where, f'{at} is {x}', 'a finite number, or null where there is none')
+    elif not isinstance(x, (str, int, float, bool, type(None))):
         raise DataError(where, f'{at} is a {type(x).__name__}', 'numbers, text, lists and mappings')
 
 # %% ../../nbs/use/06_results_file.ipynb #c7cd3461
-def _isnum(v): return isinstance(v, numbers.Real) and not isinstance(v, bool)
-def _ismetric(v): return isinstance(v, dict) and len(v)>0 and all(u is None or _isnum(u) for u in v.values())
-def _key(r): return (r.get('case',''), r['method'], r.get('seed'))
+def _isnum(v):
+    return isinstance(v, numbers.Real) and not isinstance(v, bool)
+
+
+def _ismetric(v):
+    return isinstance(v, dict) and len(v) > 0 and all(u is None or _isnum(u) for u in v.values())
+
+
+def _key(r):
+    return (r.get('case', ''), r['method'], r.get('seed'))
 
 # %% ../../nbs/use/06_results_file.ipynb #6f66ff72
 def _check_row(row, i, where):
     def need(ok, lacks, expected):
-        if not ok: raise DataError(where, f'rows[{i}] has no {lacks}', expected)
-    need(isinstance(row, dict) and isinstance(row.get('method'), str), "'method'", 'a name such as source, pseudo or full')
+        if not ok:
+            raise DataError(where, f'rows[{i}] has no {lacks}', expected)
+
+    need(
+        isinstance(row, dict) and isinstance(row.get('method'), str),
+        "'method'",
+        'a name such as source, pseudo or full',
+    )
     need(_isnum(row.get('seconds')), "'seconds'", 'a number')
-    need(any(_ismetric(v) for v in row.values()), 'metric', "a mapping from group to number, such as 'pck'")
+    need(
+        any(_ismetric(v) for v in row.values()),
+        'metric',
+        "a mapping from group to number, such as 'pck'",
+    )
 
 # %% ../../nbs/use/06_results_file.ipynb #44e6e03f
 def check_results(
-    results:dict, # As for results.json
-    where='results', # File or name, for the message
-)->dict: # The same in plain containers
+    results: dict,  # As for results.json
+    where='results',  # File or name, for the message
+) -> dict:  # The same in plain containers
     "Results whose shape is right; raises `DataError` naming what is not"
-    if not isinstance(results, dict): raise DataError(where, f'a {type(results).__name__}', "a mapping with 'rows'")
-    r = _plain(results); rows = r.get('rows')
-    if not isinstance(rows, list) or not rows: raise DataError(where, "no 'rows'", 'one row per method')
+    if not isinstance(results, dict):
+        raise DataError(where, f'a {type(results).__name__}', "a mapping with 'rows'")
+    r = _plain(results)
+    rows = r.get('rows')
+    if not isinstance(rows, list) or not rows:
+        raise DataError(where, "no 'rows'", 'one row per method')
     seen = set()
-    for i,row in enumerate(rows):
+    for i, row in enumerate(rows):
         _check_row(row, i, where)
-        if _key(row) in seen: raise DataError(where, f"two rows of method {row['method']!r}", "one, or a 'case' or 'seed' that tells them apart")
+        if _key(row) in seen:
+            raise DataError(
+                where,
+                f"two rows of method {row['method']!r}",
+                "one, or a 'case' or 'seed' that tells them apart",
+            )
         seen.add(_key(row))
     _finite(r, where, '')
     return r
 
 # %% ../../nbs/use/06_results_file.ipynb #55b625c2
 def write_results(
-    out_dir, # Folder
-    results:dict, # As above
-)->Path:
+    out_dir,  # Folder
+    results: dict,  # As above
+) -> Path:
     "Write `results.json`; raises `DataError` for a wrong shape or a number that is not finite"
-    path = Path(out_dir)/'results.json'
-    return write_atomic(path, json.dumps(check_results(results, path), indent=1, allow_nan=False)+'\n')
+    path = Path(out_dir) / 'results.json'
+    return write_atomic(
+        path, json.dumps(check_results(results, path), indent=1, allow_nan=False) + '\n'
+    )
+
 
 def read_results(
-    path, # `results.json`, or its folder
-)->dict:
+    path,  # `results.json`, or its folder
+) -> dict:
     "Read results; raises `DataError` where the file is missing, damaged or of another shape"
-    path = Path(path); path = path/'results.json' if path.is_dir() else path
-    try: d = json.loads(path.read_text(encoding='utf-8'))
-    except OSError as e: raise DataError(path, f'cannot be read: {e.strerror or e}', 'a results file') from None
-    except ValueError as e: raise DataError(path, f'is no JSON: {e}', 'a results file') from None
+    path = Path(path)
+    path = path / 'results.json' if path.is_dir() else path
+    try:
+        d = json.loads(path.read_text(encoding='utf-8'))
+    except OSError as e:
+        raise DataError(path, f'cannot be read: {e.strerror or e}', 'a results file') from None
+    except ValueError as e:
+        raise DataError(path, f'is no JSON: {e}', 'a results file') from None
     return check_results(d, path)

@@ -21,77 +21,136 @@ from .result_table import _case, format_table, metric_title, metrics_of
 def _stats(xs):
     "Mean and sample standard deviation; None where there are none"
     xs = [x for x in xs if x is not None]
-    if not xs: return None,None
-    return float(np.mean(xs)), (float(np.std(xs,ddof=1)) if len(xs)>1 else None)
+    if not xs:
+        return None, None
+    return float(np.mean(xs)), (float(np.std(xs, ddof=1)) if len(xs) > 1 else None)
 
 # %% ../../nbs/use/08_seeds.ipynb #408306d8
 def seed_gain(
-    results, # List of results, one per seed
-    better:str='full', # Method
-    than:str='pseudo', # Method it is compared with
-    metric:str='pck', # Which metric
-    group:str='all', # Which group
-    case:str='', # Which case
-)->dict: # method names, metric, group, per-seed differences, mean and sd
+    results,  # List of results, one per seed
+    better: str = 'full',  # Method
+    than: str = 'pseudo',  # Method it is compared with
+    metric: str = 'pck',  # Which metric
+    group: str = 'all',  # Which group
+    case: str = '',  # Which case
+) -> dict:  # method names, metric, group, per-seed differences, mean and sd
     "Differences between two methods, paired by seed; raises `DataError` where one is missing"
-    def val(i,res,m):
-        r = next((r for r in res['rows'] if r['method']==m and r.get('case','')==case), None)
+
+    def val(i, res, m):
+        r = next((r for r in res['rows'] if r['method'] == m and r.get('case', '') == case), None)
         v = ((r or {}).get(metric) or {}).get(group)
-        if v is None: raise DataError(f'results {i}', f'no {metric}.{group} of method {m!r}', 'the same methods for every seed')
+        if v is None:
+            raise DataError(
+                f'results {i}',
+                f'no {metric}.{group} of method {m!r}',
+                'the same methods for every seed',
+            )
         return v
-    each = [val(i,res,better)-val(i,res,than) for i,res in enumerate(results)]; mean,sd = _stats(each)
-    return dict(case=case, better=better, than=than, metric=metric, group=group, each=each, mean=mean, sd=sd)
+
+    each = [val(i, res, better) - val(i, res, than) for i, res in enumerate(results)]
+    mean, sd = _stats(each)
+    return dict(
+        case=case, better=better, than=than, metric=metric, group=group, each=each, mean=mean, sd=sd
+    )
 
 # %% ../../nbs/use/08_seeds.ipynb #0a2e2a7d
 def _merge_row(rows):
-    out = {k:rows[0][k] for k in ('case','method') if k in rows[0]}
+    out = {k: rows[0][k] for k in ('case', 'method') if k in rows[0]}
     out['n_seeds'] = len(rows)
     for k in dict.fromkeys(k for r in rows for k in r):
         vs = [r.get(k) for r in rows]
-        if k in ('case','method','seed','n_seeds'): continue
-        if all(v is None or _isnum(v) for v in vs): out[k],out[k+'_sd'] = _stats(vs)
+        if k in ('case', 'method', 'seed', 'n_seeds'):
+            continue
+        if all(v is None or _isnum(v) for v in vs):
+            out[k], out[k + '_sd'] = _stats(vs)
         elif all(v is None or _ismetric(v) for v in vs):
-            st = {g:_stats([(v or {}).get(g) for v in vs]) for g in dict.fromkeys(g for v in vs for g in v or {})}
-            out[k],out[k+'_sd'] = {g:s[0] for g,s in st.items()},{g:s[1] for g,s in st.items()}
+            st = {
+                g: _stats([(v or {}).get(g) for v in vs])
+                for g in dict.fromkeys(g for v in vs for g in v or {})
+            }
+            out[k], out[k + '_sd'] = (
+                {g: s[0] for g, s in st.items()},
+                {g: s[1] for g, s in st.items()},
+            )
     return out
 
 # %% ../../nbs/use/08_seeds.ipynb #5f68b6d4
-_steps = (('aligned','source'),('pseudo','source'),('pseudo','aligned'),('full','source'),('full','control'),('full','pseudo'))
+_steps = (
+    ('aligned', 'source'),
+    ('pseudo', 'source'),
+    ('pseudo', 'aligned'),
+    ('full', 'source'),
+    ('full', 'control'),
+    ('full', 'pseudo'),
+)
+
+
 def _gains(results, by, keys):
     "What each step adds to the first metric and to the error in 3D, wherever every seed has both methods"
-    has = lambda c,x,m: all(((b.get((c,x)) or {}).get(m) or {}).get('all') is not None for b in by)
-    ms = dict.fromkeys((metrics_of(results[0]['rows'])[0],'epe3d'))
-    return [seed_gain(results,a,b,m,'all',c) for m in ms for c in dict.fromkeys(c for c,_ in keys) for a,b in _steps if has(c,a,m) and has(c,b,m)]
+    has = lambda c, x, m: all(
+        ((b.get((c, x)) or {}).get(m) or {}).get('all') is not None for b in by
+    )
+    ms = dict.fromkeys((metrics_of(results[0]['rows'])[0], 'epe3d'))
+    return [
+        seed_gain(results, a, b, m, 'all', c)
+        for m in ms
+        for c in dict.fromkeys(c for c, _ in keys)
+        for a, b in _steps
+        if has(c, a, m) and has(c, b, m)
+    ]
 
 # %% ../../nbs/use/08_seeds.ipynb #b3fdace3
 def merge_seeds(
-    results, # List of results, one per seed, with the same methods
-)->dict: # Results whose rows hold means, and `NAME_sd` beside each metric; `seeds`; paired `gains`
+    results,  # List of results, one per seed, with the same methods
+) -> (
+    dict
+):  # Results whose rows hold means, and `NAME_sd` beside each metric; `seeds`; paired `gains`
     "Mean and sample standard deviation over seeds; raises `DataError` where the methods differ"
-    results = [check_results(r, f'results {i}') for i,r in enumerate(results)]
-    if not results: raise DataError('results', 'none', 'one per seed')
-    ids = lambda r: [(q.get('case',''),q['method']) for q in r['rows']]
-    keys = ids(results[0]); names = lambda ks: [m for _,m in ks]
-    for i,r in enumerate(results):
-        if sorted(ids(r))!=sorted(keys): raise DataError(f'results {i}', f'methods {names(ids(r))}', f'{names(keys)}, as for the first seed')
-    by = [{(q.get('case',''),q['method']):q for q in r['rows']} for r in results]; rows = [_merge_row([b[k] for b in by]) for k in keys]
-    out = {k:v for k,v in results[0].items() if all(r.get(k)==v for r in results) and k not in ('rows','seed')}
+    results = [check_results(r, f'results {i}') for i, r in enumerate(results)]
+    if not results:
+        raise DataError('results', 'none', 'one per seed')
+    ids = lambda r: [(q.get('case', ''), q['method']) for q in r['rows']]
+    keys = ids(results[0])
+    names = lambda ks: [m for _, m in ks]
+    for i, r in enumerate(results):
+        if sorted(ids(r)) != sorted(keys):
+            raise DataError(
+                f'results {i}', f'methods {names(ids(r))}', f'{names(keys)}, as for the first seed'
+            )
+    by = [{(q.get('case', ''), q['method']): q for q in r['rows']} for r in results]
+    rows = [_merge_row([b[k] for b in by]) for k in keys]
+    out = {
+        k: v
+        for k, v in results[0].items()
+        if all(r.get(k) == v for r in results) and k not in ('rows', 'seed')
+    }
     peak = [r['peak_rss_mb'] for r in results if _isnum(r.get('peak_rss_mb'))]
-    return {**out, **(dict(peak_rss_mb=max(peak)) if peak else {}), 'seeds':[r.get('seed') for r in results], 'rows':rows, 'gains':_gains(results,by,keys)}
+    return {
+        **out,
+        **(dict(peak_rss_mb=max(peak)) if peak else {}),
+        'seeds': [r.get('seed') for r in results],
+        'rows': rows,
+        'gains': _gains(results, by, keys),
+    }
 
 # %% ../../nbs/use/08_seeds.ipynb #9184b342
 def _gain_lines(results):
     "What each step adds, paired by seed, as sentences"
-    for g in results.get('gains',[]):
-        each = ', '.join(f'{x:+.1f}' for x in g['each']); sd = '' if g['sd'] is None else f" ± {g['sd']:.1f}"
-        yield (f"{_case(g)}{method_name(g['better'])} against {method_name(g['than'])}, {metric_title(g['metric'])}, {g['group']}: "
-               f"{g['mean']:+.1f}{sd} (by seed: {each})")
+    for g in results.get('gains', []):
+        each = ', '.join(f'{x:+.1f}' for x in g['each'])
+        sd = '' if g['sd'] is None else f" ± {g['sd']:.1f}"
+        yield (
+            f"{_case(g)}{method_name(g['better'])} against {method_name(g['than'])}, {metric_title(g['metric'])}, {g['group']}: "
+            f"{g['mean']:+.1f}{sd} (by seed: {each})"
+        )
+
 
 def format_seed_table(
-    merged:dict, # From `merge_seeds`
-    groups=None, # Groups to show, in order; all if None
-)->str:
+    merged: dict,  # From `merge_seeds`
+    groups=None,  # Groups to show, in order; all if None
+) -> str:
     "Means ± sample standard deviation over seeds, and what each step adds, paired by seed"
-    n = len(merged['seeds']); head = f'mean ± sample standard deviation over {n} seeds' if n>1 else 'one seed'
+    n = len(merged['seeds'])
+    head = f'mean ± sample standard deviation over {n} seeds' if n > 1 else 'one seed'
     out = [head, format_table(merged['rows'], groups), '', *_gain_lines(merged)]
     return '\n'.join(out)

@@ -25,46 +25,72 @@ from ..learn.presets import preset_text
 @dataclass
 class Task:
     "Data, preset and folder of one adaptation problem"
-    out:Path # Folder of the run
-    source:object # Labelled source
-    valid:object # Labelled images of the source domain, for the progress table
-    frames:object # Target frames, without labels
-    preset:Preset # Sizes and schedule
-    seed:int = 0 # Seeds weights, batches and augmentation
-    device:object = None # Training device; a GPU where there is one if None
-    workers:int = 0 # Processes that read the data; for sources and targets on disk
-    data:dict = field(default_factory=dict) # What `source` and `target` are, as text: a checkpoint of other data is then refused
-    quality:object = None # Target frames with their truth, to measure pseudo-labels with; no training depends on it
+
+    out: Path  # Folder of the run
+    source: object  # Labelled source
+    valid: object  # Labelled images of the source domain, for the progress table
+    frames: object  # Target frames, without labels
+    preset: Preset  # Sizes and schedule
+    seed: int = 0  # Seeds weights, batches and augmentation
+    device: object = None  # Training device; a GPU where there is one if None
+    workers: int = 0  # Processes that read the data; for sources and targets on disk
+    data: dict = field(
+        default_factory=dict
+    )  # What `source` and `target` are, as text: a checkpoint of other data is then refused
+    quality: object = None  # Target frames with their truth, to measure pseudo-labels with; no training depends on it
+
     def __post_init__(self):
-        self.out,self.preset = Path(self.out),get_preset(self.preset)
+        self.out = Path(self.out)
+        self.preset = get_preset(self.preset)
         self.device = torch.device(self.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+
     @property
-    def skeleton(self): return self.source.skeleton
+    def skeleton(self):
+        return self.source.skeleton
+
     @property
-    def meta(self): return dict(preset=plain(asdict(self.preset)),skeleton=skeleton_to_dict(self.skeleton),seed=self.seed,source=self.data.get('source'))
+    def meta(self):
+        return dict(
+            preset=plain(asdict(self.preset)),
+            skeleton=skeleton_to_dict(self.skeleton),
+            seed=self.seed,
+            source=self.data.get('source'),
+        )
 
 # %% ../../nbs/use/03_task.ipynb #73156ed4
 @patch
-def save_config(self:Task)->Path:
+def save_config(self: Task) -> Path:
     "Write `preset.yaml` into the run's folder"
-    path = self.out/'preset.yaml'
+    path = self.out / 'preset.yaml'
     return write_atomic(path, preset_text(self.preset)) if is_main() else path
 
-@patch
-def check_weights(self:Task):
-    "Raise `WeightsError` for foreign weights that cannot be had, before anything is trained"
-    p = self.preset
-    if p.restyle=='stylenet' and p.style_encoder!='conv': style_encoder(p.style_encoder)
-    if p.features not in ('encoder','random'): PerceptualLoss(p.features,scales=p.scales)
 
 @patch
-def dls(self:Task,
-    target:bool, # With target pairs
-    depth:bool|None=None, # With relative depth and cameras; as the preset if None
-    **kwargs # Options of `pose_dls` in place of the preset's
+def check_weights(self: Task):
+    "Raise `WeightsError` for foreign weights that cannot be had, before anything is trained"
+    p = self.preset
+    if p.restyle == 'stylenet' and p.style_encoder != 'conv':
+        style_encoder(p.style_encoder)
+    if p.features not in ('encoder', 'random'):
+        PerceptualLoss(p.features, scales=p.scales)
+
+
+@patch
+def dls(
+    self: Task,
+    target: bool,  # With target pairs
+    depth: bool | None = None,  # With relative depth and cameras; as the preset if None
+    **kwargs,  # Options of `pose_dls` in place of the preset's
 ):
     "Loaders of this task"
     p = self.preset
-    kw = dict(p.sizes(target),**dict(stride=p.stride) if target else {})
-    kw.update(aug=p.aug,seed=self.seed,num_workers=self.workers,device=self.device,depth=p.depth if depth is None else depth,focal=p.focal)
-    return pose_dls(self.source,self.valid,self.frames if target else None,**{**kw,**kwargs})
+    kw = dict(p.sizes(target), **dict(stride=p.stride) if target else {})
+    kw.update(
+        aug=p.aug,
+        seed=self.seed,
+        num_workers=self.workers,
+        device=self.device,
+        depth=p.depth if depth is None else depth,
+        focal=p.focal,
+    )
+    return pose_dls(self.source, self.valid, self.frames if target else None, **{**kw, **kwargs})

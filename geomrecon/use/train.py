@@ -27,64 +27,131 @@ from .demo import _first, _spread, demo_sections, domain_section, style_section
 
 # %% ../../nbs/use/12_train.ipynb #11ff7d53
 def hold_out(
-    source, # Labelled source with `subset`
-    n:int, # Images to hold out, at most a tenth
-    seed:int=0,
-)->tuple: # the rest, the held-out part
+    source,  # Labelled source with `subset`
+    n: int,  # Images to hold out, at most a tenth
+    seed: int = 0,
+) -> tuple:  # the rest, the held-out part
     "Split a few images off a source, for the progress table"
-    if len(source)<2: raise DataError('source', f'{len(source)} sample', 'at least 2, one of them to validate on')
-    i = np.random.default_rng(seed).permutation(len(source)); n = max(1,min(n,len(source)//10))
-    return source.subset(np.sort(i[n:])),source.subset(np.sort(i[:n]))
+    if len(source) < 2:
+        raise DataError('source', f'{len(source)} sample', 'at least 2, one of them to validate on')
+    i = np.random.default_rng(seed).permutation(len(source))
+    n = max(1, min(n, len(source) // 10))
+    return source.subset(np.sort(i[n:])), source.subset(np.sort(i[:n]))
+
 
 def fit_skeleton(
-    data, # Labelled source
-    skeleton, # `Skeleton` that is wanted
+    data,  # Labelled source
+    skeleton,  # `Skeleton` that is wanted
 ):
     "`data` itself if it has these joints in this order, else matched by name; raises `SkeletonError`"
-    return data if tuple(data.skeleton.joints)==tuple(skeleton.joints) else Remapped(data,skeleton)
+    return (
+        data if tuple(data.skeleton.joints) == tuple(skeleton.joints) else Remapped(data, skeleton)
+    )
 
 # %% ../../nbs/use/12_train.ipynb #88df1ad3
 def train(
-    source:str, # Labelled data set, NAME:FOLDER?option=value&option=value; `geomrecon data` lists names and options
-    target:str, # Data set of the target domain: its images, cut out by the boxes of its labels as the comparison methods do; nothing else of the labels is used
-    out:str, # Folder for checkpoints and the report
-    test:str=None, # Labelled data set of the target domain, to measure with
-    preset:str='small', # Sizes and schedule: a name (`geomrecon presets`), or the preset.yaml of a run
-    set:list=None, # Fields of the preset to change: field=value
-    seed:int=0, # Seed of weights, batches and augmentation
-    control:str='none', # Controls: none, bn (batch-norm statistics alone) or time (also the source trained on for the same time)
-    ladder:bool=True, # Also train and measure the steps on the way; --no-ladder: what the full method needs
-    workers:int=2, # Processes that read the data
-    on_error:str='raise', # What to do about unusable samples and images: raise, or skip (left out, counted and reported)
-    cache:str=None, # Folder in which all crops are made once (3 x size x size bytes each): for clips like SURREAL's, and for large photographs
-    fresh:bool=False, # Start over instead of resuming or reusing what is in --out
-    bar:bool=True, # Progress bars
-)->dict: # results, as in results.json
+    source: str,  # Labelled data set, NAME:FOLDER?option=value&option=value; `geomrecon data` lists names and options
+    target: str,  # Data set of the target domain: its images, cut out by the boxes of its labels as the comparison methods do; nothing else of the labels is used
+    out: str,  # Folder for checkpoints and the report
+    test: str = None,  # Labelled data set of the target domain, to measure with
+    preset: str = 'small',  # Sizes and schedule: a name (`geomrecon presets`), or the preset.yaml of a run
+    set: list = None,  # Fields of the preset to change: field=value
+    seed: int = 0,  # Seed of weights, batches and augmentation
+    control: str = 'none',  # Controls: none, bn (batch-norm statistics alone) or time (also the source trained on for the same time)
+    ladder: bool = True,  # Also train and measure the steps on the way; --no-ladder: what the full method needs
+    workers: int = 2,  # Processes that read the data
+    on_error: str = 'raise',  # What to do about unusable samples and images: raise, or skip (left out, counted and reported)
+    cache: str = None,  # Folder in which all crops are made once (3 x size x size bytes each): for clips like SURREAL's, and for large photographs
+    fresh: bool = False,  # Start over instead of resuming or reusing what is in --out
+    bar: bool = True,  # Progress bars
+) -> dict:  # results, as in results.json
     "Pre-train on a labelled data set and adapt to another without its labels"
-    _start(); choose('control',control,('none','bn','time')); p = read_preset(preset,set); kw = dict(size=p.size,on_error=on_error)
-    _tick('reading the indices'); ready = (lambda ds: ds) if cache is None else (lambda ds: ds.pack(cache,bar))
-    read = lambda spec,part: ready(open_dataset(spec,split=part,**kw))
+    _start()
+    choose('control', control, ('none', 'bn', 'time'))
+    p = read_preset(preset, set)
+    kw = dict(size=p.size, on_error=on_error)
+    _tick('reading the indices')
+    ready = (lambda ds: ds) if cache is None else (lambda ds: ds.pack(cache, bar))
+    read = lambda spec, part: ready(open_dataset(spec, split=part, **kw))
     with main_first():
-        src,frames = read(source,'train'),read(target,'train').frames()
-        ev = None if test is None else fit_skeleton(read(test,'test'),src.skeleton)
-    out = prepare_out(out,fresh); task = Task(out,*hold_out(src,96,seed),frames,p,seed,workers=workers,data=dict(source=source,target=target))
-    return main_alone(_train_report,out,task,ev,run_stages(task,ev,control,bar,ladder),src.name,source,target,test)
+        src = read(source, 'train')
+        frames = read(target, 'train').frames()
+        ev = None if test is None else fit_skeleton(read(test, 'test'), src.skeleton)
+    out = prepare_out(out, fresh)
+    task = Task(
+        out,
+        *hold_out(src, 96, seed),
+        frames,
+        p,
+        seed,
+        workers=workers,
+        data=dict(source=source, target=target),
+    )
+    return main_alone(
+        _train_report,
+        out,
+        task,
+        ev,
+        run_stages(task, ev, control, bar, ladder),
+        src.name,
+        source,
+        target,
+        test,
+    )
+
 
 def _train_report(out, task, ev, r, name, source, target, test):
     "Write model, results and report"
-    p,sk,seed = task.preset,task.skeleton,task.seed
-    save_model(out/'model.pth',r.learners['full'].model,sk,p,seed=seed,crop='whole')
+    p = task.preset
+    sk = task.skeleton
+    seed = task.seed
+    save_model(out / 'model.pth', r.learners['full'].model, sk, p, seed=seed, crop='whole')
     _tick('writing the report')
-    res = dict(rows=r.rows,peak_rss_mb=round(peak_rss_mb()),seed=seed,preset=p.name,skeleton=sk.name,source=source,target=target,test=test); write_results(out,res)
-    page = write_report(out,f'{name} to {target.split(":")[0]}',res,train_sections(task,ev,r),r.curves,intro='Labelled source, unlabelled target'+(', measured on labelled target images that no training saw.' if ev else '.'))
-    print(); print(format_table(r.rows)); print(f'\npeak memory {res["peak_rss_mb"]} MB; report: {page}')
+    res = dict(
+        rows=r.rows,
+        peak_rss_mb=round(peak_rss_mb()),
+        seed=seed,
+        preset=p.name,
+        skeleton=sk.name,
+        source=source,
+        target=target,
+        test=test,
+    )
+    write_results(out, res)
+    page = write_report(
+        out,
+        f'{name} to {target.split(":")[0]}',
+        res,
+        train_sections(task, ev, r),
+        r.curves,
+        intro='Labelled source, unlabelled target'
+        + (', measured on labelled target images that no training saw.' if ev else '.'),
+    )
+    print()
+    print(format_table(r.rows))
+    print(f'\npeak memory {res["peak_rss_mb"]} MB; report: {page}')
     return res
 
 # %% ../../nbs/use/12_train.ipynb #32972064
-def train_sections(task, test, r)->list:
+def train_sections(task, test, r) -> list:
     "Sections of the report: with test labels those of the demo, on some of the images; without, the predictions of both models"
     if test is not None:
-        i = _spread(len(test),256); some = lambda d: {m:k[i] for m,k in d.items()}
-        return demo_sections(task,test.subset(i),SimpleNamespace(**{**vars(r),'preds':some(r.preds),'poses3d':some(r.poses3d)}))
-    x = task.frames.images(_spread(len(task.frames))); pose = lambda m,d: show_poses(x,r.learners[m].model.predict(x,d)[0],task.skeleton,ncols=7)
-    return [domain_section(task), *style_section(task), Section('Before and after','',[pose(_first(r.learners),'source'),pose('full','target')],['before','adapted'])]
+        i = _spread(len(test), 256)
+        some = lambda d: {m: k[i] for m, k in d.items()}
+        return demo_sections(
+            task,
+            test.subset(i),
+            SimpleNamespace(**{**vars(r), 'preds': some(r.preds), 'poses3d': some(r.poses3d)}),
+        )
+    x = task.frames.images(_spread(len(task.frames)))
+    pose = lambda m, d: show_poses(x, r.learners[m].model.predict(x, d)[0], task.skeleton, ncols=7)
+    return [
+        domain_section(task),
+        *style_section(task),
+        Section(
+            'Before and after',
+            '',
+            [pose(_first(r.learners), 'source'), pose('full', 'target')],
+            ['before', 'adapted'],
+        ),
+    ]
