@@ -18,7 +18,7 @@ from ..learn.distributed import distribute
 from ..learn.presets import Preset
 from ..learn.learner import pose_learner, adapt_learner, source_limits
 from ..learn.checkpoint import Checkpoint, PoseLearner, load_checkpoint, restore_learner
-from ..learn.terms import LabelQuality
+from ..learn.pseudo_label import LabelQuality
 from ..losses.align import jitter
 from ..models.adapter import PoseAdapter
 from ..models.pose import reestimate_batchnorm
