@@ -119,8 +119,10 @@ def stack(joints, names):
 
 def join(dictionaries):
     "One after the other"
-    keys = dictionaries[0]
-    return {key: np.concatenate([each[key] for each in dictionaries]) for key in keys}
+    joined = {}
+    for name in dictionaries[0]:
+        joined[name] = np.concatenate([joints[name] for joints in dictionaries])
+    return joined
 
 
 def project(joints, K):
