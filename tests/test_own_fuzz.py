@@ -88,11 +88,10 @@ ODD_ATTRIBUTES = [
 def change_number(dataset, rng):
     "One wrong number in an array"
     values = dataset[()]
-    place = rng.integers(values.size)
-    if dataset.dtype.kind in 'iu':
-        values.reshape(-1)[place] = [-5, 100, 7, 0][rng.integers(4)]
-    else:
-        values.reshape(-1)[place] = [np.nan, np.inf, -1e30, 1e9][rng.integers(4)]
+    is_whole = dataset.dtype.kind in 'iu'
+    wrong = [-5, 100, 7, 0] if is_whole else [np.nan, np.inf, -1e30, 1e9]
+    value = wrong[rng.integers(4)]
+    values.reshape(-1)[rng.integers(values.size)] = value
     dataset[...] = values
 
 
