@@ -1,4 +1,4 @@
-"""Frame sources of videos and folders: their stores and caches, killed and forked processes, memory, bad options."""
+"""Frame sources of videos and folders: stores, caches, processes, memory, bad options."""
 
 import gc
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Label files against other writers: pandas and json write them here, geomrecon reads them. Joints by name."""
+"""Label files that pandas and json wrote, read by geomrecon, and the reverse; joints by name."""
 
 import os
 import pickle
