@@ -6,7 +6,7 @@ import cv2, numpy as np, pytest, torch
 from fixtures_hands import write_h3d, write_mvhand, write_rhd
 from fixtures_h36m import write_3dpw
 from geomrecon.readers.threedpw import ThreeDPW
-from geomrecon.core.files import load_npz, safe_loads
+from geomrecon.core.pickles import load_npz, safe_loads
 from geomrecon.readers.h3d import H3D
 from geomrecon.readers.mvhand import MVHand
 from geomrecon.readers.rhd import RHD

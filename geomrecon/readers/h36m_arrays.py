@@ -14,7 +14,8 @@ import av, numpy as np, torch
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 from ..core.errors import DataError, LabelError, MediaError
-from ..core.files import as_array, load_json, load_npz, load_pickle, need_key
+from ..core.files import as_array, load_json, need_key
+from ..core.pickles import load_npz, load_pickle
 from ..data.images import image_size
 from .h36m_cameras import h36m_to_body
 from geomrecon.readers.h36m_json import (

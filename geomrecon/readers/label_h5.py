@@ -10,7 +10,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 from ..core.errors import GeomReconError, LabelError
-from ..core.files import atomic_path, safe_loads
+from ..core.files import atomic_path
+from ..core.pickles import safe_loads
 from ..core.skeleton import get_skeleton
 from .joint_names import Labels
 from geomrecon.readers.label_tables import (

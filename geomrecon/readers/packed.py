@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
-from ..core.files import atomic_path, load_npy
+from ..core.files import atomic_path
+from ..core.pickles import load_npy
 from ..core.errors import LabelError, MediaError
 from .pictures import Pictures
 from .pose_files import PoseFiles

@@ -15,7 +15,8 @@ from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 from ..core.errors import ConfigError, DataError, LabelError, MediaError
 from ..core.skeleton import BODY16
-from ..core.files import as_array, load_pickle, need_key
+from ..core.files import as_array, need_key
+from ..core.pickles import load_pickle
 from ..data.images import image_size
 from ..core.checks import Check, Screen, choose
 from .pose_files import PoseFiles
