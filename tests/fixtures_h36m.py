@@ -1,4 +1,7 @@
-"Small Human3.6M and 3DPW trees with known ground truth, in the documented layouts; the tables are written from the documents, not from the readers"
+"""Small Human3.6M and 3DPW trees with known ground truth, in the documented layouts.
+
+The tables are written from the documents, not from the readers.
+"""
 
 import json
 import pickle
@@ -155,7 +158,7 @@ def _is_drawable(points):
 
 def _draw_bones(img, kp, is_last):
     "One figure: right side red, left side blue, grey where another stands in front"
-    points = [tuple(int(round(float(v) * 16)) for v in p) for p in kp]
+    points = [(int(round(float(x) * 16)), int(round(float(y) * 16))) for x, y in kp]
     thick = max(6, int(np.ptp(kp[:, 1]) / 14))
     for a, b in BONES:
         is_right = a in (2, 1, 12, 11) or b in (2, 12)
@@ -297,7 +300,10 @@ def h36m_scene(subjects, acts, cams, frames, seed):
 
 
 def _truth(rows):
-    return {k: np.array([r[k] for r in rows]) for k in rows[0]}
+    truth = {}
+    for name in rows[0]:
+        truth[name] = np.array([row[name] for row in rows])
+    return truth
 
 
 def _row(shot, **more):

@@ -1,4 +1,7 @@
-"Readers of Human3.6M (three packagings) and 3DPW against trees with known truth, bad input of every kind, and damage at random."
+"""Readers of Human3.6M (three packagings) and 3DPW against trees with known truth.
+
+And against bad input of every kind, and damage at random.
+"""
 
 import json
 import pickle

@@ -1,4 +1,7 @@
-"Kinematic correction on thousands of poses, normal and absurd, of built-in and made-up skeletons: what it promises holds for each."
+"""Kinematic correction on thousands of poses, normal and absurd, of built-in and made-up skeletons.
+
+What it promises holds for each.
+"""
 
 import json
 import numpy as np

@@ -1,4 +1,7 @@
-"From images' labels to 2.5D and back: puppets, random cameras and the data sets' own crops, lifted to 0.1 mm; and the whole way through rendered maps."
+"""From images' labels to 2.5D and back.
+
+Puppets, random cameras and the data sets' own crops, lifted to 0.1 mm; and the whole way through rendered maps.
+"""
 
 import pytest
 import torch
