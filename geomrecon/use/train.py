@@ -8,7 +8,6 @@ __all__ = ['hold_out', 'fit_skeleton', 'train', 'report_training', 'train_sectio
 # %% ../../nbs/use/12_train.ipynb #bba8afe1
 from types import SimpleNamespace
 import numpy as np
-import geomrecon.readers.packed  # gives data sets `pack`
 from ..core.checks import choose
 from ..core.errors import DataError
 from ..core.parallel import main_alone, main_first
