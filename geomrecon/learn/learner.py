@@ -31,7 +31,7 @@ from .pseudo_label import PseudoLabel
 from .speed import Accumulate, CPUMixedPrecision, FusedAdam, cpu_bf16
 from .terms import Depth, LossHistory
 from ..losses.align import AlignLoss
-from ..losses.kinematics import Limits, estimate_limits
+from ..losses.limits import Limits, estimate_limits
 from ..losses.supervised import SupervisedLoss
 from ..models.adapter import PoseAdapter
 from ..models.generator import Generator, HeatmapGenerator

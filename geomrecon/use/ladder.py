@@ -24,7 +24,8 @@ from ..data.pairs import FramePairs
 from ..learn.learner import reconstructions
 from ..learn.presets import get_preset
 from ..puppet.images import PuppetImages
-from ..puppet.videos import ANNOTATION_GAP, PuppetVideos
+from ..puppet.labels import ANNOTATION_GAP
+from ..puppet.videos import PuppetVideos
 from .measure import evaluate, row_of
 from .task import Task
 
