@@ -11,7 +11,7 @@ import torch
 from fixtures_h36m import write_3dpw
 from fixtures_hands import write_mvhand, write_rhd
 from geomrecon.core.errors import GeomReconError, LabelError, MediaError
-from geomrecon.core.files import load_npz, safe_loads
+from geomrecon.core.pickles import load_npz, safe_loads
 from geomrecon.core.skeleton import HAND21
 from geomrecon.data.pairs import pose_dls
 from geomrecon.readers.mvhand import MVHand

@@ -19,7 +19,7 @@ import torch
 from fastcore.basics import patch
 from ..core.errors import MediaError
 from ..data.images import crop_frame, read_image
-from ..data.video import VideoReader
+from ..data.video_reader import VideoReader
 
 # %% ../../nbs/readers/01_pictures.ipynb #95cd0f49
 class Names:
