@@ -10,7 +10,7 @@ from geomrecon.methods.dualnet import CROSSMODAL
 from geomrecon.learn.learner import build_pose, source_limits
 from geomrecon.learn.presets import get_preset
 from geomrecon.learn.checkpoint import Checkpoint, load_checkpoint
-from geomrecon.learn.terms import LabelQuality
+from geomrecon.learn.pseudo_label import LabelQuality
 from geomrecon.core.skeleton import HAND21
 from test_no_sync import LAPACK, OPS, Leave, Watch, fan
 from test_target_labels import Guarded

@@ -14,7 +14,7 @@ from geomrecon.core.errors import ConfigError
 from geomrecon.learn import learner as learners
 from geomrecon.learn.presets import ORIGIN, PRESETS, get_preset, preset_table
 from geomrecon.learn.learner import adapt_learner, build_pose, pose_learner
-from geomrecon.learn.terms import LabelQuality
+from geomrecon.learn.pseudo_label import LabelQuality
 from geomrecon.models.bones import WARP_MODES
 from geomrecon.models.memory import PARTS
 from geomrecon.models.pose import DomainBatchNorm2d

@@ -20,7 +20,7 @@ from ..puppet.videos import PuppetVideos
 from ..methods.method import BASELINES
 from ..methods.dualnet import CROSSMODAL
 from ..learn.presets import get_preset
-from ..learn.terms import LabelQuality
+from ..learn.pseudo_label import LabelQuality
 from ..use.task import Task
 from ..use.measure import evaluate
 

@@ -16,7 +16,7 @@ from ..methods.temporal import TemporalConsistency
 from ..methods.oracle import oracle_learner
 from ..learn.presets import Preset, get_preset
 from ..learn.learner import adapt_learner, pose_learner
-from ..learn.terms import LabelQuality
+from ..learn.pseudo_label import LabelQuality
 from ..use.task import Task
 from ..use.phases import train_stage
 from .benches import EpochFigures, FURTHER, OTHERS, OURS, Spec, open_bench

@@ -86,7 +86,7 @@ def main(
     ap.add_argument('--version', action='version', version=f'geomrecon {__version__}')
     sub = ap.add_subparsers(title='commands', metavar='COMMAND', required=True)
     from geomrecon import commands as c
-    from geomrecon.evidence import results
+    from geomrecon.paper.command import results
 
     for f in (c.demo, c.adapt, c.train, c.predict, c.data, c.presets, results):
         add_command(sub, f)
