@@ -35,9 +35,6 @@ def chart_axes(
         ax.set_title(title, fontsize=fontsize, loc='left', pad=3, color=INK)
     return ax
 
-
-_ink, _chart = INK, chart_axes  # Their names before they were public
-
 # %% ../../nbs/core/16_charts.ipynb #98327fc3
 def smooth_values(
     y,  # Values; NaN where a term was not active

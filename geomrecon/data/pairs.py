@@ -12,6 +12,7 @@ import torch
 from fastai.data.core import DataLoaders, TfmdDL
 from fastcore.basics import patch
 from fasttransform import Pipeline
+from ..core.helpers import evenly_spread
 from ..core.errors import DataError
 from ..core.geometry import default_intrinsics, relative_depth
 from ..core.parallel import shard
@@ -305,7 +306,7 @@ def pose_dls(
 
 def _need_depth(source, skeleton):
     "Raise `DataError` if none of a few samples has any depth"
-    idxs = np.unique(np.linspace(0, len(source) - 1, 16).astype(int))
+    idxs = evenly_spread(len(source), 16)
     read = getattr(source, 'labels', None) or source.batch
     if not source_depth(read(idxs), skeleton).isfinite().any():
         raise DataError(

@@ -11,6 +11,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.torch_core import get_model
 from fastcore.basics import patch
+from ..core.helpers import eval_mode, evenly_spread
 from ..core.errors import ConfigError
 from ..core.heatmap import decode, decode_depth
 from ..core.metrics import joint_distances
@@ -162,7 +163,7 @@ class LabelQuality(Callback):
         bs: int = 64,  # Frames at a time
     ):
         self.data = data
-        self.idxs = np.unique(np.linspace(0, len(data) - 1, min(n, len(data))).astype(int))
+        self.idxs = evenly_spread(len(data), min(n, len(data)))
         self.radius = radius
         self.focal = focal
         self.bs = bs

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import geomrecon.use.phases  # gives a task its phases
+from ..core.helpers import evenly_spread
 from ..core.canvas import grid
 from ..core.checks import choose
 from ..core.errors import ConfigError
@@ -177,7 +178,7 @@ def target_confidence(
     n: int = 512,  # Frames looked at, evenly spread
 ) -> float:
     "Mean confidence on some target frames: what can be said without labels"
-    idxs = np.unique(np.linspace(0, len(frames) - 1, n).astype(int))
+    idxs = evenly_spread(len(frames), n)
     confidence = []
     for some in np.array_split(idxs, -(-len(idxs) // 64)):
         confidence.append(model.predict(frames.images(some), domain)[1])

@@ -8,6 +8,7 @@ __all__ = ['hold_out', 'fit_skeleton', 'train', 'report_training', 'train_sectio
 # %% ../../nbs/use/12_train.ipynb #bba8afe1
 from types import SimpleNamespace
 import numpy as np
+from ..core.helpers import evenly_spread
 from ..core.checks import choose
 from ..core.errors import DataError
 from ..core.parallel import main_alone, main_first
@@ -18,7 +19,6 @@ from ..readers.remapped import Remapped
 from geomrecon.use.demo import (
     demo_sections,
     domain_section,
-    evenly,
     first_method,
     print_results,
     style_section,
@@ -137,12 +137,12 @@ def report_training(task, test, result, name, described):
 def train_sections(task, test, result) -> list:
     "Sections of the report: with test labels those of the demo, on some of the images; without, the predictions of both models"
     if test is not None:
-        idxs = evenly(len(test), 256)
+        idxs = evenly_spread(len(test), 256)
         some = SimpleNamespace(**vars(result))
         some.preds = {method: kept[idxs] for method, kept in result.preds.items()}
         some.poses3d = {method: kept[idxs] for method, kept in result.poses3d.items()}
         return demo_sections(task, test.subset(idxs), some)
-    images = task.frames.images(evenly(len(task.frames)))
+    images = task.frames.images(evenly_spread(len(task.frames), 14))
     figures = []
     for method, domain in ((first_method(result.learners), 'source'), ('full', 'target')):
         keypoints, _ = result.learners[method].model.predict(images, domain)
