@@ -71,7 +71,7 @@ class Generator(nn.Module):
     def mix(self, skip, prev, flow, inpaint):
         return merge(
             skip, prev, flow, inpaint
-        )  # A method, so that `27_memory` can have it computed twice
+        )  # A method, so that `models/memory` can have it computed twice
 
 # %% ../../nbs/models/03_generator.ipynb #73156ed4
 @patch
