@@ -13,7 +13,8 @@ from geomrecon.learn.pseudo_label import LabelQuality
 from geomrecon.methods.catalogue import CROSSMODAL
 from geomrecon.puppet.images import PuppetImages
 from geomrecon.puppet.videos import PuppetVideos
-from test_no_sync import LAPACK, OPS, Leave, Watch, fan
+from test_baselines import calls_lapack
+from test_no_sync import WAITING_OPERATORS, Leave, Watch, differing, fan, operators_of
 from test_target_labels import Guarded
 
 PRESET = get_preset('tiny', size=48, width=0.25, deconv_width=32, decay=0.9, flip=0.5)
@@ -135,11 +136,7 @@ def watched(name, data, **options):
 def operators(name, data, **options):
     "How often each operator runs in a step"
     watch, _ = watched(name, data, steps=2, **options)
-    return watch.ops[-1].count
-
-
-def differences(few, many):
-    return {op: (few[op], many[op]) for op in few | many if few[op] != many[op]}
+    return operators_of(watch)
 
 
 @each
@@ -149,15 +146,15 @@ def test_host_does_not_wait(name, data):
     assert terms == COLUMNS[name], 'a term was not on'
     assert watch.inside.calls == []
     assert watch.after.calls == ['cpu']
-    assert {op: seen[op] for op in OPS if seen[op]} == {}
-    assert [op for op in seen if any(word in op for word in LAPACK)] == []
+    assert [name for name in WAITING_OPERATORS if seen[name]] == []
+    assert [name for name in seen if calls_lapack(name)] == []
 
 
 @each
 def test_no_loop_over_samples(name, data):
     small = operators(name, data, bs=4, bs_target=3)
     large = operators(name, data, bs=8, bs_target=6)
-    assert differences(small, large) == {}
+    assert differing(small, large) == {}
 
 
 def fan_data(n_fingers):
@@ -169,7 +166,7 @@ def test_no_loop_over_joints():
     "More joints in a tree of the same depth are the same operators"
     few = operators('semihand', fan_data(3))
     many = operators('semihand', fan_data(6))
-    assert differences(few, many) == {}
+    assert differing(few, many) == {}
 
 
 def test_dualnet_predicts_from_rgb_alone(data):
