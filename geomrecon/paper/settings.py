@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from ..core.errors import ConfigError
 from ..methods import cc_ssl, regda, uniframe  # Importing them fills BASELINES
-from ..methods.dualnet import CROSSMODAL
-from ..methods.method import BASELINES
+from ..methods.catalogue import CROSSMODAL
+from ..methods.catalogue import BASELINES
 from ..learn.presets import get_preset
 from .benches import Bench, get_bench
 
