@@ -129,3 +129,19 @@ def show_rows(n_rows, **images):
             image = image.movedim(0, -1).numpy() if len(image) == 3 else image.squeeze().numpy()
             ax.imshow(image.clip(0, 1), vmin=0, vmax=1)
             ax.axis('off')
+
+
+def soft_bars(n, size, seed=0):
+    "Images (n,3,size,size) of soft bars on dark ground, and both ends (n,2,2) of each"
+    generator = torch.Generator().manual_seed(seed)
+    middle = torch.rand(n, 1, 2, generator=generator) * 0.8 - 0.4
+    angle = torch.rand(n, generator=generator) * 6.283
+    half = 0.45 * torch.stack([angle.cos(), angle.sin()], -1)[:, None]
+    ends = torch.cat([middle - half, middle + half], 1)
+    offset = pixel_grid(size, size).view(1, -1, 2) - ends[:, :1]
+    along = (offset * (2 * half)).sum(-1) / (4 * half.square().sum(-1))
+    along = along.clamp(0, 1)
+    distance = (offset - along[..., None] * 2 * half).norm(dim=-1)
+    shade = torch.stack([along, 1 - along, 0.5 + 0 * along], 1) * 0.8 + 0.2
+    cover = ((0.16 - distance) * 12).sigmoid()[:, None]
+    return (shade * cover).view(n, 3, size, size), ends
