@@ -29,6 +29,9 @@ def is_left_alone(cell):
 def execute(path, keep):
     "Run one notebook; returns whether it came to its end"
     notebook = read_nb(path)
+    for cell in notebook.cells:
+        if not is_left_alone(cell):
+            cell.outputs = []
     shell = CaptureShell(path)
     started = time.time()
     try:

@@ -1,11 +1,20 @@
-"""Damage the files of a data set at random and see that a reader either raises a typed error or gives sound samples.
+"""Damage the files of a data set at random: a reader raises a typed error or gives sound samples.
 
-`fuzz(build, root)` changes one file at a time: bytes overwritten, cut out or added, files emptied, removed or swapped, and, because random bytes
-seldom get past a parser, values changed *inside* JSON, pickle, NumPy, MATLAB and CSV files (NaN, infinity, huge, text, null, missing keys, other lengths)."""
+`fuzz(build, root)` changes one file at a time: bytes overwritten, cut out or added, files emptied or
+removed. Random bytes seldom get past a parser. So values are also changed *inside* JSON, pickle,
+NumPy, MATLAB and CSV files: NaN, infinity, huge, text, null, missing keys, other lengths."""
 
-import io, json, math, pickle, shutil, tempfile, warnings
+import io
+import json
+import math
+import pickle
+import shutil
+import tempfile
+import warnings
+from collections import Counter
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
+import torch
 from geomrecon.core.errors import GeomReconError
 
 ODD = [
@@ -27,197 +36,260 @@ ODD = [
 ]
 
 
-def _spots(x):
+# Values inside a file
+
+
+def _spots(container):
     "Every place in nested containers: (container, key)"
-    it = x.items() if isinstance(x, dict) else enumerate(x) if isinstance(x, list) else ()
-    for k, v in it:
-        yield x, k
-        if isinstance(v, (dict, list)):
-            yield from _spots(v)
+    if isinstance(container, dict):
+        items = container.items()
+    elif isinstance(container, list):
+        items = enumerate(container)
+    else:
+        items = ()
+    for key, value in items:
+        yield container, key
+        if isinstance(value, (dict, list)):
+            yield from _spots(value)
 
 
-def _poke(x, rng):
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _poke(root, rng):
     "One change in nested containers of numbers, text and arrays, in place; the new root"
-    spots = list(_spots(x))
+    spots = list(_spots(root))
     if not spots:
         return ODD[rng.integers(len(ODD))]
-    c, k = spots[rng.integers(len(spots))]
+    container, key = spots[rng.integers(len(spots))]
+    value = container[key]
     how = rng.integers(5)
-    if isinstance(c[k], np.ndarray) and how < 4:
-        c[k] = _poke_array(c[k], rng)
+    if isinstance(value, np.ndarray) and how < 4:
+        container[key] = _poke_array(value, rng)
     elif how == 0:
-        del c[k]
-    elif how == 1 and isinstance(c, list):
-        c.insert(k, c[k])
-    elif how == 2 and isinstance(c[k], (int, float)) and not isinstance(c[k], bool):
-        c[k] = type(c[k])(c[k] * 1000 + 7) if math.isfinite(c[k]) else 0
+        del container[key]
+    elif how == 1 and isinstance(container, list):
+        container.insert(key, value)
+    elif how == 2 and _is_number(value):
+        container[key] = type(value)(value * 1000 + 7) if math.isfinite(value) else 0
     else:
-        c[k] = ODD[rng.integers(len(ODD))]
-    return x
+        container[key] = ODD[rng.integers(len(ODD))]
+    return root
 
 
-def _poke_array(a, rng):
+def _poke_array(array, rng):
     "An array with one wrong value, another shape or another type"
-    a = np.array(a)
+    array = np.array(array)
     how = rng.integers(7)
-    if how == 0 and a.size and a.dtype.kind == 'f':
-        a.reshape(-1)[rng.integers(a.size)] = [np.nan, np.inf, -1e30, 1e9][rng.integers(4)]
-    elif how == 1 and a.ndim:
-        a = a[: rng.integers(len(a) + 1)]
+    if how == 0 and array.size and array.dtype.kind == 'f':
+        wrong = [np.nan, np.inf, -1e30, 1e9][rng.integers(4)]
+        array.reshape(-1)[rng.integers(array.size)] = wrong
+    elif how == 1 and array.ndim:
+        array = array[: rng.integers(len(array) + 1)]
     elif how == 2:
-        a = a.reshape(-1)
+        array = array.reshape(-1)
     elif how == 3:
-        a = a.astype(object)
+        array = array.astype(object)
     elif how == 4:
-        a = a.astype('U8') if a.dtype.kind != 'O' else a
+        array = array if array.dtype.kind == 'O' else array.astype('U8')
     elif how == 5:
-        a = a[None]
-    elif a.ndim > 1:
-        a = np.swapaxes(a, 0, -1)
-    return a
+        array = array[None]
+    elif array.ndim > 1:
+        array = np.swapaxes(array, 0, -1)
+    return array
+
+
+def _inside_json(raw, rng):
+    return json.dumps(_poke(json.loads(raw), rng)).encode()
+
+
+def _inside_pickle(raw, rng):
+    poked = _poke(pickle.loads(raw, encoding='latin1'), rng)
+    return pickle.dumps(poked, int(rng.integers(0, 5)))
+
+
+def _inside_npy(raw, rng):
+    buffer = io.BytesIO()
+    np.save(buffer, _poke_array(np.load(io.BytesIO(raw), allow_pickle=True), rng))
+    return buffer.getvalue()
+
+
+def _inside_npz(raw, rng):
+    buffer = io.BytesIO()
+    arrays = dict(np.load(io.BytesIO(raw), allow_pickle=True).items())
+    np.savez(buffer, **_poke(arrays, rng))
+    return buffer.getvalue()
+
+
+def _inside_mat(raw, rng):
+    import scipy.io
+
+    buffer = io.BytesIO()
+    content = scipy.io.loadmat(io.BytesIO(raw))
+    poked = _poke({key: value for key, value in content.items() if key[0] != '_'}, rng)
+    scipy.io.savemat(buffer, {key: value for key, value in poked.items() if value is not None})
+    return buffer.getvalue()
+
+
+def _inside_csv(raw, rng):
+    rows = [line.split(',') for line in raw.decode().split('\n')]
+    row = rows[rng.integers(len(rows))]
+    wrong = ['', 'nan', 'inf', '1e30', 'x', '"', '-1'][rng.integers(7)]
+    row[rng.integers(len(row))] = wrong
+    if rng.random() < 0.2:
+        row.pop()
+    if rng.random() < 0.1:
+        rows.append(list(row))
+    return '\n'.join(','.join(cells) for cells in rows).encode()
+
+
+_INSIDE = {
+    '.json': _inside_json,
+    '.pickle': _inside_pickle,
+    '.pkl': _inside_pickle,
+    '.npy': _inside_npy,
+    '.npz': _inside_npz,
+    '.mat': _inside_mat,
+    '.csv': _inside_csv,
+}
 
 
 def _inside(path, rng):
-    "The file's bytes with one value changed, or None if it is not of a kind that can be taken apart"
-    raw = path.read_bytes()
-    kind = path.suffix.lower()
-    buf = io.BytesIO()
-    if kind == '.json':
-        return json.dumps(_poke(json.loads(raw), rng)).encode()
-    if kind in ('.pickle', '.pkl'):
-        return pickle.dumps(
-            _poke(pickle.loads(raw, encoding='latin1'), rng), int(rng.integers(0, 5))
-        )
-    if kind == '.npy':
-        np.save(buf, _poke_array(np.load(io.BytesIO(raw), allow_pickle=True), rng))
-        return buf.getvalue()
-    if kind == '.npz':
-        np.savez(
-            buf,
-            **_poke({k: v for k, v in np.load(io.BytesIO(raw), allow_pickle=True).items()}, rng),
-        )
-        return buf.getvalue()
-    if kind == '.mat':
-        import scipy.io
+    "The file's bytes with one value changed, or None if it cannot be taken apart"
+    change = _INSIDE.get(path.suffix.lower())
+    if change is None:
+        return None
+    try:
+        return change(path.read_bytes(), rng)
+    except Exception:
+        return None
 
-        d = {k: v for k, v in scipy.io.loadmat(io.BytesIO(raw)).items() if k[0] != '_'}
-        scipy.io.savemat(buf, {k: v for k, v in _poke(d, rng).items() if v is not None})
-        return buf.getvalue()
-    if kind == '.csv':
-        rows = [r.split(',') for r in raw.decode().split('\n')]
-        r = rows[rng.integers(len(rows))]
-        r[rng.integers(len(r))] = ['', 'nan', 'inf', '1e30', 'x', '"', '-1'][rng.integers(7)]
-        if rng.random() < 0.2:
-            r.pop()
-        if rng.random() < 0.1:
-            rows.append(list(r))
-        return '\n'.join(','.join(r) for r in rows).encode()
+
+# Bytes of a file
+
+
+def _damaged_bytes(raw, how, rng):
+    n_bytes = len(raw)
+    if how == 'bytes':
+        changed = bytearray(raw)
+        for _ in range(int(rng.integers(1, 9))):
+            value = rng.integers(256)
+            changed[rng.integers(n_bytes)] = value
+        return bytes(changed)
+    if how == 'cut':
+        return raw[: int(rng.integers(n_bytes))]
+    if how == 'hole':
+        start, end = sorted(rng.integers(0, n_bytes, 2))
+        return raw[:start] + raw[end:]
+    if how == 'junk':
+        return rng.integers(0, 256, 300, dtype=np.uint8).tobytes()
+    if how == 'empty':
+        return b''
+    return raw + raw[: int(rng.integers(1, n_bytes + 1))]
+
+
+_WAYS = ['inside'] * 6 + ['bytes', 'bytes', 'cut', 'hole', 'junk', 'empty', 'gone', 'extra']
 
 
 def damage(path, rng):
     "Change one file; a word that says how"
     raw = path.read_bytes()
-    n = len(raw)
-    how = rng.choice(
-        ['inside'] * 6 + ['bytes', 'bytes', 'cut', 'hole', 'junk', 'empty', 'gone', 'extra']
-    )
+    how = rng.choice(_WAYS)
     if how == 'inside':
-        try:
-            new = _inside(path, rng)
-        except Exception:
-            new = None
-        if new is not None:
-            path.write_bytes(new)
+        changed = _inside(path, rng)
+        if changed is not None:
+            path.write_bytes(changed)
             return how
         how = 'bytes'
-    if how == 'gone' or not n:
+    if how == 'gone' or not raw:
         path.unlink()
         return 'gone'
-    if how == 'bytes':
-        b = bytearray(raw)
-        for _ in range(int(rng.integers(1, 9))):
-            b[rng.integers(n)] = rng.integers(256)
-        raw = bytes(b)
-    elif how == 'cut':
-        raw = raw[: int(rng.integers(n))]
-    elif how == 'hole':
-        i, j = sorted(rng.integers(0, n, 2))
-        raw = raw[:i] + raw[j:]
-    elif how == 'junk':
-        raw = rng.integers(0, 256, 300, dtype=np.uint8).tobytes()
-    elif how == 'empty':
-        raw = b''
-    elif how == 'extra':
-        raw = raw + raw[: int(rng.integers(1, n + 1))]
-    path.write_bytes(raw)
+    path.write_bytes(_damaged_bytes(raw, how, rng))
     return how
 
 
-def sound(b):
+# Readers
+
+
+def sound(batch):
     "A batch has the promised shapes, types and finite labels"
-    n = len(b['index'])
-    k = b['keypoints'].shape[1]
-    s = b['image'].shape[-1]
-    assert b['image'].shape == (n, 3, s, s) and b['image'].dtype == torch.uint8
-    assert (
-        b['keypoints'].shape == (n, k, 2)
-        and b['visible'].shape == (n, k)
-        and b['joints3d'].shape == (n, k, 3)
-        and b['intrinsics'].shape == (n, 3, 3)
-    )
-    assert b['keypoints'].isfinite().all(), 'keypoints'
-    x = b['joints3d'][b['visible']]
-    x = x[~x.isnan().any(-1)]
-    assert (x.abs() < 2e5).all(), 'joints3d'
+    n = len(batch['index'])
+    n_joints = batch['keypoints'].shape[1]
+    side = batch['image'].shape[-1]
+    assert batch['image'].shape == (n, 3, side, side)
+    assert batch['image'].dtype == torch.uint8
+    assert batch['keypoints'].shape == (n, n_joints, 2)
+    assert batch['visible'].shape == (n, n_joints)
+    assert batch['joints3d'].shape == (n, n_joints, 3)
+    assert batch['intrinsics'].shape == (n, 3, 3)
+    assert batch['keypoints'].isfinite().all(), 'keypoints'
+    visible = batch['joints3d'][batch['visible']]
+    known = visible[~visible.isnan().any(-1)]
+    assert (known.abs() < 2e5).all(), 'joints3d'
 
 
 def read_all(make):
     "Build a reader in both modes (`make(on_error)`), read everything and check it"
     for on_error in ('raise', 'skip'):
         try:
-            ds = make(on_error)
-            sound(ds.batch(np.arange(len(ds))))
-            x = ds.frames().images(np.arange(len(ds)))
-            assert len(x) == len(ds)
-        except GeomReconError as e:
-            assert len(str(e)) < 3000 and str(e)
-
-
-def fuzz(build, root, n=200, seed=0, keep=lambda p: True):
-    "`n` times: damage one file of a copy of `root`, call `build(copy)`, mend it. Returns Counter of how the files were damaged"
-    from collections import Counter
-
-    rng, told = np.random.default_rng(seed), Counter()
-    with tempfile.TemporaryDirectory() as d:
-        copy = Path(d) / 'copy'
-        shutil.copytree(root, copy)
-        files = sorted(p for p in copy.rglob('*') if p.is_file() and keep(p))
-        assert files
-        labels = [p for p in files if p.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.mp4')]
-        for i in range(n):
-            p = _pick(labels, files, rng)
-            raw = p.read_bytes()
-            how = damage(p, rng)
-            told[how] += 1
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter('ignore')
-                    build(copy)
-            except GeomReconError:
-                pass
-            except Exception as e:
-                keepsake = Path(tempfile.gettempdir()) / f'fuzz-{p.name}'
-                if p.exists():
-                    shutil.copy(p, keepsake)
-                raise AssertionError(
-                    f'blow {i} (seed {seed}): {p.relative_to(copy)} {how}: {type(e).__name__}: {e}; kept at {keepsake}'
-                ) from e
-            finally:
-                p.write_bytes(raw)
-    return told
+            source = make(on_error)
+            everything = np.arange(len(source))
+            sound(source.batch(everything))
+            assert len(source.frames().images(everything)) == len(source)
+        except GeomReconError as error:
+            assert str(error)
+            assert len(str(error)) < 3000
 
 
 def _pick(labels, files, rng):
     "Most blows fall on label files, however many images there are"
     pool = labels if labels and rng.random() < 0.6 else files
     return pool[int(rng.integers(len(pool)))]
+
+
+def _build_quietly(build, root):
+    "Build; a typed error is fine"
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            build(root)
+        except GeomReconError:
+            pass
+
+
+def fuzz(
+    build,  # Function of the folder of a data set
+    root,  # Folder with a sound data set; it is copied
+    n=200,  # How many blows
+    seed=0,
+    keep=lambda path: True,  # Which files may be damaged
+):
+    "`n` times: damage a file of a copy, build, mend it; a Counter of how the files were damaged"
+    rng = np.random.default_rng(seed)
+    told = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / 'copy'
+        shutil.copytree(root, copy)
+        files = sorted(path for path in copy.rglob('*') if path.is_file() and keep(path))
+        assert files
+        pictures = ('.png', '.jpg', '.jpeg', '.mp4')
+        labels = [path for path in files if path.suffix.lower() not in pictures]
+        for blow in range(n):
+            path = _pick(labels, files, rng)
+            raw = path.read_bytes()
+            how = damage(path, rng)
+            told[how] += 1
+            try:
+                _build_quietly(build, copy)
+            except Exception as error:
+                keepsake = Path(tempfile.gettempdir()) / f'fuzz-{path.name}'
+                if path.exists():
+                    shutil.copy(path, keepsake)
+                raise AssertionError(
+                    f'blow {blow} (seed {seed}): {path.relative_to(copy)} {how}: '
+                    f'{type(error).__name__}: {error}; kept at {keepsake}'
+                ) from error
+            finally:
+                path.write_bytes(raw)
+    return told

@@ -31,7 +31,7 @@ from .pseudo_label import PseudoLabel
 from .speed import Accumulate, CPUMixedPrecision, FusedAdam, cpu_bf16
 from .terms import Depth, LossHistory
 from ..losses.align import AlignLoss
-from ..losses.kinematics import Limits, estimate_limits
+from ..losses.limits import Limits, estimate_limits
 from ..losses.supervised import SupervisedLoss
 from ..models.adapter import PoseAdapter
 from ..models.generator import Generator, HeatmapGenerator
@@ -209,7 +209,7 @@ def source_limits(
     limits = estimate_limits(torch.cat(poses), source.skeleton, margin=margin)
     return limits.with_table(source.skeleton.limits) if source.skeleton.limits else limits
 
-# %% ../../nbs/learn/06_learner.ipynb #3c9af58f
+# %% ../../nbs/learn/06_learner.ipynb #82569f2b
 @delegates(Learner.__init__)
 def adapt_learner(
     dls,  # `pose_dls` with target frames
@@ -231,11 +231,14 @@ def adapt_learner(
     callbacks = depth_terms(dls, pose, preset)
     if 'pseudo' in terms:
         callbacks.append(pseudo_label_term(dls, pose, preset, limits))
-    model = build_model(dls.skeleton, preset, pose, reconstruct='rec' in terms)
     if 'rec' not in terms:
+        model = build_model(dls.skeleton, preset, pose)
         options = {'lr': preset.adapt_lr, **kwargs}
         return make_learner(dls, model, preset, [*callbacks, *cbs], **options)
-    perceptual = perceptual or build_perceptual(pose, preset)
+    # the model gives batch norm a second set of statistics, which the perceptual loss does not need
+    source_net = copy.deepcopy(pose)
+    model = build_model(dls.skeleton, preset, pose, reconstruct=True)
+    perceptual = perceptual or build_perceptual(source_net, preset)
     rec = preset.rec
     callbacks.append(Reconstruct(perceptual, rec.rec_weight, rec.rec_start, rec.rec_attach))
     options = {'lr': [preset.adapt_lr, rec.rec_lr], **kwargs}

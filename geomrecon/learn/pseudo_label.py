@@ -16,7 +16,7 @@ from ..core.heatmap import decode, decode_depth
 from ..core.metrics import joint_distances
 from ..data.pairs import known_cameras, target_cameras
 from .terms import LossHistory, TaughtTerm
-from ..losses.kinematics import Limits
+from ..losses.limits import Limits
 from geomrecon.losses.pseudo import (
     PseudoTargets,
     averaged_heatmaps,

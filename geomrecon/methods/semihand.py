@@ -21,7 +21,7 @@ from ..learn.presets import get_preset
 from ..learn.terms import LossTerm
 from ..learn.checkpoint import PoseLearner
 from ..losses.align import FeatureTap
-from ..losses.kinematics import Limits
+from ..losses.limits import Limits
 from ..losses.pseudo import PseudoTargets, corrected_25d, pose_loss
 from ..losses.supervised import heatmap_loss
 from ..models.bones import bone_index, bone_maps

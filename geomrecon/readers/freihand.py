@@ -15,22 +15,22 @@ from ..core.skeleton import HAND21
 from ..core.files import as_array, load_json, need_key
 from ..core.checks import Check, Screen, choose
 from .pose_files import PoseFiles
-from geomrecon.readers.hands import (
-    FAMILY_SPLITS,
-    _beside,
-    _coco_rows,
-    _first,
-    _prefix,
-    _size_of,
-    _stack,
-    _triples,
-    mirrored,
-)
-from .rhd import HAND_FORMS
-from .h3d import _split_rows
+from .hands import FAMILY_SPLITS, HAND_FORMS, mirrored, split_rows
+from .hands import as_triples, below, coco_rows, find_folder, first_file
+from .hands import image_entry_size, other_labels, stack_rows
 
 # %% ../../nbs/readers/08_freihand.ipynb #2ed370da
 FREIHAND_VERSIONS = ('gs', 'hom', 'sample', 'auto')
+
+
+def _check_versions(versions):
+    "Numbers of the versions; raises `ConfigError`"
+    if not len(versions) or len(set(versions)) < len(versions):
+        expected = f'some of {FREIHAND_VERSIONS}'
+        raise ConfigError(f'versions={versions}', 'empty or repeated', expected)
+    for version in versions:
+        choose('versions', version, FREIHAND_VERSIONS)
+    return [FREIHAND_VERSIONS.index(version) for version in versions]
 
 
 def freihand_files(
@@ -39,188 +39,213 @@ def freihand_files(
     n_unique: int = 32560,  # File numbers per version
 ) -> tuple:  # file names, pose (N,)
     "File and pose of each sample; raises `ConfigError`"
-    if not len(versions) or len(set(versions)) < len(versions):
-        raise ConfigError(
-            f'versions={versions}', 'empty or repeated', f'some of {FREIHAND_VERSIONS}'
-        )
-    k = [FREIHAND_VERSIONS.index(choose('versions', v, FREIHAND_VERSIONS)) for v in versions]
-    return [f'training/rgb/{i + n_unique * j:08d}.jpg' for j in k for i in range(n)], np.tile(
-        np.arange(n), len(k)
-    )
+    numbers = _check_versions(versions)
+    files = []
+    for number in numbers:
+        files += [f'training/rgb/{pose + n_unique * number:08d}.jpg' for pose in range(n)]
+    return files, np.tile(np.arange(n), len(numbers))
 
 # %% ../../nbs/readers/08_freihand.ipynb #df37364c
-def _freihand_official(root, part, screen):
-    "Columns over the poses of an official part, and their numbers"
-    files = [Path(root) / f'{part}_{k}.json' for k in ('K', 'xyz')]
-    Ks, xyzs = (load_json(p, list) for p in files)
-    if len(Ks) != len(xyzs):
-        raise LabelError(files[0], f'{len(Ks)} cameras for {len(xyzs)} hands', 'as many')
-    ok, out = [], []
-    for i, (k, x) in enumerate(zip(Ks, xyzs)):
-        try:
-            row = (
-                as_array(k, (3, 3), f'{files[0]}: sample {i}'),
-                as_array(x, (21, 3), f'{files[1]}: sample {i}'),
-            )
-        except LabelError as e:
-            screen('malformed', e.where, e.found, e.expected)
-            continue
-        if all(np.isfinite(a).all() for a in row):
-            ok.append(i)
-            out.append(row)
-        else:
-            screen(
-                'not finite', f'{files[1]}: sample {i}', 'has NaN or infinite numbers', 'numbers'
-            )
-    K, xyz = (
-        np.array([o[j] for o in out]).reshape(-1, *s) for j, s in enumerate(((3, 3), (21, 3)))
-    )
+def _freihand_pose(camera, joints, places):
+    "Intrinsics (3,3) and joints (21,3) of one pose; raises `LabelError`"
+    K = as_array(camera, (3, 3), places[0])
+    return K, as_array(joints, (21, 3), places[1])
+
+
+def _project_each(xyz, K):
+    "2D joints (N,21,2) of poses (N,21,3)"
     with np.errstate(all='ignore'):
         uv = xyz @ K.transpose(0, 2, 1)
-        uv = uv[..., :2] / uv[..., 2:]
-    return np.array(ok, int), len(Ks), dict(keypoints=uv, joints3d=1000 * xyz, intrinsics=K)
+        return uv[..., :2] / uv[..., 2:]
+
+
+def _freihand_official(root, part, screen):
+    "Numbers of the sound poses of an official part, how many there are, and columns over the sound"
+    camera_file = Path(root) / f'{part}_K.json'
+    joint_file = Path(root) / f'{part}_xyz.json'
+    cameras = load_json(camera_file, list)
+    hands = load_json(joint_file, list)
+    if len(cameras) != len(hands):
+        found = f'{len(cameras)} cameras for {len(hands)} hands'
+        raise LabelError(camera_file, found, 'as many')
+    sound, all_K, all_xyz = [], [], []
+    for i, (camera, joints) in enumerate(zip(cameras, hands)):
+        places = f'{camera_file}: sample {i}', f'{joint_file}: sample {i}'
+        try:
+            K, xyz = _freihand_pose(camera, joints, places)
+        except LabelError as error:
+            screen('malformed', error.where, error.found, error.expected)
+            continue
+        if np.isfinite(K).all() and np.isfinite(xyz).all():
+            sound.append(i)
+            all_K.append(K)
+            all_xyz.append(xyz)
+        else:
+            screen('not finite', places[1], 'has NaN or infinite numbers', 'numbers')
+    K = np.array(all_K).reshape(-1, 3, 3)
+    xyz = np.array(all_xyz).reshape(-1, 21, 3)
+    columns = dict(keypoints=_project_each(xyz, K), joints3d=1000 * xyz, intrinsics=K)
+    return np.array(sound, int), len(cameras), columns
+
+# %% ../../nbs/readers/08_freihand.ipynb #885cc99c
+def _evaluation_files(n):
+    "File and pose of each sample of the evaluation part, which has one version"
+    return [f'evaluation/rgb/{pose:08d}.jpg' for pose in range(n)], np.arange(n)
+
+
+def _freihand_cols(root, split, versions, split_by, n_unique, shuffle, screen):
+    "Columns of the official form, split and in the family's order"
+    part = 'evaluation' if split == 'evaluation' else 'training'
+    sound, n, by_pose = _freihand_official(root, part, screen)
+    if part == 'evaluation':
+        files, pose = _evaluation_files(n)
+        rows = np.arange(n)
+    else:
+        files, pose = freihand_files(n, versions, n_unique)
+        rows = split_rows(len(files), pose, split, split_by, **shuffle)
+    row_of_pose = np.full(n, -1)
+    row_of_pose[sound] = np.arange(len(sound))
+    rows = rows[row_of_pose[pose[rows]] >= 0]
+    columns = {name: values[row_of_pose[pose[rows]]] for name, values in by_pose.items()}
+    columns['file'] = [files[row] for row in rows]
+    columns['pose'] = pose[rows]
+    columns['visible'] = np.ones((len(rows), 21), bool)
+    columns['frame_size'] = np.full((len(rows), 2), 224.0)
+    return columns
 
 # %% ../../nbs/readers/08_freihand.ipynb #181b4888
+def _file_number(file, default):
+    "The number in a file name"
+    stem = Path(file).stem
+    return int(stem) if re.fullmatch(r'\d{1,12}', stem) else default
+
+
+def _freihand_coco_row(image, annotation, where):
+    "Joints (21,3) and size of one annotation; raises `LabelError`"
+    joints = as_triples(need_key(annotation, 'keypoints', where), where)
+    return joints, image_entry_size(image, where)
+
+
 def _freihand_coco(root, paths, versions, n_unique, screen):
     "Columns of mmpose's files: 2D joints only"
     rows = []
     for path in paths:
-        for im, a, where in _coco_rows(Path(root) / path, screen):
+        for image, annotation, where in coco_rows(Path(root) / path, screen):
             try:
-                kp = _triples(need_key(a, 'keypoints', where), where)
-                hw = _size_of(im, where)
-            except LabelError as e:
-                screen('malformed', e.where, e.found, e.expected)
+                joints, size = _freihand_coco_row(image, annotation, where)
+            except LabelError as error:
+                screen('malformed', error.where, error.found, error.expected)
                 continue
-            if not np.isfinite(kp).all():
+            if not np.isfinite(joints).all():
                 screen('not finite', where, 'has NaN or infinite numbers', 'numbers')
                 continue
-            stem = Path(im['file_name']).stem
-            number = int(stem) if re.fullmatch(r'\d{1,12}', stem) else len(rows)
+            file = image['file_name']
+            number = _file_number(file, default=len(rows))
             if FREIHAND_VERSIONS[min(number // n_unique, 3)] in versions:
-                rows.append((im['file_name'], kp[:, :2], kp[:, 2] > 0.5, number % n_unique, hw))
-    return _stack(rows, dict(keypoints=(21, 2), visible=(21,), pose=(), frame_size=(2,)))
+                visible = joints[:, 2] > 0.5
+                rows.append((file, joints[:, :2], visible, number % n_unique, size))
+    return stack_rows(rows, dict(keypoints=(21, 2), visible=(21,), pose=(), frame_size=(2,)))
 
 # %% ../../nbs/readers/08_freihand.ipynb #f3e3ccd3
 FREIHAND_SPLITS = (*FAMILY_SPLITS, 'evaluation')
+_COCO_SETS = dict(train=('train',), test=('test',), val=('val',), all=('train', 'val', 'test'))
+
+
+def _official_files(root, split):
+    "Official label files that are there"
+    part = 'evaluation' if split == 'evaluation' else 'training'
+    names = f'{part}_K.json', f'{part}_xyz.json'
+    return [name for name in names if (Path(root) / name).is_file()]
+
+
+def _coco_files(root, split, labels):
+    "mmpose's label files that are there"
+    if labels:
+        return [labels] if first_file(root, [labels]) else []
+    found = []
+    for part in _COCO_SETS.get(split, ()):
+        names = []
+        for name in (f'freihand_{part}.json', f'{part}_freihand.json'):
+            names += [f'annotations/{name}', name]
+        found.append(first_file(root, names))
+    return [file for file in found if file]
 
 
 def _freihand_labels(root, split, form='auto', labels=None):
     "(form, label files that are there)"
     choose('split', split, FREIHAND_SPLITS)
     choose('form', form, HAND_FORMS)
-    part = 'evaluation' if split == 'evaluation' else 'training'
-    sets = dict(train=('train',), test=('test',), val=('val',), all=('train', 'val', 'test')).get(
-        split, ()
-    )
-    names = (
-        [[labels]]
-        if labels
-        else [
-            [
-                d + n
-                for n in (f'freihand_{s}.json', f'{s}_freihand.json')
-                for d in ('annotations/', '')
-            ]
-            for s in sets
-        ]
-    )
-    js = [_first(root, n) for n in names]
-    found = dict(
-        official=[n for n in (f'{part}_K.json', f'{part}_xyz.json') if (Path(root) / n).is_file()],
-        mmpose=[j for j in js if j],
-    )
+    official = _official_files(root, split)
+    mmpose = _coco_files(root, split, labels)
     if form == 'auto':
-        form = (
-            'mmpose' if labels or (found['mmpose'] and len(found['official']) < 2) else 'official'
-        )
-    if form == 'mmpose' and not names:
-        raise ConfigError(
-            f'split={split!r}', "not among mmpose's files", "'train', 'val', 'test' or 'all'"
-        )
-    return form, found[form]
+        is_mmpose = labels or (mmpose and len(official) < 2)
+        form = 'mmpose' if is_mmpose else 'official'
+    if form == 'official':
+        return form, official
+    if not labels and split not in _COCO_SETS:
+        expected = "'train', 'val', 'test' or 'all'"
+        raise ConfigError(f'split={split!r}', "not among mmpose's files", expected)
+    return form, mmpose
 
 # %% ../../nbs/readers/08_freihand.ipynb #376974f4
 class FreiHAND(PoseFiles):
-    "FreiHAND: real right hands, with or without objects, in four backgrounds; `pose` counts the poses"
+    "FreiHAND: real right hands in four backgrounds; `pose` counts the poses"
 
-    name, skeleton = 'FreiHAND', HAND21
+    name = 'FreiHAND'
+    skeleton = HAND21
     home = 'FreiHAND_pub_v2.zip on https://lmb.informatik.uni-freiburg.de/projects/freihand/'
 
     def __init__(
         self,
-        root,  # Folder that holds `training_K.json`, `training_xyz.json` and `training`, or mmpose's `annotations`
-        split: str = 'train',  # 'train', 'test', 'all', 'val' (the block behind the test set), 'train-val', or the official 'evaluation'; with mmpose's files its own three
+        root,  # Folder of `training_K.json`, `training_xyz.json`, `training`; or of `annotations`
+        split: str = 'train',  # One of `FREIHAND_SPLITS`; with mmpose's files its own three, or 'all'
         size: int = 256,  # Side of the crops, px
-        side: str = 'left',  # 'left' mirrors these right hands, as RegDA does; 'right' and 'keep' leave them as recorded
-        versions=(
-            'gs',
-            'auto',
-            'sample',
-            'hom',
-        ),  # Backgrounds, in RegDA's order: fewer of them, or another order, give another shuffle
-        split_by: str = 'family',  # 'family' shuffles all versions, so that one pose can be on both sides; 'pose' keeps its versions together
+        side: str = 'left',  # 'left' mirrors these right hands, as RegDA does; 'right', 'keep': as is
+        versions=('gs', 'auto', 'sample', 'hom'),  # Backgrounds; other ones give another shuffle
+        split_by: str = 'family',  # 'family' shuffles all versions; 'pose' keeps a pose's together
         form: str = 'auto',  # 'official' or 'mmpose' files; 'auto' takes what is there
-        labels: str
-        | None = None,  # mmpose's label file relative to `root`, where it has another name
+        labels: str | None = None,  # mmpose's label file below `root`, where it has another name
         n_unique: int = 32560,  # File numbers per version
-        seed: int = 42,
-        share: float = 0.2,
-        most: int = 3200,  # Of the shuffled split
+        seed: int = 42,  # Of the shuffle
+        share: float = 0.2,  # Share of the test set
+        most: int = 3200,  # Largest test set
         margin: float = 1.5,  # Side of the crop, as a multiple of the hand's box
-        on_error: str = 'raise',  # 'raise', or 'skip': unusable samples and images are left out, counted and reported
+        on_error: str = 'raise',  # 'raise', or 'skip': unusable samples are left out and counted
         images: bool = True,  # False: labels alone; image files need not be there
     ):
         choose('split_by', split_by, ('family', 'pose'))
-        freihand_files(0, versions, n_unique)
+        _check_versions(versions)
         root = Path(root)
-        type(self).check(root, split, images, form, labels).require()
+        type(self).check(root, split, images, form=form, labels=labels).require()
         screen = Screen(on_error, self.name)
-        form, files = _freihand_labels(root, split, form, labels)
+        form, files = _freihand_labels(root, split, form, labels=labels)
         if form == 'official':
-            cols = _freihand_cols(
-                root, split, versions, split_by, n_unique, (seed, share, most), screen
+            columns = _freihand_cols(
+                root,
+                split,
+                versions,
+                split_by=split_by,
+                n_unique=n_unique,
+                shuffle=dict(seed=seed, share=share, most=most),
+                screen=screen,
             )
         else:
-            cols = _freihand_coco(root, files, versions, n_unique, screen)
-            p = _prefix(root, cols['file'], ('', 'training/rgb', 'rgb', 'images')) if images else ''
-            cols['file'] = [f'{p}/{f}' if p else f for f in cols['file']]
-        pose = cols.pop('pose')
-        n = len(pose)
-        cols.update(
-            video=np.arange(n),
-            frame=np.zeros(n, int),
-            mirror=mirrored(np.zeros(n), side),
-            extra=dict(pose=pose),
+            columns = _freihand_coco(root, files, versions, n_unique=n_unique, screen=screen)
+            if images:
+                columns['file'] = _with_folder(root, columns['file'])
+        n = len(columns['pose'])
+        columns['extra'] = dict(pose=columns.pop('pose'))
+        columns['video'] = np.arange(n)
+        columns['frame'] = np.zeros(n, int)
+        columns['mirror'] = mirrored(np.zeros(n), side)
+        self.setup(
+            root, columns, size, margin=margin, on_error=on_error, screen=screen, images=images
         )
-        self.setup(root, cols, size, margin=margin, on_error=on_error, screen=screen, images=images)
 
 # %% ../../nbs/readers/08_freihand.ipynb #b95aafd9
-def _freihand_cols(root, split, versions, split_by, n_unique, shuffle, screen):
-    "Columns of the official form, split and in the family's order"
-    part = 'evaluation' if split == 'evaluation' else 'training'
-    ok, n, by_pose = _freihand_official(root, part, screen)
-    if part == 'training':
-        files, pose = freihand_files(n, versions, n_unique)
-        i = _split_rows(
-            len(files), pose, split, 'video' if split_by == 'pose' else 'family', *shuffle
-        )
-    else:
-        files = [f'evaluation/rgb/{i:08d}.jpg' for i in range(n)]
-        pose = np.arange(n)
-        i = np.arange(n)
-    row = np.full(n, -1)
-    row[ok] = np.arange(len(ok))
-    i = i[row[pose[i]] >= 0]
-    r = row[pose[i]]
-    cols = {k: v[r] for k, v in by_pose.items()}
-    return dict(
-        cols,
-        file=[files[j] for j in i],
-        pose=pose[i],
-        visible=np.ones((len(i), 21), bool),
-        frame_size=np.full((len(i), 2), 224.0),
-    )
+def _with_folder(root, files):
+    "mmpose's file names with the folder that they are relative to"
+    return below(find_folder(root, files, ('', 'training/rgb', 'rgb', 'images')), files)
 
 
 @patch(cls_method=True)
@@ -233,17 +258,16 @@ def check(
     labels: str | None = None,  # As for the reader
 ) -> Check:
     "What of the data set is in place"
-    form, found = _freihand_labels(root, split, form, labels)
-    c = Check(cls.name, root, cls.home)
-    part = 'evaluation' if split == 'evaluation' else 'training'
+    form, files = _freihand_labels(root, split, form, labels=labels)
+    found = Check(cls.name, root, cls.home)
+    hint = '' if files else other_labels(root)
     if form == 'official':
-        for k, what in (('K', 'cameras'), ('xyz', '3D joints')):
-            c.need(f'{part}_{k}.json', f'{what} of the {part} part' + _beside(root) * (not found))
+        part = 'evaluation' if split == 'evaluation' else 'training'
+        found.need(f'{part}_K.json', f'cameras of the {part} part{hint}')
+        found.need(f'{part}_xyz.json', f'3D joints of the {part} part{hint}')
         if images:
-            c.need(f'{part}/rgb/*.jpg', f'pictures of the {part} part')
-    elif not found:
-        c.need(
-            labels or f'annotations/freihand_{"train" if split == "all" else split}.json',
-            "mmpose's labels" + _beside(root),
-        )
-    return c
+            found.need(f'{part}/rgb/*.jpg', f'pictures of the {part} part')
+    elif not files:
+        default = f'annotations/freihand_{"train" if split == "all" else split}.json'
+        found.need(labels or default, f"mmpose's labels{hint}")
+    return found

@@ -6,20 +6,17 @@
 __all__ = ['Task']
 
 # %% ../../nbs/use/03_task.ipynb #8144ba78
-import contextlib, copy, difflib, sys, torch, typing, yaml, numpy as np
-from dataclasses import dataclass, asdict, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
+import torch
 from fastcore.basics import patch
-from ..core.skeleton import skeleton_to_dict
-from ..core.files import plain
 from ..core.files import write_atomic
-from fastprogress.fastprogress import progress_bar
+from ..core.parallel import is_main
+from ..core.skeleton import skeleton_to_dict
 from ..data.pairs import pose_dls
-from ..learn.presets import Preset, get_preset
+from ..learn.presets import Preset, get_preset, preset_text
 from ..models.perceptual import PerceptualLoss
 from ..models.style import style_encoder
-from ..core.parallel import is_main
-from ..learn.presets import preset_text
 
 # %% ../../nbs/use/03_task.ipynb #62969ba5
 @dataclass
@@ -34,15 +31,16 @@ class Task:
     seed: int = 0  # Seeds weights, batches and augmentation
     device: object = None  # Training device; a GPU where there is one if None
     workers: int = 0  # Processes that read the data; for sources and targets on disk
-    data: dict = field(
-        default_factory=dict
-    )  # What `source` and `target` are, as text: a checkpoint of other data is then refused
-    quality: object = None  # Target frames with their truth, to measure pseudo-labels with; no training depends on it
+    # What `source` and `target` are, as text: a checkpoint of other data is then refused
+    data: dict = field(default_factory=dict)
+    # Target frames with their truth, to measure pseudo-labels with; no training depends on it
+    quality: object = None
 
     def __post_init__(self):
         self.out = Path(self.out)
         self.preset = get_preset(self.preset)
-        self.device = torch.device(self.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        default = 'cuda' if torch.cuda.is_available() else 'cpu'
+        self.device = torch.device(self.device or default)
 
     @property
     def skeleton(self):
@@ -50,8 +48,9 @@ class Task:
 
     @property
     def meta(self):
+        "What a checkpoint of this task says of itself"
         return dict(
-            preset=plain(asdict(self.preset)),
+            preset=self.preset.flat(),
             skeleton=skeleton_to_dict(self.skeleton),
             seed=self.seed,
             source=self.data.get('source'),
@@ -68,11 +67,12 @@ def save_config(self: Task) -> Path:
 @patch
 def check_weights(self: Task):
     "Raise `WeightsError` for foreign weights that cannot be had, before anything is trained"
-    p = self.preset
-    if p.restyle == 'stylenet' and p.style_encoder != 'conv':
-        style_encoder(p.style_encoder)
-    if p.features not in ('encoder', 'random'):
-        PerceptualLoss(p.features, scales=p.scales)
+    style = self.preset.style
+    if style.restyle == 'stylenet' and style.style_encoder != 'conv':
+        style_encoder(style.style_encoder)
+    rec = self.preset.rec
+    if rec.features not in ('encoder', 'random'):
+        PerceptualLoss(rec.features, scales=rec.scales)
 
 
 @patch
@@ -83,14 +83,17 @@ def dls(
     **kwargs,  # Options of `pose_dls` in place of the preset's
 ):
     "Loaders of this task"
-    p = self.preset
-    kw = dict(p.sizes(target), **dict(stride=p.stride) if target else {})
-    kw.update(
-        aug=p.aug,
+    preset = self.preset
+    options = dict(
+        preset.sizes(target),
+        aug=preset.aug,
         seed=self.seed,
         num_workers=self.workers,
         device=self.device,
-        depth=p.depth if depth is None else depth,
-        focal=p.focal,
+        depth=preset.depth if depth is None else depth,
+        focal=preset.focal,
     )
-    return pose_dls(self.source, self.valid, self.frames if target else None, **{**kw, **kwargs})
+    if target:
+        options['stride'] = preset.stride
+    frames = self.frames if target else None
+    return pose_dls(self.source, self.valid, frames, **{**options, **kwargs})
