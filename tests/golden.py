@@ -428,8 +428,6 @@ def predicted(model, skeleton='hand', **options):
 # Rendered figures
 
 
-
-
 def _pck_curve(pred, true, visible, radii):
     d, v = geo.joint_distances(pred, true), visible.bool()
     return [100 * ((d <= r) & v).sum().item() / max(1, v.sum().item()) for r in radii]
@@ -437,6 +435,7 @@ def _pck_curve(pred, true, visible, radii):
 
 def _joint_map(src, dst):
     return [src.joints.index(j) for j in dst.joints]
+
 
 @case('figures: hand synthetic', 'hand', 'synthetic')
 @case('figures: hand real', 'hand', 'real')
@@ -1304,44 +1303,96 @@ def first_items(data, most=8):
 HANDS = {
     'rhd': ('write_rhd', {}, 'RHD', [{}, dict(side='right', split='test'), dict(side='keep')]),
     'rhd mmpose': ('write_rhd', dict(form='mmpose'), 'RHD', [{}]),
-    'h3d': ('write_h3d', dict(n_videos=3, n_frames=4), 'H3D', [
-        dict(split='all'), dict(split='train', without_object='all', side='right')]),
-    'mvhand': ('write_mvhand', dict(n_frames=2), 'MVHand', [
-        dict(split='all'), dict(split='all', side='right', knuckles='stretched')]),
-    'freihand': ('write_freihand', dict(n=4, n_eval=2), 'FreiHAND', [
-        dict(split='all'), dict(split='train')]),
+    'h3d': (
+        'write_h3d',
+        dict(n_videos=3, n_frames=4),
+        'H3D',
+        [dict(split='all'), dict(split='train', without_object='all', side='right')],
+    ),
+    'mvhand': (
+        'write_mvhand',
+        dict(n_frames=2),
+        'MVHand',
+        [dict(split='all'), dict(split='all', side='right', knuckles='stretched')],
+    ),
+    'freihand': (
+        'write_freihand',
+        dict(n=4, n_eval=2),
+        'FreiHAND',
+        [dict(split='all'), dict(split='train')],
+    ),
     'freihand mmpose': ('write_freihand', dict(n=3, form='mmpose'), 'FreiHAND', [{}]),
 }
 BODIES = {
     'surreal': ('write_surreal', {}, 'SURREAL', [{}, dict(shoulders='shoulder', every=2)]),
-    'surreal crops': ('write_surreal_crops', dict(size=64), 'SURREALCrops', [
-        {}, dict(split='test'), dict(rule='all')]),
+    'surreal crops': (
+        'write_surreal_crops',
+        dict(size=64),
+        'SURREALCrops',
+        [{}, dict(split='test'), dict(rule='all')],
+    ),
     'lsp': ('write_lsp', {}, 'LSP', [{}, dict(split='train', crop='person')]),
-    'human36m': ('write_h36m', dict(subjects=(1, 9), cams=(1,), frames=4), 'Human36M', [
-        dict(subjects=(1,), every=1), dict(split='test', every=1, subjects=(9,))]),
+    'human36m': (
+        'write_h36m',
+        dict(subjects=(1, 9), cams=(1,), frames=4),
+        'Human36M',
+        [dict(subjects=(1,), every=1), dict(split='test', every=1, subjects=(9,))],
+    ),
     'human36m mmpose': (
-        'write_h36m_mmpose', dict(subjects=(1, 9), acts=((2, 1),), cams=(1,)), 'Human36M', [
-            dict(form='mmpose'), dict(form='mmpose', split='test')]),
+        'write_h36m_mmpose',
+        dict(subjects=(1, 9), acts=((2, 1),), cams=(1,)),
+        'Human36M',
+        [dict(form='mmpose'), dict(form='mmpose', split='test')],
+    ),
     'human36m coco': (
-        'write_h36m_mmpose', dict(subjects=(1,), acts=((2, 1),), cams=(1,), form='coco'),
-        'Human36M', [dict(form='mmpose')]),
+        'write_h36m_mmpose',
+        dict(subjects=(1,), acts=((2, 1),), cams=(1,), form='coco'),
+        'Human36M',
+        [dict(form='mmpose')],
+    ),
     'human36m crops': (
-        'write_h36m_crops', dict(subjects=(1,), cams=(1,), frames=16), 'Human36M', [
-            dict(form='regda', subjects=(1,))]),
-    '3dpw': ('write_3dpw', dict(frames=3), 'ThreeDPW', [
-        {}, dict(split='test', valid='campose+poses2d', box='poses2d')]),
+        'write_h36m_crops',
+        dict(subjects=(1,), cams=(1,), frames=16),
+        'Human36M',
+        [dict(form='regda', subjects=(1,))],
+    ),
+    '3dpw': (
+        'write_3dpw',
+        dict(frames=3),
+        'ThreeDPW',
+        [{}, dict(split='test', valid='campose+poses2d', box='poses2d')],
+    ),
 }
 OWN = {
-    'coco': ('write_coco_tree', {}, 'CocoPoses', 'train.json', [
-        dict(skeleton='mouse'), dict(crop='whole')]),
-    'coco states': ('write_coco_tree', dict(state=True), 'CocoPoses', 'train.json', [
-        dict(skeleton='mouse', visibility='visible')]),
-    'dlc csv': ('write_dlc_tree', {}, 'DlcPoses', 'CollectedData_lab.csv', [
-        dict(skeleton='mouse'), dict(crop='whole')]),
-    'dlc h5': ('write_dlc_tree', {}, 'DlcPoses', 'CollectedData_lab.h5', [
-        dict(skeleton='mouse')]),
-    'lightning': ('write_lightning_tree', {}, 'DlcPoses', 'predictions.csv', [
-        dict(skeleton='mouse', min_likelihood=0.5)]),
+    'coco': (
+        'write_coco_tree',
+        {},
+        'CocoPoses',
+        'train.json',
+        [dict(skeleton='mouse'), dict(crop='whole')],
+    ),
+    'coco states': (
+        'write_coco_tree',
+        dict(state=True),
+        'CocoPoses',
+        'train.json',
+        [dict(skeleton='mouse', visibility='visible')],
+    ),
+    'dlc csv': (
+        'write_dlc_tree',
+        {},
+        'DlcPoses',
+        'CollectedData_lab.csv',
+        [dict(skeleton='mouse'), dict(crop='whole')],
+    ),
+    'dlc h5': ('write_dlc_tree', {}, 'DlcPoses', 'CollectedData_lab.h5', [dict(skeleton='mouse')]),
+    'lightning': (
+        'write_lightning_tree',
+        {},
+        'DlcPoses',
+        'predictions.csv',
+        [dict(skeleton='mouse', min_likelihood=0.5)],
+    ),
 }
 
 
@@ -1383,8 +1434,17 @@ def train_on_set(folder):
     rest, held = geo.hold_out(data, 4)
     preset = small_preset(depth=True, steps=2, integrate=0.0)
     loaders = geo.pose_dls(
-        rest, held, videos().frames(), steps=2, bs=4, bs_target=3, seed=1, device='cpu',
-        depth=True, aug=preset.aug, stride=preset.stride,
+        rest,
+        held,
+        videos().frames(),
+        steps=2,
+        bs=4,
+        bs_target=3,
+        seed=1,
+        device='cpu',
+        depth=True,
+        aug=preset.aug,
+        stride=preset.stride,
     )
     learn = geo.adapt_learner(loaders, net_of(depth=True), preset, FULL, limits=limits())
     quietly(learn, 2, ())
@@ -1449,8 +1509,9 @@ def video_frames(folder):
     out['stills'] = stills.images(range(len(stills)))
     lines = ['frame,x,y,w,h'] + [f'{i},{5 + i},6,30.5,30' for i in range(16)]
     (folder / 'boxes.csv').write_text('\n'.join(lines))
-    boxed = geo.VideoFrames(folder / 'v' / 'clip2.mp4', 32, str(folder / 'boxes.csv'),
-                            progress=False)
+    boxed = geo.VideoFrames(
+        folder / 'v' / 'clip2.mp4', 32, str(folder / 'boxes.csv'), progress=False
+    )
     out['boxed'] = boxed.images(range(len(boxed)))
     fix.write_dlc_tree(folder / 'dlc')
     labels = geo.read_labels(folder / 'dlc/CollectedData_lab.csv', 'mouse')
@@ -1641,9 +1702,7 @@ def adapt_command(folder):
         ['adapt', '--skeleton', 'mouse', '--target', 'clips/a.mp4', '--out', 'out', '--no-bar']
         + ['--preset', 'compact', '--pool', '24', '--set', *SMALL]
     )
-    geo.main(
-        ['predict', '--model', 'out', '--input', 'clips/a.mp4', '--out', 'again', '--no-bar']
-    )
+    geo.main(['predict', '--model', 'out', '--input', 'clips/a.mp4', '--out', 'again', '--no-bar'])
     results = json.loads((folder / 'out' / 'results.json').read_text())
     weights = torch.load(folder / 'out' / 'model.pth', weights_only=True)
     return dict(
