@@ -1051,7 +1051,7 @@ def ladder(folder):
         integrate=1.0,
     )
     test = geo.PuppetVideos('hand', 2, 6, SIZE, 'real', seed=0, split='test')
-    run = geo.run_stages(task_in(folder, preset), test, 'bn', bar=False)
+    run = geo.run_phases(task_in(folder, preset), test, 'bn', bar=False)
     for row in run.rows:
         row.pop('seconds', None)
     learners = {name: x for name, x in run.learners.items() if hasattr(x, 'model')}
@@ -1520,31 +1520,6 @@ def video_frames(folder):
     return out
 
 
-def maps_of(folder, pattern, read):
-    "What a function reads from the files of a pattern"
-    files = sorted(folder.glob(pattern))[:3]
-    return {file.name: read(file) for file in files}
-
-
-@case('depth images and masks')
-def maps_of_sets(folder):
-    fix.write_rhd(folder / 'rhd')
-    fix.write_mvhand(folder / 'mv', n_frames=2)
-    fix.write_surreal(folder / 'sur')
-    left = functools.partial(geo.read_rhd_mask, side='left')
-    surface = functools.partial(geo.read_surreal_depth, at=1)
-    parts = functools.partial(geo.read_surreal_segm, at=1)
-    return dict(
-        rhd_depth=maps_of(folder / 'rhd', 'training/depth/*.png', geo.read_rhd_depth),
-        rhd_mask=maps_of(folder / 'rhd', 'training/mask/*.png', geo.read_rhd_mask),
-        rhd_left=maps_of(folder / 'rhd', 'training/mask/*.png', left),
-        mv_depth=maps_of(folder / 'mv', '**/depth/**/*.png', geo.read_mvhand_depth),
-        mv_mask=maps_of(folder / 'mv', '**/mask/**/*.*', geo.read_mvhand_mask),
-        surreal_depth=maps_of(folder / 'sur', '**/*_depth.mat', surface),
-        surreal_parts=maps_of(folder / 'sur', '**/*_segm.mat', parts),
-    )
-
-
 @case('packed crops')
 def packed_crops(folder):
     "A set whose crops are made once"
@@ -1592,7 +1567,7 @@ def tables(folder):
     return out
 
 
-@case('correlations and expectations')
+@case('correlations')
 def correlations(folder):
     "What the tables' runs say of figures without labels, and the sentences about them"
     runs = geo.load_runs(folder_of_runs())
@@ -1605,7 +1580,6 @@ def correlations(folder):
         clusters=repr(geo.correlation(x, y, clusters=np.arange(24) // 3)),
         changes=changes,
         frame=geo.correlation_frame(changes),
-        expectations=geo.expectations(runs),
     )
 
 
@@ -1623,7 +1597,7 @@ def statistics(folder):
     "Paired gains and shares of the gap, on runs that are made up"
     made = {}
     for name in ('source', 'pseudo', 'full', 'oracle'):
-        made[name] = [geo.made_up_run(name, seed, geo.HAND21) for seed in range(3)]
+        made[name] = [fix.made_up_run(name, seed, geo.HAND21) for seed in range(3)]
     out = {}
     for group in ('all', 'fin', 'wrist'):
         out[group] = dict(
