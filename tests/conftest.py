@@ -9,10 +9,8 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def seeded(monkeypatch):
-    "Every test starts from the same random state and without the variables of the results notebooks, whatever ran before it"
-    for v in ('GEOMRECON_BENCH', 'GEOMRECON_PRESET', 'GEOMRECON_RUNS'):
-        monkeypatch.delenv(v, raising=False)
+def seeded():
+    "Every test starts from the same random state, whatever ran before it"
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)

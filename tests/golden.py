@@ -428,8 +428,6 @@ def predicted(model, skeleton='hand', **options):
 # Rendered figures
 
 
-
-
 def _pck_curve(pred, true, visible, radii):
     d, v = geo.joint_distances(pred, true), visible.bool()
     return [100 * ((d <= r) & v).sum().item() / max(1, v.sum().item()) for r in radii]
@@ -437,6 +435,7 @@ def _pck_curve(pred, true, visible, radii):
 
 def _joint_map(src, dst):
     return [src.joints.index(j) for j in dst.joints]
+
 
 @case('figures: hand synthetic', 'hand', 'synthetic')
 @case('figures: hand real', 'hand', 'real')
@@ -1052,7 +1051,7 @@ def ladder(folder):
         integrate=1.0,
     )
     test = geo.PuppetVideos('hand', 2, 6, SIZE, 'real', seed=0, split='test')
-    run = geo.run_stages(task_in(folder, preset), test, 'bn', bar=False)
+    run = geo.run_phases(task_in(folder, preset), test, 'bn', bar=False)
     for row in run.rows:
         row.pop('seconds', None)
     learners = {name: x for name, x in run.learners.items() if hasattr(x, 'model')}
@@ -1304,44 +1303,96 @@ def first_items(data, most=8):
 HANDS = {
     'rhd': ('write_rhd', {}, 'RHD', [{}, dict(side='right', split='test'), dict(side='keep')]),
     'rhd mmpose': ('write_rhd', dict(form='mmpose'), 'RHD', [{}]),
-    'h3d': ('write_h3d', dict(n_videos=3, n_frames=4), 'H3D', [
-        dict(split='all'), dict(split='train', without_object='all', side='right')]),
-    'mvhand': ('write_mvhand', dict(n_frames=2), 'MVHand', [
-        dict(split='all'), dict(split='all', side='right', knuckles='stretched')]),
-    'freihand': ('write_freihand', dict(n=4, n_eval=2), 'FreiHAND', [
-        dict(split='all'), dict(split='train')]),
+    'h3d': (
+        'write_h3d',
+        dict(n_videos=3, n_frames=4),
+        'H3D',
+        [dict(split='all'), dict(split='train', without_object='all', side='right')],
+    ),
+    'mvhand': (
+        'write_mvhand',
+        dict(n_frames=2),
+        'MVHand',
+        [dict(split='all'), dict(split='all', side='right', knuckles='stretched')],
+    ),
+    'freihand': (
+        'write_freihand',
+        dict(n=4, n_eval=2),
+        'FreiHAND',
+        [dict(split='all'), dict(split='train')],
+    ),
     'freihand mmpose': ('write_freihand', dict(n=3, form='mmpose'), 'FreiHAND', [{}]),
 }
 BODIES = {
     'surreal': ('write_surreal', {}, 'SURREAL', [{}, dict(shoulders='shoulder', every=2)]),
-    'surreal crops': ('write_surreal_crops', dict(size=64), 'SURREALCrops', [
-        {}, dict(split='test'), dict(rule='all')]),
+    'surreal crops': (
+        'write_surreal_crops',
+        dict(size=64),
+        'SURREALCrops',
+        [{}, dict(split='test'), dict(rule='all')],
+    ),
     'lsp': ('write_lsp', {}, 'LSP', [{}, dict(split='train', crop='person')]),
-    'human36m': ('write_h36m', dict(subjects=(1, 9), cams=(1,), frames=4), 'Human36M', [
-        dict(subjects=(1,), every=1), dict(split='test', every=1, subjects=(9,))]),
+    'human36m': (
+        'write_h36m',
+        dict(subjects=(1, 9), cams=(1,), frames=4),
+        'Human36M',
+        [dict(subjects=(1,), every=1), dict(split='test', every=1, subjects=(9,))],
+    ),
     'human36m mmpose': (
-        'write_h36m_mmpose', dict(subjects=(1, 9), acts=((2, 1),), cams=(1,)), 'Human36M', [
-            dict(form='mmpose'), dict(form='mmpose', split='test')]),
+        'write_h36m_mmpose',
+        dict(subjects=(1, 9), acts=((2, 1),), cams=(1,)),
+        'Human36M',
+        [dict(form='mmpose'), dict(form='mmpose', split='test')],
+    ),
     'human36m coco': (
-        'write_h36m_mmpose', dict(subjects=(1,), acts=((2, 1),), cams=(1,), form='coco'),
-        'Human36M', [dict(form='mmpose')]),
+        'write_h36m_mmpose',
+        dict(subjects=(1,), acts=((2, 1),), cams=(1,), form='coco'),
+        'Human36M',
+        [dict(form='mmpose')],
+    ),
     'human36m crops': (
-        'write_h36m_crops', dict(subjects=(1,), cams=(1,), frames=16), 'Human36M', [
-            dict(form='regda', subjects=(1,))]),
-    '3dpw': ('write_3dpw', dict(frames=3), 'ThreeDPW', [
-        {}, dict(split='test', valid='campose+poses2d', box='poses2d')]),
+        'write_h36m_crops',
+        dict(subjects=(1,), cams=(1,), frames=16),
+        'Human36M',
+        [dict(form='regda', subjects=(1,))],
+    ),
+    '3dpw': (
+        'write_3dpw',
+        dict(frames=3),
+        'ThreeDPW',
+        [{}, dict(split='test', valid='campose+poses2d', box='poses2d')],
+    ),
 }
 OWN = {
-    'coco': ('write_coco_tree', {}, 'CocoPoses', 'train.json', [
-        dict(skeleton='mouse'), dict(crop='whole')]),
-    'coco states': ('write_coco_tree', dict(state=True), 'CocoPoses', 'train.json', [
-        dict(skeleton='mouse', visibility='visible')]),
-    'dlc csv': ('write_dlc_tree', {}, 'DlcPoses', 'CollectedData_lab.csv', [
-        dict(skeleton='mouse'), dict(crop='whole')]),
-    'dlc h5': ('write_dlc_tree', {}, 'DlcPoses', 'CollectedData_lab.h5', [
-        dict(skeleton='mouse')]),
-    'lightning': ('write_lightning_tree', {}, 'DlcPoses', 'predictions.csv', [
-        dict(skeleton='mouse', min_likelihood=0.5)]),
+    'coco': (
+        'write_coco_tree',
+        {},
+        'CocoPoses',
+        'train.json',
+        [dict(skeleton='mouse'), dict(crop='whole')],
+    ),
+    'coco states': (
+        'write_coco_tree',
+        dict(state=True),
+        'CocoPoses',
+        'train.json',
+        [dict(skeleton='mouse', visibility='visible')],
+    ),
+    'dlc csv': (
+        'write_dlc_tree',
+        {},
+        'DlcPoses',
+        'CollectedData_lab.csv',
+        [dict(skeleton='mouse'), dict(crop='whole')],
+    ),
+    'dlc h5': ('write_dlc_tree', {}, 'DlcPoses', 'CollectedData_lab.h5', [dict(skeleton='mouse')]),
+    'lightning': (
+        'write_lightning_tree',
+        {},
+        'DlcPoses',
+        'predictions.csv',
+        [dict(skeleton='mouse', min_likelihood=0.5)],
+    ),
 }
 
 
@@ -1383,8 +1434,17 @@ def train_on_set(folder):
     rest, held = geo.hold_out(data, 4)
     preset = small_preset(depth=True, steps=2, integrate=0.0)
     loaders = geo.pose_dls(
-        rest, held, videos().frames(), steps=2, bs=4, bs_target=3, seed=1, device='cpu',
-        depth=True, aug=preset.aug, stride=preset.stride,
+        rest,
+        held,
+        videos().frames(),
+        steps=2,
+        bs=4,
+        bs_target=3,
+        seed=1,
+        device='cpu',
+        depth=True,
+        aug=preset.aug,
+        stride=preset.stride,
     )
     learn = geo.adapt_learner(loaders, net_of(depth=True), preset, FULL, limits=limits())
     quietly(learn, 2, ())
@@ -1449,39 +1509,15 @@ def video_frames(folder):
     out['stills'] = stills.images(range(len(stills)))
     lines = ['frame,x,y,w,h'] + [f'{i},{5 + i},6,30.5,30' for i in range(16)]
     (folder / 'boxes.csv').write_text('\n'.join(lines))
-    boxed = geo.VideoFrames(folder / 'v' / 'clip2.mp4', 32, str(folder / 'boxes.csv'),
-                            progress=False)
+    boxed = geo.VideoFrames(
+        folder / 'v' / 'clip2.mp4', 32, str(folder / 'boxes.csv'), progress=False
+    )
     out['boxed'] = boxed.images(range(len(boxed)))
     fix.write_dlc_tree(folder / 'dlc')
     labels = geo.read_labels(folder / 'dlc/CollectedData_lab.csv', 'mouse')
     labelled = geo.LabelledFrames(labels, folder / 'dlc', size=32, crop='whole', progress=False)
     out['labelled'] = dict(images=labelled.frames.images(range(6)), pixels=labelled.pixels)
     return out
-
-
-def maps_of(folder, pattern, read):
-    "What a function reads from the files of a pattern"
-    files = sorted(folder.glob(pattern))[:3]
-    return {file.name: read(file) for file in files}
-
-
-@case('depth images and masks')
-def maps_of_sets(folder):
-    fix.write_rhd(folder / 'rhd')
-    fix.write_mvhand(folder / 'mv', n_frames=2)
-    fix.write_surreal(folder / 'sur')
-    left = functools.partial(geo.read_rhd_mask, side='left')
-    surface = functools.partial(geo.read_surreal_depth, at=1)
-    parts = functools.partial(geo.read_surreal_segm, at=1)
-    return dict(
-        rhd_depth=maps_of(folder / 'rhd', 'training/depth/*.png', geo.read_rhd_depth),
-        rhd_mask=maps_of(folder / 'rhd', 'training/mask/*.png', geo.read_rhd_mask),
-        rhd_left=maps_of(folder / 'rhd', 'training/mask/*.png', left),
-        mv_depth=maps_of(folder / 'mv', '**/depth/**/*.png', geo.read_mvhand_depth),
-        mv_mask=maps_of(folder / 'mv', '**/mask/**/*.*', geo.read_mvhand_mask),
-        surreal_depth=maps_of(folder / 'sur', '**/*_depth.mat', surface),
-        surreal_parts=maps_of(folder / 'sur', '**/*_segm.mat', parts),
-    )
 
 
 @case('packed crops')
@@ -1531,7 +1567,7 @@ def tables(folder):
     return out
 
 
-@case('correlations and expectations')
+@case('correlations')
 def correlations(folder):
     "What the tables' runs say of figures without labels, and the sentences about them"
     runs = geo.load_runs(folder_of_runs())
@@ -1544,7 +1580,6 @@ def correlations(folder):
         clusters=repr(geo.correlation(x, y, clusters=np.arange(24) // 3)),
         changes=changes,
         frame=geo.correlation_frame(changes),
-        expectations=geo.expectations(runs),
     )
 
 
@@ -1562,7 +1597,7 @@ def statistics(folder):
     "Paired gains and shares of the gap, on runs that are made up"
     made = {}
     for name in ('source', 'pseudo', 'full', 'oracle'):
-        made[name] = [geo.made_up_run(name, seed, geo.HAND21) for seed in range(3)]
+        made[name] = [fix.made_up_run(name, seed, geo.HAND21) for seed in range(3)]
     out = {}
     for group in ('all', 'fin', 'wrist'):
         out[group] = dict(
@@ -1641,9 +1676,7 @@ def adapt_command(folder):
         ['adapt', '--skeleton', 'mouse', '--target', 'clips/a.mp4', '--out', 'out', '--no-bar']
         + ['--preset', 'compact', '--pool', '24', '--set', *SMALL]
     )
-    geo.main(
-        ['predict', '--model', 'out', '--input', 'clips/a.mp4', '--out', 'again', '--no-bar']
-    )
+    geo.main(['predict', '--model', 'out', '--input', 'clips/a.mp4', '--out', 'again', '--no-bar'])
     results = json.loads((folder / 'out' / 'results.json').read_text())
     weights = torch.load(folder / 'out' / 'model.pth', weights_only=True)
     return dict(

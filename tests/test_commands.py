@@ -20,7 +20,7 @@ def run(tmp_path_factory):
     from geomrecon.learn.presets import PRESETS
     from dataclasses import replace
 
-    PRESETS['mini'] = replace(MINI, name='mini', steps=2, epochs=1, adapt_epochs=1)
+    PRESETS['mini'] = MINI.changed(name='mini', steps=2, epochs=1, adapt_epochs=1)
     assert (
         main(
             [

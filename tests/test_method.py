@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 import numpy as np, pytest, torch
 from geomrecon.use.cli import main
-from geomrecon.use.ladder import run_stages, train_stages
+from geomrecon.use.ladder import run_phases, train_phases
 from geomrecon.puppet.images import PuppetImages
 from geomrecon.puppet.videos import PuppetVideos
 from geomrecon.core.errors import CheckpointError, ConfigError, WeightsError
@@ -51,7 +51,7 @@ def task_of(out, preset=FULL, sk=HAND21, **kw):
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp('run')
     task, test = task_of(out)
-    return task, test, run_stages(task, test, 'time', bar=False)
+    return task, test, run_phases(task, test, 'time', bar=False)
 
 
 def test_ladder(run):
@@ -97,7 +97,7 @@ def test_adaptation_starts_from_the_aligned_net(run):
 def test_second_time_nothing_is_trained(run):
     task, test, r = run
     before = {f: f.stat().st_mtime_ns for f in task.out.glob('*.ckpt')}
-    again = run_stages(task_of(task.out)[0], test, 'time', bar=False)
+    again = run_phases(task_of(task.out)[0], test, 'time', bar=False)
     assert len(before) == 7 and {f: f.stat().st_mtime_ns for f in task.out.glob('*.ckpt')} == before
     for x, y in zip(again.rows, r.rows):
         assert (
@@ -122,7 +122,7 @@ def test_another_preset_in_the_same_folder_is_refused_by_field(run):
     task = run[0]
     for field, v in dict(style_lr=0.1, align_tau=0.1, integrate=0.0, depth_weight=0.3).items():
         with pytest.raises(CheckpointError, match=f'preset.{field}'):
-            replace(task, preset=replace(FULL, **{field: v})).pretrain(bar=False)
+            replace(task, preset=FULL.changed(**{field: v})).pretrain(bar=False)
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ def test_another_preset_in_the_same_folder_is_refused_by_field(run):
     ],
 )
 def test_the_preset_says_which_stages_there_are(tmp_path, changes, files, rows):
-    p = replace(FULL, **changes)
+    p = FULL.changed(**changes)
     task, test = task_of(tmp_path, p, MOUSE4)
-    r = run_stages(task, test, bar=False)
+    r = run_phases(task, test, bar=False)
     assert [x['method'] for x in r.rows] == rows and all(('epe3d' in x) == p.depth for x in r.rows)
     assert sorted(f.stem for f in tmp_path.glob('*.ckpt')) == sorted(
         ['source', 'pseudo', 'pseudo_rec', *files]
@@ -154,16 +154,16 @@ def test_foreign_weights_are_asked_for_before_anything_is_trained(tmp_path):
     for field in ('style_encoder', 'features'):
         with pytest.raises(WeightsError, match='gone.pth'):
             next(
-                train_stages(task_of(tmp_path, replace(FULL, **{field: 'gone.pth'}))[0], bar=False)
+                train_phases(task_of(tmp_path, FULL.changed(**{field: 'gone.pth'}))[0], bar=False)
             )
     assert not list(tmp_path.glob('*.ckpt'))
     with pytest.raises(ConfigError, match="'stylenet'"):
-        task_of(tmp_path, replace(FULL, restyle='paint'))[0].align(bar=False)
+        task_of(tmp_path, FULL.changed(restyle='paint'))[0].align(bar=False)
 
 
 def test_stylised_source_in_adaptation(tmp_path):
     plain, styled = (
-        task_of(tmp_path / n, replace(FULL, style_share=s), MOUSE4)[0]
+        task_of(tmp_path / n, FULL.changed(style_share=s), MOUSE4)[0]
         for n, s in (('a', 0.0), ('b', 1.0))
     )
     net = plain.pretrain(bar=False)[0].model.pose
@@ -240,7 +240,7 @@ def test_seeds_are_merged_in_3d(run):
 
 @pytest.fixture
 def mini():
-    PRESETS['mini'] = replace(FULL, name='mini', epochs=1, adapt_epochs=1)
+    PRESETS['mini'] = FULL.changed(name='mini', epochs=1, adapt_epochs=1)
     yield
     del PRESETS['mini']
 
@@ -292,7 +292,7 @@ def test_changes_that_make_no_sense(change, says, tmp_path, capsys):
 def test_every_field_goes_through_text():
     "Whatever a preset holds, its text says it again"
     for p in PRESETS.values():
-        for k, v in vars(p).items():
+        for k, v in p.flat().items():
             if k != 'name':
                 assert (
                     typed_field(

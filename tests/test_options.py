@@ -9,10 +9,10 @@ from geomrecon.data.augment import TensorPoses
 from geomrecon.data.pairs import pose_dls
 from geomrecon.puppet.images import PuppetImages
 from geomrecon.puppet.videos import PuppetVideos
-from geomrecon.use.ladder import _strips
+from geomrecon.use.ladder import reconstruction_strips
 from geomrecon.core.errors import ConfigError
 from geomrecon.learn import learner as learners
-from geomrecon.learn.presets import ORIGIN, PRESETS, get_preset, preset_table
+from geomrecon.learn.presets import FIELDS, PRESETS, get_preset, preset_table
 from geomrecon.learn.learner import adapt_learner, build_pose, pose_learner
 from geomrecon.learn.pseudo_label import LabelQuality
 from geomrecon.models.bones import WARP_MODES
@@ -223,9 +223,10 @@ def rec_gradient(learn):
     "Gradient of the reconstruction error alone at the heatmap head, `attached` or not"
     m, out = learn.model, []
     base, driving = torch.rand(2, 3, 3, 48, 48)
-    for m.mode in ('detached', 'attached'):
+    for how in ('detached', 'attached'):
         m.zero_grad()
-        learn.reconstruct.perceptual(m(base, base, driving)['recon']['image'], driving).backward()
+        image = m(base, base, driving, reconstruct=how)['recon']['image']
+        learn.reconstruct.perceptual(image, driving).backward()
         g = m.pose.head.weight.grad
         out.append(0.0 if g is None else g.abs().sum().item())
     return out
@@ -273,8 +274,8 @@ def test_heatmaps_without_warp(data, tmp_path):
         )
     )
     assert (
-        len(_strips(again, data[2], ([0, 1], [5, 6]), HAND21)) == 1
-        and len(_strips(adapted(data).model, data[2], ([0, 1], [5, 6]), HAND21)) == 2
+        len(reconstruction_strips(again, data[2], ([0, 1], [5, 6]), HAND21)) == 1
+        and len(reconstruction_strips(adapted(data).model, data[2], ([0, 1], [5, 6]), HAND21)) == 2
     )
     plt.close('all')
 
@@ -356,8 +357,8 @@ def test_switches_are_off():
             True,
             'endpoints',
         ) and p.features in ('vgg19', 'encoder'), name
-    assert {'reconstruct', 'split_bn', 'labels_3d', 'warp_mode', 'features'} <= set(ORIGIN) and set(
-        ORIGIN
+    assert {'reconstruct', 'split_bn', 'labels_3d', 'warp_mode', 'features'} <= set(FIELDS) and set(
+        FIELDS
     ) == set(preset_table().index)
     for k in ('warp_mode', 'reconstruct'):
         with pytest.raises(ConfigError, match=k):

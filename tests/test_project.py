@@ -298,7 +298,9 @@ def test_readme_begins_with_a_picture():
 
 def test_links_of_the_readme_lead_somewhere():
     targets = re.findall(r'\]\(([^)#]+)\)', readme())
-    missing = [path for path in targets if not path.startswith('http') and not (root / path).exists()]
+    missing = [
+        path for path in targets if not path.startswith('http') and not (root / path).exists()
+    ]
     assert not missing
 
 

@@ -67,7 +67,7 @@ def test_frames_of_a_data_set_carry_no_labels(tmp_path):
     from geomrecon.core.skeleton import HAND21
 
     write_mvhand(tmp_path / 'MVHand')
-    small = replace(SMALL, stride=(1, 2))
+    small = SMALL.changed(stride=(1, 2))
     got = []
     src = PuppetImages(HAND21, 500, 48, 'synthetic', seed=0)
     val = PuppetImages(HAND21, 8, 48, 'synthetic', seed=1)

@@ -10,16 +10,16 @@ from torch import nn
 from geomrecon.data.pairs import pose_dls
 from geomrecon.puppet.images import PuppetImages
 from geomrecon.puppet.videos import PuppetVideos
-from geomrecon.methods.method import BASELINES
+from geomrecon.methods.catalogue import BASELINES
 from geomrecon.methods.oracle import TargetLabels
 from geomrecon.methods.temporal import TemporalConsistency
-from geomrecon.methods.dualnet import CROSSMODAL
+from geomrecon.methods.catalogue import CROSSMODAL
 from geomrecon.learn.distributed import distribute
 from geomrecon.learn.learner import adapt_learner, build_pose, pose_learner
 from geomrecon.learn.presets import get_preset
 from geomrecon.learn.speed import CPUMixedPrecision
 from geomrecon.core.parallel import rank, start, stop, world
-from geomrecon.use.phases import train_stage
+from geomrecon.use.phases import train_phase
 from geomrecon.core.skeleton import HAND21
 
 torch.set_num_threads(1)
@@ -254,7 +254,7 @@ def method_step(folder, name):
     )
 
 
-SAVING = replace(P, accumulate=2, checkpointing=('pose', 'warp', 'generator'))
+SAVING = P.changed(accumulate=2, checkpointing=('pose', 'warp', 'generator'))
 
 
 def one_step(folder, kind, exact):
@@ -278,7 +278,7 @@ def one_step(folder, kind, exact):
 
 
 CASES = [(k, e) for k in ('pretrain', 'adapt') for e in (True, False)]
-MOVING = replace(P, rec_start=0.5, rec_attach=1.5, decay=0.9, lr=5e-4)
+MOVING = P.changed(rec_start=0.5, rec_attach=1.5, decay=0.9, lr=5e-4)
 
 
 class Stop(Exception):
@@ -301,7 +301,7 @@ def stage(folder, name, killed=None, still=False):
     if killed is not None:
         learn.add_cb(StopAt(killed))
     try:
-        learn.seconds = train_stage(learn, Path(folder) / name, 3, dict(stage='test'), bar=False)
+        learn.seconds = train_phase(learn, Path(folder) / name, 3, dict(stage='test'), bar=False)
     except Stop:
         pass
     return learn

@@ -10,9 +10,7 @@ __all__ = ['SHARED', 'OURS', 'FURTHER', 'SINGLE_FRAME', 'OTHERS', 'TUNED', 'SEAR
 from dataclasses import dataclass
 from pathlib import Path
 from ..core.errors import ConfigError
-from ..methods import cc_ssl, regda, uniframe  # Importing them fills BASELINES
-from ..methods.dualnet import CROSSMODAL
-from ..methods.method import BASELINES
+from ..methods.catalogue import get_method
 from ..learn.presets import get_preset
 from .benches import Bench, get_bench
 
@@ -31,7 +29,7 @@ FURTHER = {
     'pseudo>full': ('pseudo', 'rec'),
 }  # Table 3c: further epochs of an adapted net, without and with reconstruction
 SINGLE_FRAME = ('uniframe', 'regda', 'ccssl')  # They see one frame; may get a temporal term
-OTHERS = {**{name: BASELINES[name] for name in SINGLE_FRAME}, **CROSSMODAL}
+OTHERS = {name: get_method(name) for name in (*SINGLE_FRAME, 'semihand', 'dualnet')}
 
 
 def methods() -> list:

@@ -20,7 +20,7 @@ from ..core.skeleton import get_skeleton
 from ..data.frames import VideoFrames
 from ..data.video import write_video
 from ..learn.presets import read_preset
-from ..methods.catalogue import get_method
+from ..methods.catalogue import get_method, rgb_alone
 from ..puppet.images import PuppetImages
 from ..puppet.pool import render_pool
 from ..readers.catalogue import is_dataset, open_dataset
@@ -37,6 +37,7 @@ from geomrecon.use.ladder import (
 )
 from .measure import peak_rss_mb
 from .model_file import save_model
+from .phases import check_needs
 from .predict import labelled_frames, predict_frames, write_predictions
 from .report import Section, write_report
 from .results_file import write_results
@@ -68,7 +69,7 @@ def adapt(
     "Adapt a pose estimator from a rendered figure or a labelled data set to your own video, without labels"
     clock.start()
     preset = read_preset(preset, set)
-    get_method(method)
+    how = get_method(method)
     targets = [target] if isinstance(target, (str, Path)) else target
     files = open_dataset(source, size=preset.size) if is_dataset(source) else None
     of_skeleton = chosen_skeleton(skeleton, files)
@@ -97,12 +98,17 @@ def adapt(
         workers=workers,
         data=dict(source=f'{source} {pool}', target=f'{names} {crop} {step}'),
     )
+    check_needs(how, preset, for_training)
     runs = {}
     controls = 'time' if control else 'none'
     for name, learn, seconds, domain in train_phases(task, controls, bar, ladder, method):
         runs[name] = Run(learn, seconds, domain)
     adapted = 'full' if method == 'ours' else method
-    main_alone(save_adapted, task, runs[adapted].learn.model, crop)
+    model = runs[adapted].model
+    if hasattr(model, 'mask_head') or hasattr(model, 'geometry'):
+        # parts that a method has for training alone
+        model = rgb_alone(model)
+    main_alone(save_adapted, task, model, crop)
     clock.tell('predicting')
     return main_alone(report_adaptation, task, runs, adapted, labels, eval, source, video)
 

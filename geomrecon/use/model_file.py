@@ -11,8 +11,9 @@ from ..core.errors import CheckpointError, GeomReconError
 from ..core.files import save_atomic
 from ..core.skeleton import Skeleton, skeleton_from_dict, skeleton_to_dict
 from ..learn.checkpoint import load_checkpoint
-from ..learn.learner import build_model
+from ..learn.learner import build_model, build_pose
 from ..learn.presets import Preset
+from ..methods.regda import two_heads
 from ..models.adapter import PoseAdapter
 
 # %% ../../nbs/use/01_model_file.ipynb #c283d222
@@ -45,9 +46,14 @@ def load_model(
     try:
         skeleton = skeleton_from_dict(state['meta']['skeleton'])
         preset = preset_of(state['meta'])
+        preset_untrained = preset.changed(weights=None)
+        pose = build_pose(skeleton, preset_untrained)
+        if any(name.startswith('pose.false_head.') for name in state['model']):
+            pose = two_heads(pose, preset.sigma)
         model = build_model(
             skeleton,
-            preset.changed(weights=None),
+            preset_untrained,
+            pose,
             reconstruct=state['rec'],
             split_bn=state['split_bn'],
         )
