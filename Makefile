@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help env demo test prepare check-clean test-nbs test-py wheel-check docs clean
+.PHONY: help env demo lab test prepare check-clean test-nbs test-py wheel-check docs clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -23,11 +23,16 @@ $(STAMP): settings.ini setup.py
 demo: $(STAMP) ## The main job on the built-in benchmark: report, video and results.json in runs/demo
 	$(BIN)/geomrecon demo --out runs/demo $(ARGS)
 
+lab: $(STAMP) ## The notebooks in JupyterLab, opened on the tutorials
+	$(BIN)/python -m ipykernel install --sys-prefix --name python3 >/dev/null
+	$(BIN)/jupyter lab --notebook-dir nbs nbs/tutorials/00_benchmark.ipynb
+
 test: check-clean test-nbs test-py ## Every check: export, clean notebooks, notebook tests, tests/
 
 prepare: $(STAMP) ## After editing notebooks: export the library, clean the notebooks, render README.md
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
+	$(BIN)/python .ci/rooms.py
 	$(BIN)/python .ci/readme.py
 
 check-clean: $(STAMP) ## Is everything generated what the notebooks and settings.ini give?
@@ -43,11 +48,12 @@ test-py: $(STAMP) ## Run tests/, two files at a time
 wheel-check: ## Build a wheel, install it alone into an empty environment with the newest fastai, import everything, train one step
 	bash .ci/check_wheel.sh $(PYTHON)
 
-docs: $(STAMP) ## The documentation site in _docs (needs quarto)
-	@command -v quarto >/dev/null || { echo 'quarto is not installed: see https://quarto.org'; exit 1; }
+docs: $(STAMP) ## The documentation: all pages in _proc, and with quarto the site in _docs
 	@touch README.md  # it is rendered by .ci/readme.py: nbdev leaves it alone while it is newer than index.ipynb
-	$(BIN)/nbdev_docs
+	$(BIN)/python .ci/process_docs.py
+	@if command -v quarto >/dev/null; then $(BIN)/nbdev_docs; \
+	else echo 'The pages are in _proc. For the site install quarto: https://quarto.org'; fi
 
 clean: ## Remove what can be made again, runs/ excepted
-	rm -rf $(VENV) _docs _proc build dist *.egg-info .pytest_cache nbs/sidebar.yml
+	rm -rf $(VENV) _docs _proc build dist *.egg-info .pytest_cache
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

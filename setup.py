@@ -2,7 +2,9 @@
 
 from configparser import ConfigParser
 from pathlib import Path
-import shlex, setuptools
+import shlex
+
+import setuptools
 
 ini = ConfigParser(delimiters=['='])
 ini.read('settings.ini', encoding='utf-8')
@@ -42,7 +44,9 @@ setuptools.setup(
             for v in pythons[pythons.index(cfg['min_python']) :]
         ],
     ],
-    packages=setuptools.find_packages(include=['geomrecon', 'geomrecon.*']),
+    packages=setuptools.find_packages(
+        include=['geomrecon', 'geomrecon.*'], exclude=['geomrecon.paper', 'geomrecon.paper.*']
+    ),
     include_package_data=True,
     install_requires=shlex.split(cfg['requirements']),
     extras_require={'dev': shlex.split(cfg['dev_requirements'])},

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # Fails where something generated is not what the notebooks and settings.ini give: the library, pyproject.toml, the notebooks'
-# metadata, the docs settings, README.md. Works on a scratch copy and changes nothing here.   usage: check_clean.sh [BIN-FOLDER]
+# metadata, the docs settings, the sidebar, CONTRIBUTING.md's table, README.md. Works on a scratch copy and changes nothing here.   usage: check_clean.sh [BIN-FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$(cd "${1:-.venv/bin}" && pwd)
 here=$PWD; tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT
-made=(geomrecon nbs pyproject.toml README.md)
+made=(geomrecon nbs pyproject.toml README.md CONTRIBUTING.md)
 [ -d index_files ] && made+=(index_files)
 cp -r .ci settings.ini "${made[@]}" "$tmp"
 cd "$tmp"
 find geomrecon -name '*.py' ! -name __init__.py -delete  # so that a module whose notebook is gone shows too
 rm -rf README.md index_files
 { "$bin/nbdev_export" && "$bin/nbdev_clean" && "$bin/python" -c 'from nbdev.quarto import refresh_quarto_yml; refresh_quarto_yml()' \
-  && "$bin/python" .ci/readme.py; } > log 2>&1 || { cat log; echo 'The notebooks could not be exported, cleaned or rendered.'; exit 1; }
+  && "$bin/python" .ci/rooms.py && "$bin/python" .ci/readme.py; } > log 2>&1 || { cat log; echo 'The notebooks could not be exported, cleaned or rendered.'; exit 1; }
 [ -d index_files ] && [ ! -d "$here/index_files" ] && made+=(index_files)
 bad=0
 for f in "${made[@]}"; do
-  diff -rN --brief -x __pycache__ -x .ipynb_checkpoints -x .last_checked -x sidebar.yml "$here/$f" "$f" || bad=1
+  diff -rN --brief -x __pycache__ -x .ipynb_checkpoints -x .last_checked "$here/$f" "$f" || bad=1
 done
 if [ $bad = 1 ]; then
   for f in geomrecon pyproject.toml README.md; do diff -ruN -x __pycache__ -x _modidx.py "$here/$f" "$f" | cut -c1-160 | head -60 || true; done

@@ -428,6 +428,16 @@ def predicted(model, skeleton='hand', **options):
 # Rendered figures
 
 
+
+
+def _pck_curve(pred, true, visible, radii):
+    d, v = geo.joint_distances(pred, true), visible.bool()
+    return [100 * ((d <= r) & v).sum().item() / max(1, v.sum().item()) for r in radii]
+
+
+def _joint_map(src, dst):
+    return [src.joints.index(j) for j in dst.joints]
+
 @case('figures: hand synthetic', 'hand', 'synthetic')
 @case('figures: hand real', 'hand', 'real')
 @case('figures: body narrow', 'body', 'narrow')
@@ -1181,7 +1191,7 @@ def metrics(folder):
         pck=geo.pck_table(guess, true, seen, hand),
         joints=geo.joint_pck(guess, true, seen),
         legacy=geo.legacy_pck(guess, true, seen),
-        curve=geo.pck_curve(guess, true, seen, [0.02, 0.05, 0.1]),
+        curve=_pck_curve(guess, true, seen, [0.02, 0.05, 0.1]),
         pixels=geo.pixel_report(px, true_px, hand),
         kinds=geo.error_kinds(guess, true, seen, video, hand),
         flips=geo.axis_flips(px, true_px, 0, 9),
@@ -1492,7 +1502,7 @@ def joints_by_name(folder):
     names = tuple(reversed(body.skeleton.joints))
     other = geo.named_skeleton('reversed', names)
     data = geo.Remapped(body, other)
-    return dict(batch=data.batch(range(4)), map=geo.joint_map(body.skeleton, other))
+    return dict(batch=data.batch(range(4)), map=_joint_map(body.skeleton, other))
 
 
 # The paper's tables

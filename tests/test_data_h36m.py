@@ -1,11 +1,18 @@
-"Readers of Human3.6M (three packagings) and 3DPW against trees with known truth, bad input of every kind, and damage at random."
+"""Readers of Human3.6M (three packagings) and 3DPW against trees with known truth.
 
-import json, pickle, random, warnings
-from pathlib import Path
-import numpy as np, pytest, torch
+And against bad input of every kind, and damage at random.
+"""
+
+import json
+import pickle
+import random
+import shutil
+import cv2
+import numpy as np
+import pytest
 from fixtures_h36m import (
-    DOT,
     H36M_LENS,
+    dot_error,
     lens,
     pinhole,
     python2_pickle,
@@ -16,65 +23,88 @@ from fixtures_h36m import (
     write_h36m_mmpose,
 )
 from fuzz import fuzz, read_all
-from geomrecon.readers.h36m import Human36M
-from geomrecon.readers.threedpw import ThreeDPW
-from geomrecon.readers.h36m_json import camera_frame
-from geomrecon.readers.h36m_crops import crop_corner
-from geomrecon.readers.h36m_cameras import draw_test, lens_project
-from geomrecon.data.pairs import FramePairs
 from geomrecon.core.errors import ConfigError, DataError, LabelError, MediaError
+from geomrecon.data.pairs import FramePairs
+from geomrecon.readers.h36m import Human36M
+from geomrecon.readers.h36m_cameras import lens_project
+from geomrecon.readers.h36m_crops import crop_corner
+from geomrecon.readers.threedpw import ThreeDPW
 
 
-def at(truth, m):
-    return {k: v[m] for k, v in truth.items()}
+def at(truth, rows):
+    return {name: values[rows] for name, values in truth.items()}
 
 
 def to_px(kp, size=256):
     return ((np.asarray(kp) + 1) * size - 1) / 2
 
 
-def agrees(ds, T, root, rel='file'):
+def largest(a, b):
+    return np.abs(a - b).max()
+
+
+def files_of(reader, root):
+    return [reader.file(i).relative_to(root).as_posix() for i in range(len(reader))]
+
+
+def agrees(reader, truth, root):
     "Keypoints, 3D, intrinsics, names, frames and videos are those of the truth, in its order"
-    assert [ds.file(i).relative_to(root).as_posix() for i in range(len(ds))] == T['file'].tolist()
-    assert (
-        np.abs(ds.keypoints - T['keypoints']).max() < 0.1
-        and np.abs(ds.joints3d - T['xyz']).max() < 0.1
-    )
-    assert np.abs(ds.intrinsics - T['K']).max() < 0.01 and (ds.frame == T['frame']).all()
-    if 'video' in T:
-        a = np.unique(T['video'], return_inverse=True)[1].reshape(-1)
-        b = ds.video_id
+    assert files_of(reader, root) == truth['file'].tolist()
+    assert largest(reader.keypoints, truth['keypoints']) < 0.1
+    assert largest(reader.joints3d, truth['xyz']) < 0.1
+    assert largest(reader.intrinsics, truth['K']) < 0.01
+    assert (reader.frame == truth['frame']).all()
+    assert np.nanmax(reader.reprojection()) < 0.1
+    if 'video' in truth:
+        a = np.unique(truth['video'], return_inverse=True)[1].reshape(-1)
+        b = reader.video_id
         assert ((a[:, None] == a) == (b[:, None] == b)).all()
-    if 'view' in T:
-        assert (ds.view == T['view']).all() and (ds.subject == T['subject']).all()
-    assert np.nanmax(ds.reprojection()) < 0.1
+    if 'view' in truth:
+        assert (reader.view == truth['view']).all()
+        assert (reader.subject == truth['subject']).all()
 
 
-def dots(ds, r=10):
-    "The dot on the right wrist is where the label of the crop says, and the crop's own camera projects 3D onto the labels"
-    b = ds.batch(np.arange(len(ds)))
-    px = to_px(b['keypoints'], ds.size)
-    for img, p in zip(b['image'].numpy(), px[:, DOT]):
-        x0, y0 = np.round(p).astype(int) - r
-        w = img[:, y0 : y0 + 2 * r + 1, x0 : x0 + 2 * r + 1].min(0).astype(float)
-        yy, xx = np.mgrid[y0 : y0 + w.shape[0], x0 : x0 + w.shape[1]]
-        w = np.where(np.hypot(xx - p[0], yy - p[1]) < r, w, 0)
-        assert w.sum() > 500
-        assert np.hypot((w * xx).sum() / w.sum() - p[0], (w * yy).sum() / w.sum() - p[1]) < 0.1
-    d = b['distortion'].double().numpy() if 'distortion' in b else None
-    assert (
-        np.abs(
-            lens_project(b['joints3d'].double().numpy(), b['intrinsics'].double().numpy(), d) - px
-        ).max()
-        < 0.02
-    )
+def project_crop(batch, lens=True):
+    "2D of a batch's 3D joints through its own cameras"
+    xyz, K = batch['joints3d'].double().numpy(), batch['intrinsics'].double().numpy()
+    has_lens = lens and 'distortion' in batch
+    return lens_project(xyz, K, batch['distortion'].double().numpy() if has_lens else None)
 
 
-def edit(path, f):
+def dots(reader):
+    "The dot on the right wrist is where the label says; the crop's camera projects 3D onto labels"
+    assert dot_error(reader).max() < 0.1
+    batch = reader.batch(np.arange(len(reader)))
+    assert largest(project_crop(batch), to_px(batch['keypoints'], reader.size)) < 0.02
+
+
+def edit(path, change):
     "Change a JSON file in place"
     d = json.loads(path.read_text())
-    d = f(d) or d
+    change(d)
     path.write_text(json.dumps(d))
+
+
+def put(value, *keys):
+    "A change: the value at some place of nested containers"
+
+    def change(d):
+        for key in keys[:-1]:
+            d = d[key]
+        d[keys[-1]] = value
+
+    return change
+
+
+def drop(*keys):
+    "A change: without the entry at some place"
+
+    def change(d):
+        for key in keys[:-1]:
+            d = d[key]
+        d.pop(keys[-1])
+
+    return change
 
 
 @pytest.fixture(scope='module')
@@ -89,264 +119,266 @@ def trees(tmp_path_factory):
     )
 
 
-def fifth(T, subjects):
-    return np.concatenate([np.flatnonzero(T['subject'] == s)[::5] for s in subjects])
+def every_nth(truth, subjects, n=5):
+    return np.concatenate([np.flatnonzero(truth['subject'] == s)[::n] for s in subjects])
 
 
 # ---- Human3.6M, 3DMPPE's JSON
 
 
 def test_mppe_truth(trees):
-    root, T = trees['mppe']
-    ds = Human36M(root)
-    agrees(ds, at(T, fifth(T, (1, 5, 6, 7, 8))), root)
-    dots(ds)
-    assert ds.form == '3dmppe' and set(ds.notes) == {'RX+t'}
-    ds = Human36M(root, 'all', every=1)
-    agrees(ds, T, root)
-    ds = Human36M(root, 'test', draw='all', every=2)
-    agrees(
-        ds, at(T, np.concatenate([np.flatnonzero(T['subject'] == s)[::2] for s in (9, 11)])), root
-    )
-    ds = Human36M(root, subjects=(5,), every=1, images=False)
-    agrees(ds, at(T, T['subject'] == 5), root)
-    assert (
-        len(Human36M(root, test_subjects=(11,))) == 18
-        and len(Human36M(root, 'test', test_subjects=11, draw='all')) == 3
-    )
+    root, truth = trees['mppe']
+    reader = Human36M(root)
+    agrees(reader, at(truth, every_nth(truth, (1, 5, 6, 7, 8))), root)
+    dots(reader)
+    assert reader.form == '3dmppe'
+    assert set(reader.notes) == {'RX+t'}
+    agrees(Human36M(root, 'all', every=1), truth, root)
+    half = Human36M(root, 'test', draw='all', every=2)
+    agrees(half, at(truth, every_nth(truth, (9, 11), 2)), root)
+    one = Human36M(root, subjects=(5,), every=1, images=False)
+    agrees(one, at(truth, truth['subject'] == 5), root)
+    assert len(Human36M(root, test_subjects=(11,))) == 18
+    assert len(Human36M(root, 'test', test_subjects=11, draw='all')) == 3
 
 
 def test_json_folder_given_or_flat(trees, tmp_path):
-    import shutil
-
-    root, T = trees['mppe']
-    T = at(T, T['subject'] == 5)
-    shutil.copytree(root / 'annotations', tmp_path / 'labels')
-    ds = Human36M(tmp_path, subjects=(5,), every=1, annotations=tmp_path / 'labels', images=False)
-    agrees(ds, T, tmp_path)
-    ds = Human36M(tmp_path / 'labels', subjects=(5,), every=1, images=False)
-    agrees(ds, T, tmp_path / 'labels')
+    root, truth = trees['mppe']
+    truth = at(truth, truth['subject'] == 5)
+    labels = tmp_path / 'labels'
+    shutil.copytree(root / 'annotations', labels)
+    options = dict(subjects=(5,), every=1, images=False)
+    agrees(Human36M(tmp_path, annotations=labels, **options), truth, tmp_path)
+    agrees(Human36M(labels, **options), truth, labels)
 
 
 def test_mppe_older_packaging(tmp_path):
-    T = write_h36m(tmp_path, subjects=(1,), packaging='R(X-T)', images=False, seed=5)
-    ds = Human36M(tmp_path, subjects=(1,), every=1, images=False)
-    agrees(ds, T, tmp_path)
-    assert set(ds.notes) == {'R(X-T)'}
-    ds = Human36M(tmp_path, subjects=(1,), extrinsics='R(X-T)', every=1, images=False)
-    agrees(ds, T, tmp_path)
-    try:
-        assert (
-            np.abs(
-                Human36M(tmp_path, subjects=(1,), extrinsics='RX+t', every=1, images=False).joints3d
-                - T['xyz']
-            ).max()
-            > 1000
-        )  # told so, it obeys
+    truth = write_h36m(tmp_path, subjects=(1,), packaging='R(X-T)', images=False, seed=5)
+    options = dict(subjects=(1,), every=1, images=False)
+    reader = Human36M(tmp_path, **options)
+    agrees(reader, truth, tmp_path)
+    assert set(reader.notes) == {'R(X-T)'}
+    agrees(Human36M(tmp_path, extrinsics='R(X-T)', **options), truth, tmp_path)
+    try:  # told so, it obeys
+        obedient = Human36M(tmp_path, extrinsics='RX+t', **options)
+        assert largest(obedient.joints3d, truth['xyz']) > 1000
     except LabelError:
         pass
-    edit(
-        tmp_path / 'annotations/Human36M_subject1_camera.json', lambda d: d['3'].update(t=[0, 0, 0])
-    )
+    camera_file = tmp_path / 'annotations/Human36M_subject1_camera.json'
+    edit(camera_file, put([0, 0, 0], '3', 't'))
     with pytest.raises(LabelError, match='camera 3'):
-        Human36M(tmp_path, subjects=(1,), images=False, every=1)
+        Human36M(tmp_path, **options)
 
 
 def test_draw_is_the_baselines(trees):
-    root, T = trees['mppe']
-    ds = Human36M(root, 'test')
-    T = at(T, fifth(T, (9, 11)))
+    root, truth = trees['mppe']
+    reader = Human36M(root, 'test')
+    truth = at(truth, every_nth(truth, (9, 11)))
     random.seed(42)
-    want = random.choices(list(T['file']), k=3200)
-    assert [ds.file(i).relative_to(root).as_posix() for i in range(3200)] == want
-    for draw, n in (('unique', 6), ('all', 6)):
-        d = Human36M(root, 'test', draw=draw)
-        assert len(d) == n and len({str(d.file(i)) for i in range(n)}) == n
-    assert len(Human36M(root, 'test', n_test=7)) == 7 and len(ds.batch([0, 1, 3199])['image']) == 3
-    assert len(ds.frames().images([0, 3199])) == 2
+    assert files_of(reader, root) == random.choices(list(truth['file']), k=3200)
+    for draw in ('unique', 'all'):
+        once = Human36M(root, 'test', draw=draw)
+        assert len(once) == 6
+        assert len(set(files_of(once, root))) == 6
+    assert len(Human36M(root, 'test', n_test=7)) == 7
+    assert len(reader.batch([0, 1, 3199])['image']) == 3
+    assert len(reader.frames().images([0, 3199])) == 2
 
 
-def test_thorax_visible_clock(trees):
-    root, T = trees['mppe']
-    one = T['subject'] == 1
-    for name, j in (('spine', 7), ('neck', 8)):
-        ds = Human36M(root, subjects=(1,), every=1, thorax=name)
-        j3 = to_h36m(T['xyz'][one])
+def test_thorax(trees):
+    root, truth = trees['mppe']
+    xyz = truth['xyz'][truth['subject'] == 1]
+    for name in ('spine', 'neck'):
+        joints = Human36M(root, subjects=(1,), every=1, thorax=name).joints3d
+        assert largest(joints[:, 7], xyz[:, 7]) > 10
+        assert np.abs(np.delete(joints - xyz, 7, 1)).max() < 0.1
         if name == 'neck':
-            assert np.abs(ds.joints3d[:, 7] - j3[:, 8]).max() < 0.1
-        assert (
-            np.abs(ds.joints3d[:, 7] - T['xyz'][one][:, 7]).max() > 10
-            and np.abs(np.delete(ds.joints3d - T['xyz'][one], 7, 1)).max() < 0.1
-        )
-    assert Human36M(root).visible.all() and Human36M(root, visible='inside').visible.all()
+            assert largest(joints[:, 7], to_h36m(xyz)[:, 8]) < 0.1
+
+
+def test_all_are_visible(trees):
+    root, _ = trees['mppe']
+    assert Human36M(root).visible.all()
+    assert Human36M(root, visible='inside').visible.all()
+
+
+def test_clock(trees):
+    root, _ = trees['mppe']
     assert (Human36M(root, clock=10).frame * 5 <= Human36M(root).frame).all()
     with pytest.raises(ConfigError, match='clock'):
         Human36M(root, clock=10, every=1)
 
 
 def test_visible_inside(tmp_path):
-    T = write_h36m(tmp_path, subjects=(1,), images=False, seed=5)
-    x = T['keypoints'][..., 0]
-    w = int(np.median(x))
-    edit(
-        tmp_path / 'annotations/Human36M_subject1_data.json',
-        lambda d: [i.update(width=w) for i in d['images']] and None,
-    )
-    ds = Human36M(
-        tmp_path, subjects=(1,), every=1, images=False, visible='inside', extrinsics='RX+t'
-    )
-    assert (ds.visible == (x <= w - 0.5)).all() and not ds.visible.all()
+    truth = write_h36m(tmp_path, subjects=(1,), images=False, seed=5)
+    x = truth['keypoints'][..., 0]
+    width = int(np.median(x))
+
+    def narrow(d):
+        for image in d['images']:
+            image['width'] = width
+
+    edit(tmp_path / 'annotations/Human36M_subject1_data.json', narrow)
+    options = dict(subjects=(1,), every=1, images=False, extrinsics='RX+t')
+    reader = Human36M(tmp_path, visible='inside', **options)
+    assert (reader.visible == (x <= width - 0.5)).all()
+    assert not reader.visible.all()
 
 
 def test_mppe_pairs_stay_in_their_video(trees):
-    root, T = trees['mppe']
-    ds = Human36M(root, 'all', every=1)
-    fp = FramePairs(ds.frames(), (2, 4))
-    i, j = fp.sample(np.arange(len(fp)), np.random.default_rng(0))
-    assert (T['video'][i] == T['video'][j]).all() and (
-        np.isin(np.abs(T['frame'][i] - T['frame'][j]), (2, 3, 4))
-    ).all()
+    root, truth = trees['mppe']
+    pairs = FramePairs(Human36M(root, 'all', every=1).frames(), (2, 4))
+    i, j = pairs.sample(np.arange(len(pairs)), np.random.default_rng(0))
+    assert (truth['video'][i] == truth['video'][j]).all()
+    assert np.isin(np.abs(truth['frame'][i] - truth['frame'][j]), (2, 3, 4)).all()
 
 
 def test_broken_sequence_is_left_out(tmp_path):
-    T = write_h36m(tmp_path, subjects=(11,), acts=((2, 1), (2, 2)), images=False)
-    ds = Human36M(tmp_path, 'test', subjects=(11,), every=1, images=False, draw='all')
-    keep = T['video'] != 's_11_act_02_subact_02_ca_01'
-    agrees(ds, at(T, keep), tmp_path)
-    assert any('broken' in k for k in ds.notes)
+    truth = write_h36m(tmp_path, subjects=(11,), acts=((2, 1), (2, 2)), images=False)
+    reader = Human36M(tmp_path, 'test', subjects=(11,), every=1, images=False, draw='all')
+    whole = truth['video'] != 's_11_act_02_subact_02_ca_01'
+    agrees(reader, at(truth, whole), tmp_path)
+    assert any('broken' in note for note in reader.notes)
 
 
 def test_check_names_what_is_missing(trees, tmp_path):
     root, _ = trees['mppe']
-    assert Human36M.check(root, 'all').ok and 'complete' in repr(Human36M.check(root))
+    assert Human36M.check(root, 'all').ok
+    assert 'complete' in repr(Human36M.check(root))
     write_h36m(tmp_path, subjects=(1, 5), images=False)
-    c = Human36M.check(tmp_path)
-    assert (
-        not c.ok
-        and any('Human36M_subject8_camera.json' in m for m in c.missing)
-        and any('images/s_01' in m for m in c.missing)
-    )
+    check = Human36M.check(tmp_path)
+    assert not check.ok
+    assert any('Human36M_subject8_camera.json' in m for m in check.missing)
+    assert any('images/s_01' in m for m in check.missing)
     with pytest.raises(DataError, match='vision.imar.ro') as e:
         Human36M(tmp_path)
     assert 'Human36M_subject6' in str(e.value)
     with pytest.raises(DataError, match='packaging'):
         Human36M(tmp_path / 'nothing')
     assert len(Human36M(tmp_path, subjects=(1, 5), images=False)) == 6
-    for bad in (
-        dict(split='valid'),
-        dict(subjects=(2,)),
-        dict(every=0),
-        dict(every=1.5),
-        dict(thorax='x'),
-        dict(draw='x'),
-        dict(form='x'),
-        dict(extrinsics='x'),
-        dict(on_error='x'),
-        dict(clock=25),
-        dict(n_test=0, split='test'),
-        dict(size=1),
-    ):
-        with pytest.raises(ConfigError):
-            Human36M(root, **bad)
+
+
+BAD_OPTIONS = [
+    dict(split='valid'),
+    dict(subjects=(2,)),
+    dict(every=0),
+    dict(every=1.5),
+    dict(thorax='x'),
+    dict(draw='x'),
+    dict(form='x'),
+    dict(extrinsics='x'),
+    dict(on_error='x'),
+    dict(clock=25),
+    dict(n_test=0, split='test'),
+    dict(size=1),
+]
+
+
+@pytest.mark.parametrize('bad', BAD_OPTIONS, ids=str)
+def test_bad_options(trees, bad):
+    with pytest.raises(ConfigError):
+        Human36M(trees['mppe'][0], **bad)
 
 
 def test_mppe_bad_images(tmp_path):
-    T = write_h36m(tmp_path, subjects=(1,), seed=5)
-    f = [tmp_path / p for p in T['file']]
-    f[5].unlink()
-    raw = f[0].read_bytes()
-    f[0].write_bytes(raw[: len(raw) // 2])
+    truth = write_h36m(tmp_path, subjects=(1,), seed=5)
+    files = [tmp_path / file for file in truth['file']]
+    files[5].unlink()
+    raw = files[0].read_bytes()
+    files[0].write_bytes(raw[: len(raw) // 2])
     with pytest.raises(MediaError, match='000006.jpg: sample 1'):
         Human36M(tmp_path, subjects=(1,))
     with pytest.warns(UserWarning, match='missing image'):
-        ds = Human36M(tmp_path, subjects=(1,), on_error='skip')
-    assert len(ds) == 2 and ds.report['missing image'] == 1
+        reader = Human36M(tmp_path, subjects=(1,), on_error='skip')
+    assert len(reader) == 2
+    assert reader.report['missing image'] == 1
     with pytest.warns(UserWarning, match='000001.jpg'):
-        b = ds.batch([0, 1])
-    assert b['index'].tolist() == [1] and ds.unread == 1
-    f[5].write_bytes(raw)
-    ds = Human36M(tmp_path, subjects=(1,))
+        batch = reader.batch([0, 1])
+    assert batch['index'].tolist() == [1]
+    assert reader.unread == 1
+    files[5].write_bytes(raw)
     with pytest.raises(MediaError, match='000001.jpg'):
-        ds.batch([0])
+        Human36M(tmp_path, subjects=(1,)).batch([0])
 
 
+def stand_twice(d):
+    d['images'].insert(0, d['images'][0])
+
+
+def same_frame_other_file(d):
+    first, second = d['images'][:2]
+    d['images'].insert(1, dict(first, file_name=second['file_name']))
+
+
+ONE_FRAME = ('2', '1', '0')  # action, subaction, frame
 MPPE_DAMAGE = {
-    'NaN': (lambda d: d['2']['1']['0'][3].__setitem__(0, float('nan')), 'joint_3d'),
-    'absurd': (lambda d: d['2']['1']['0'][3].__setitem__(0, 1e7), 'joint_3d'),
-    'shape': (lambda d: d['2']['1']['0'].pop(), 'joint_3d'),
-    'text': (lambda d: d['2']['1']['0'][3].__setitem__(0, 'x'), 'joint_3d'),
-    'gone': (lambda d: d['2']['1'].pop('0') and None, 'joint_3d'),
-    'no name': (lambda d: d['images'][0].pop('file_name') and None, 'data'),
-    'odd id': (lambda d: d['images'][0].update(cam_idx='one'), 'data'),
-    'other subject': (lambda d: d['images'][0].update(subject=5), 'data'),
-    'twice': (lambda d: d['images'].insert(0, d['images'][0]), 'data'),
-    'same frame, another file': (
-        lambda d: d['images'].insert(
-            1, dict(d['images'][0], file_name=d['images'][1]['file_name'])
-        ),
-        'data',
-    ),
+    'NaN': (put(float('nan'), *ONE_FRAME, 3, 0), 'joint_3d'),
+    'absurd': (put(1e7, *ONE_FRAME, 3, 0), 'joint_3d'),
+    'shape': (drop(*ONE_FRAME, -1), 'joint_3d'),
+    'text': (put('x', *ONE_FRAME, 3, 0), 'joint_3d'),
+    'gone': (drop(*ONE_FRAME), 'joint_3d'),
+    'no name': (drop('images', 0, 'file_name'), 'data'),
+    'odd id': (put('one', 'images', 0, 'cam_idx'), 'data'),
+    'other subject': (put(5, 'images', 0, 'subject'), 'data'),
+    'twice': (stand_twice, 'data'),
+    'same frame, another file': (same_frame_other_file, 'data'),
 }
 
 
 @pytest.mark.parametrize('kind', MPPE_DAMAGE)
 def test_mppe_bad_labels(tmp_path, kind):
-    T = write_h36m(tmp_path, subjects=(1,), images=False, seed=5)
-    f, name = MPPE_DAMAGE[kind]
-
-    def change(d):
-        f(d)
-
+    truth = write_h36m(tmp_path, subjects=(1,), images=False, seed=5)
+    change, name = MPPE_DAMAGE[kind]
     edit(tmp_path / f'annotations/Human36M_subject1_{name}.json', change)
-    kw = dict(subjects=(1,), every=1, images=False)
+    options = dict(subjects=(1,), every=1, images=False)
     with pytest.raises(LabelError) as e:
-        Human36M(tmp_path, **kw)
+        Human36M(tmp_path, **options)
     assert 'subject1' in str(e.value) or 's_01_act_02' in str(e.value), str(e.value)
     with pytest.warns(UserWarning, match='left out'):
-        ds = Human36M(tmp_path, on_error='skip', **kw)
-    assert (
-        sum(ds.report.values()) in (1, 2)
-        and len(ds) >= len(T['file']) - 2
-        and np.isfinite(ds.keypoints).all()
-    )
+        reader = Human36M(tmp_path, on_error='skip', **options)
+    assert sum(reader.report.values()) in (1, 2)
+    assert len(reader) >= len(truth['file']) - 2
+    assert np.isfinite(reader.keypoints).all()
 
 
-def test_mppe_bad_cameras(tmp_path):
+CAMERA_DAMAGE = {
+    'gone': drop('3'),
+    'R': put([[1, 0, 0]] * 3, '3', 'R'),
+    'f': put([0, 0], '3', 'f'),
+    't': put([1, 2], '3', 't'),
+    'c': put([float('nan')] * 2, '3', 'c'),
+    'no f': drop('3', 'f'),
+}
+
+
+@pytest.mark.parametrize('kind', CAMERA_DAMAGE)
+def test_mppe_bad_cameras(tmp_path, kind):
     write_h36m(tmp_path, subjects=(1,), images=False)
-    p = tmp_path / 'annotations/Human36M_subject1_camera.json'
-    good = p.read_text()
-    for change in (
-        lambda d: d.pop('3') and None,
-        lambda d: d['3'].update(R=[[1, 0, 0]] * 3),
-        lambda d: d['3'].update(f=[0, 0]),
-        lambda d: d['3'].update(t=[1, 2]),
-        lambda d: d['3'].update(c=[float('nan')] * 2),
-        lambda d: d['3'].pop('f') and None,
-    ):
-        edit(p, change)
-        with pytest.raises(LabelError, match='camera'):
-            Human36M(tmp_path, subjects=(1,), every=1, images=False)
-        p.write_text(good)
+    edit(tmp_path / 'annotations/Human36M_subject1_camera.json', CAMERA_DAMAGE[kind])
+    with pytest.raises(LabelError, match='camera'):
+        Human36M(tmp_path, subjects=(1,), every=1, images=False)
 
 
 def test_unsorted_frames_keep_their_numbers(tmp_path):
-    T = write_h36m(tmp_path, subjects=(1,), images=False)
-    order = np.random.default_rng(0).permutation(len(T['file']))
-    edit(
-        tmp_path / 'annotations/Human36M_subject1_data.json',
-        lambda d: d.update(images=[d['images'][i] for i in order]),
-    )
-    ds = Human36M(tmp_path, subjects=(1,), every=1, images=False)
-    agrees(ds, at(T, order), tmp_path)
-    fp = FramePairs(ds.frames(), (1, 1))
-    i, j = fp.sample(np.arange(len(fp)), np.random.default_rng(0))
-    v, f = T['video'][order], T['frame'][order]
-    assert (v[i] == v[j]).all() and (np.abs(f[i] - f[j]) == 1).all()
+    truth = write_h36m(tmp_path, subjects=(1,), images=False)
+    order = np.random.default_rng(0).permutation(len(truth['file']))
+
+    def shuffle(d):
+        d['images'] = [d['images'][i] for i in order]
+
+    edit(tmp_path / 'annotations/Human36M_subject1_data.json', shuffle)
+    reader = Human36M(tmp_path, subjects=(1,), every=1, images=False)
+    truth = at(truth, order)
+    agrees(reader, truth, tmp_path)
+    pairs = FramePairs(reader.frames(), (1, 1))
+    i, j = pairs.sample(np.arange(len(pairs)), np.random.default_rng(0))
+    assert (truth['video'][i] == truth['video'][j]).all()
+    assert (np.abs(truth['frame'][i] - truth['frame'][j]) == 1).all()
 
 
 def test_empty_lists(tmp_path):
     write_h36m(tmp_path, subjects=(1,), images=False)
-    edit(tmp_path / 'annotations/Human36M_subject1_data.json', lambda d: d.update(images=[]))
+    edit(tmp_path / 'annotations/Human36M_subject1_data.json', put([], 'images'))
     with pytest.raises(DataError):
         Human36M(tmp_path, subjects=(1,), images=False)
 
@@ -354,244 +386,239 @@ def test_empty_lists(tmp_path):
 # ---- Human3.6M, mmpose's arrays
 
 
+def at_ten(truth, subject):
+    "Frames of one subject at 10 a second"
+    return at(truth, (truth['subject'] == subject) & (truth['frame'] % 5 == 0))
+
+
 def test_mmpose_truth(trees):
-    root, T = trees['mm']
-    for fps, step in ((10, 5), (50, 1)):
-        ds = Human36M(root, fps=fps, images=fps == 10)
-        agrees(ds, at(T, (T['subject'] == 1) & (T['frame'] % step == 0)), root)
-        if fps == 10:
-            dots(ds)
-    ds = Human36M(root, 'test', draw='all')
-    agrees(ds, at(T, (T['subject'] == 9) & (T['frame'] % 5 == 0)), root)
-    dots(ds)
-    assert (
-        len(Human36M(root, 'all')) == 24
-        and len(Human36M(root, 'all', every=2)) == 12
-        and len(Human36M(root, subjects=(1, 9))) == 24
-        and len(Human36M(root, test_subjects=(11,))) == 24
-    )
-    names = set(T['size'][:, 0])
-    assert names == {1000, 1002} and set(ds.pictures.frame_size[:, 0]) == names
+    root, truth = trees['mm']
+    slow = Human36M(root, fps=10)
+    agrees(slow, at_ten(truth, 1), root)
+    dots(slow)
+    fast = Human36M(root, fps=50, images=False)
+    agrees(fast, at(truth, truth['subject'] == 1), root)
+    test = Human36M(root, 'test', draw='all')
+    agrees(test, at_ten(truth, 9), root)
+    dots(test)
+    assert set(truth['size'][:, 0]) == {1000, 1002}
+    assert set(test.pictures.frame_size[:, 0]) == {1000, 1002}
+
+
+def test_mmpose_subjects(trees):
+    root, _ = trees['mm']
+    assert len(Human36M(root, 'all')) == 24
+    assert len(Human36M(root, 'all', every=2)) == 12
+    assert len(Human36M(root, subjects=(1, 9))) == 24
+    assert len(Human36M(root, test_subjects=(11,))) == 24
 
 
 def test_mmpose_pinhole(trees):
-    root, T = trees['mm']
-    ds = Human36M(root, lens='pinhole')
-    T = at(T, (T['subject'] == 1) & (T['frame'] % 5 == 0))
-    assert ds.distortion is None
-    want = np.stack([pinhole(x, *H36M_LENS[v][:2]) for x, v in zip(T['xyz'], T['view'])])
-    assert (
-        np.abs(ds.keypoints - want).max() < 0.01
-        and 0.1 < np.abs(ds.keypoints - T['keypoints']).max() < 3
-    )
-    assert np.nanmax(ds.reprojection()) < 0.01
-    b = ds.batch([0, 3])
-    assert (
-        np.abs(
-            lens_project(b['joints3d'].double().numpy(), b['intrinsics'].double().numpy())
-            - to_px(b['keypoints'])
-        ).max()
-        < 0.02
-    )
+    root, truth = trees['mm']
+    reader = Human36M(root, lens='pinhole')
+    truth = at_ten(truth, 1)
+    assert reader.distortion is None
+    expected = [pinhole(x, *H36M_LENS[v][:2]) for x, v in zip(truth['xyz'], truth['view'])]
+    assert largest(reader.keypoints, np.stack(expected)) < 0.01
+    assert 0.1 < largest(reader.keypoints, truth['keypoints']) < 3
+    assert np.nanmax(reader.reprojection()) < 0.01
+    batch = reader.batch([0, 3])
+    assert largest(project_crop(batch, lens=False), to_px(batch['keypoints'])) < 0.02
 
 
 def test_mmpose_small_form(trees, tmp_path):
-    root, T = trees['coco']
-    ds = Human36M(root)
-    agrees(ds, T, root)
-    dots(ds)
-    (tmp_path / 'a').mkdir()
-    (tmp_path / 'b').mkdir()
-    (tmp_path / 'a/labels.json').write_bytes((root / 'h36m_coco.json').read_bytes())
-    (tmp_path / 'b/cams.pkl').write_bytes((root / 'cameras.pkl').read_bytes())
-    ds = Human36M(
-        tmp_path,
-        annotations=tmp_path / 'a/labels.json',
-        cameras=tmp_path / 'b/cams.pkl',
-        images=False,
-    )
-    assert len(ds) == len(T['file']) and np.nanmax(ds.reprojection()) < 0.05
-    ds = Human36M(
-        root, annotations=root / 'h36m_coco.json', cameras=tmp_path / 'b/cams.pkl', subjects=(8,)
-    )
-    agrees(ds, at(T, T['subject'] == 8), root)
+    root, truth = trees['coco']
+    reader = Human36M(root)
+    agrees(reader, truth, root)
+    dots(reader)
+    labels, cameras = tmp_path / 'a/labels.json', tmp_path / 'b/cams.pkl'
+    labels.parent.mkdir()
+    cameras.parent.mkdir()
+    labels.write_bytes((root / 'h36m_coco.json').read_bytes())
+    cameras.write_bytes((root / 'cameras.pkl').read_bytes())
+    apart = Human36M(tmp_path, annotations=labels, cameras=cameras, images=False)
+    assert len(apart) == len(truth['file'])
+    assert np.nanmax(apart.reprojection()) < 0.05
+    own_labels = root / 'h36m_coco.json'
+    one = Human36M(root, annotations=own_labels, cameras=cameras, subjects=(8,))
+    agrees(one, at(truth, truth['subject'] == 8), root)
     with pytest.raises(DataError, match='cameras'):
-        Human36M(tmp_path / 'a', annotations=tmp_path / 'a/labels.json')
+        Human36M(tmp_path / 'a', annotations=labels)
 
 
-def test_mmpose_flat_npz(trees, tmp_path):
+@pytest.mark.parametrize('dtype', ['U', object])
+def test_mmpose_flat_npz(trees, tmp_path, dtype):
     "The small arrays of mmpose's tests: bare names, everything in one folder, strings as objects"
-    root, T = trees['mm']
-    T = at(T, (T['frame'] == 0))
-    base = [n.split('/')[-1] for n in T['name']]
-    for dtype in ('U', object):
-        np.savez(
-            tmp_path / 'test_h36m_body3d.npz',
-            imgname=np.array(base, dtype),
-            center=T['center'],
-            scale=T['scale'],
-            part=T['part'],
-            S=T['S'],
-        )
+    root, truth = trees['mm']
+    truth = at(truth, truth['frame'] == 0)
+    bare = [name.split('/')[-1] for name in truth['name']]
+    arrays = {name: truth[name] for name in ('center', 'scale', 'part', 'S')}
+    labels = tmp_path / 'test_h36m_body3d.npz'
+    np.savez(labels, imgname=np.array(bare, dtype), **arrays)
     (tmp_path / 'cameras.pkl').write_bytes((root / 'annotation_body3d/cameras.pkl').read_bytes())
-    for n, f in zip(base, T['file']):
-        (tmp_path / n).write_bytes((root / f).read_bytes())
-    ds = Human36M(tmp_path, annotations=tmp_path / 'test_h36m_body3d.npz')
-    T['file'] = np.array(base)
-    agrees(ds, T, tmp_path)
-    dots(ds)
+    for name, file in zip(bare, truth['file']):
+        (tmp_path / name).write_bytes((root / file).read_bytes())
+    reader = Human36M(tmp_path, annotations=labels)
+    truth['file'] = np.array(bare)
+    agrees(reader, truth, tmp_path)
+    dots(reader)
+
+
+def second_as_third(d):
+    for values in d.values():
+        values[2] = values[1]
 
 
 MMPOSE_DAMAGE = {
-    'NaN': lambda d: d['part'].__setitem__((2, 1, 0), np.nan),
-    'absurd': lambda d: d['part'].__setitem__((2, 1, 0), 1e7),
-    'far': lambda d: d['S'].__setitem__((2, 1, 2), 1e4),
-    'behind': lambda d: d['S'].__setitem__((2, 1, 2), -3),
-    'name': lambda d: d['imgname'].__setitem__(2, 'picture.jpg'),
-    'twice': lambda d: [d[k].__setitem__(2, d[k][1]) for k in d],
+    'NaN': put(np.nan, 'part', (2, 1, 0)),
+    'absurd': put(1e7, 'part', (2, 1, 0)),
+    'far': put(1e4, 'S', (2, 1, 2)),
+    'behind': put(-3, 'S', (2, 1, 2)),
+    'name': put('picture.jpg', 'imgname', 2),
+    'twice': second_as_third,
 }
 
 
-@pytest.mark.parametrize('kind', MMPOSE_DAMAGE)
-def test_mmpose_bad_labels(trees, tmp_path, kind):
-    import shutil
-
-    root, T = trees['mm']
+@pytest.fixture
+def mm_labels(trees, tmp_path):
+    "A copy of the arrays alone"
+    root, _ = trees['mm']
     shutil.copytree(root / 'annotation_body3d', tmp_path / 'annotation_body3d')
-    p = tmp_path / 'annotation_body3d/fps10/h36m_train.npz'
-    d = {k: v.copy() for k, v in np.load(p).items()}
+    return tmp_path / 'annotation_body3d/fps10/h36m_train.npz'
+
+
+@pytest.mark.parametrize('kind', MMPOSE_DAMAGE)
+def test_mmpose_bad_labels(mm_labels, tmp_path, kind):
+    d = {name: values.copy() for name, values in np.load(mm_labels).items()}
     MMPOSE_DAMAGE[kind](d)
-    np.savez(p, **d)
+    np.savez(mm_labels, **d)
     with pytest.raises(LabelError) as e:
         Human36M(tmp_path, images=False)
     assert 'S1_' in str(e.value) or 'sample 2' in str(e.value)
     with pytest.warns(UserWarning, match='left out'):
-        ds = Human36M(tmp_path, images=False, on_error='skip')
-    assert len(ds) == 11 and sum(ds.report.values()) == 1
+        reader = Human36M(tmp_path, images=False, on_error='skip')
+    assert len(reader) == 11
+    assert sum(reader.report.values()) == 1
 
 
-def test_mmpose_bad_files(trees, tmp_path):
-    import shutil
-
-    root, T = trees['mm']
-    shutil.copytree(root / 'annotation_body3d', tmp_path / 'annotation_body3d')
-    p = tmp_path / 'annotation_body3d/fps10/h36m_train.npz'
-    good = p.read_bytes()
-    d = dict(np.load(p))
-    for bad in (
-        dict(d, part=d['part'][:, :16]),
-        dict(d, S=d['S'][:3]),
-        {k: v for k, v in d.items() if k != 'S'},
-        dict(d, imgname=np.arange(len(d['part']))),
-    ):
-        np.savez(p, **bad)
+def test_mmpose_bad_arrays(mm_labels, tmp_path):
+    good = mm_labels.read_bytes()
+    d = dict(np.load(mm_labels))
+    without_3d = {name: values for name, values in d.items() if name != 'S'}
+    too_few_joints = dict(d, part=d['part'][:, :16])
+    too_short = dict(d, S=d['S'][:3])
+    no_names = dict(d, imgname=np.arange(len(d['part'])))
+    for bad in (too_few_joints, too_short, without_3d, no_names):
+        np.savez(mm_labels, **bad)
         with pytest.raises(LabelError, match='h36m_train'):
             Human36M(tmp_path, images=False)
-    p.write_bytes(good[:500])
+    mm_labels.write_bytes(good[:500])
     with pytest.raises(LabelError, match='h36m_train'):
         Human36M(tmp_path, images=False)
-    np.savez(p, **{k: v[:0] for k, v in d.items()})
+    np.savez(mm_labels, **{name: values[:0] for name, values in d.items()})
     with pytest.raises(DataError):
         Human36M(tmp_path, images=False)
-    p.write_bytes(good)
-    c = tmp_path / 'annotation_body3d/cameras.pkl'
-    cams = pickle.loads(c.read_bytes())
-    for bad in (
-        {k: v for k, v in cams.items() if k[1] != '58860488'},
-        {'S1': 3},
-        {k: dict(v, R=np.ones((3, 3))) for k, v in cams.items()},
-        {k: dict(v, f=np.zeros(2)) for k, v in cams.items()},
-        {k: dict(v, k=np.zeros(2)) for k, v in cams.items()},
-        [1],
-    ):
-        c.write_bytes(pickle.dumps(bad))
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ('run',))
+
+
+def test_mmpose_bad_cameras(mm_labels, tmp_path):
+    path = tmp_path / 'annotation_body3d/cameras.pkl'
+    cameras = pickle.loads(path.read_bytes())
+
+    def all_with(**more):
+        return {key: dict(camera, **more) for key, camera in cameras.items()}
+
+    one_gone = {key: camera for key, camera in cameras.items() if key[1] != '58860488'}
+    no_rotation = all_with(R=np.ones((3, 3)))
+    no_focal = all_with(f=np.zeros(2))
+    short_lens = all_with(k=np.zeros(2))
+    for bad in (one_gone, {'S1': 3}, no_rotation, no_focal, short_lens, [1]):
+        path.write_bytes(pickle.dumps(bad))
         with pytest.raises(LabelError, match='cameras.pkl'):
             Human36M(tmp_path, images=False)
-
-    class Evil:
-        def __reduce__(self):
-            return (print, ('run',))
-
-    c.write_bytes(pickle.dumps(Evil()))
+    path.write_bytes(pickle.dumps(Evil()))
     with pytest.raises(LabelError, match='refused'):
         Human36M(tmp_path, images=False)
-    shutil.rmtree(tmp_path / 'annotation_body3d/fps10')
+
+
+def test_mmpose_without_arrays(mm_labels, tmp_path):
+    shutil.rmtree(mm_labels.parent)
     with pytest.raises(DataError, match='fps10'):
         Human36M(tmp_path, images=False)
 
 
 def test_mmpose_bad_images(trees, tmp_path):
-    import shutil
-
-    root, T = trees['mm']
-    shutil.copytree(root, tmp_path / 'mm')
-    f = sorted((tmp_path / 'mm/images/S1').rglob('*.jpg'))
-    f[3].unlink()
-    f[5].write_bytes(f[5].read_bytes()[:3000])
-    with pytest.raises(MediaError, match=f[3].name):
-        Human36M(tmp_path / 'mm')
+    root = tmp_path / 'mm'
+    shutil.copytree(trees['mm'][0], root)
+    files = sorted((root / 'images/S1').rglob('*.jpg'))
+    files[3].unlink()
+    files[5].write_bytes(files[5].read_bytes()[:3000])
+    with pytest.raises(MediaError, match=files[3].name):
+        Human36M(root)
     with pytest.warns(UserWarning):
-        ds = Human36M(tmp_path / 'mm', on_error='skip')
-        b = ds.batch(np.arange(len(ds)))
-    assert len(ds) == 11 and len(b['image']) == 10 and ds.unread == 1
-    import cv2
-
-    cv2.imwrite(str(f[5]), np.zeros((500, 500, 3), np.uint8))
-    f[3].write_bytes(f[4].read_bytes())
+        reader = Human36M(root, on_error='skip')
+        batch = reader.batch(np.arange(len(reader)))
+    assert len(reader) == 11
+    assert len(batch['image']) == 10
+    assert reader.unread == 1
+    cv2.imwrite(str(files[5]), np.zeros((500, 500, 3), np.uint8))
+    files[3].write_bytes(files[4].read_bytes())
     with pytest.raises(MediaError, match='500x500'):
-        Human36M(tmp_path / 'mm').batch(np.arange(12))
+        Human36M(root).batch(np.arange(12))
 
 
 def test_lens_model():
     rng = np.random.default_rng(0)
-    X = rng.uniform([-1500, -1500, 3000], [1500, 1500, 7000], (4, 30, 3))
-    for i, (f, c, k, p, w, h) in enumerate(H36M_LENS.values()):
+    points = rng.uniform([-1500, -1500, 3000], [1500, 1500, 7000], (4, 30, 3))
+    for xyz, (f, c, k, p, _, _) in zip(points, H36M_LENS.values()):
         K = np.array([[[f[0], 0, c[0]], [0, f[1], c[1]], [0, 0, 1]]])
-        assert (
-            np.abs(
-                lens_project(X[i : i + 1], K, np.array([k + p]))[0] - lens(X[i], f, c, k, p)
-            ).max()
-            < 1e-9
-        )
-    assert np.isnan(lens_project(-X, np.broadcast_to(K, (4, 3, 3)))).all()
+        found = lens_project(xyz[None], K, np.array([k + p]))[0]
+        assert largest(found, lens(xyz, f, c, k, p)) < 1e-9
+    assert np.isnan(lens_project(-points, np.broadcast_to(K, (4, 3, 3)))).all()
 
 
 # ---- Human3.6M, RegDA's crops
 
 
+def in_training(truth):
+    return at(truth, ~np.isin(truth['subject'], (9, 11)))
+
+
 @pytest.mark.parametrize('how', ['annotations', 'bones', 'auto'])
 def test_crops_truth(trees, how):
-    root, T = trees['crops']
-    ds = Human36M(root, form='regda', crop_camera=how)
-    agrees(ds, at(T, ~np.isin(T['subject'], (9, 11))), root)
-    dots(ds)
-    assert set(+ds.notes) == {'annotations' if how == 'auto' else how}
-    assert (ds.pictures.box == [0, 0, 512, 512]).all()
+    root, truth = trees['crops']
+    reader = Human36M(root, form='regda', crop_camera=how)
+    agrees(reader, in_training(truth), root)
+    dots(reader)
+    assert set(+reader.notes) == {'annotations' if how == 'auto' else how}
+    assert (reader.pictures.box == [0, 0, 512, 512]).all()
 
 
 def test_crops_as_stored(trees):
-    root, T = trees['crops']
-    T = at(T, ~np.isin(T['subject'], (9, 11)))
-    ds = Human36M(root, form='regda', crop_camera='stored', centres='stored')
-    assert (
-        np.abs(ds.keypoints - T['stored']).max() < 0.01
-        and np.abs(ds.joints3d - T['wrong']).max() < 0.1
-        and np.nanmax(ds.reprojection()) < 0.01
-    )
-    rel = lambda x: x - x[:, 6:7]
-    assert (
-        np.abs(rel(ds.joints3d) - rel(T['xyz'])).max() > 20
-        and np.abs(ds.joints3d[..., 2] - T['xyz'][..., 2]).max() < 0.1
-    )
+    root, truth = trees['crops']
+    truth = in_training(truth)
+    reader = Human36M(root, form='regda', crop_camera='stored', centres='stored')
+    assert largest(reader.keypoints, truth['stored']) < 0.01
+    assert largest(reader.joints3d, truth['wrong']) < 0.1
+    assert np.nanmax(reader.reprojection()) < 0.01
+    # right in depth, centimetres off across even relative to the root
+    relative = lambda x: x - x[:, 6:7]
+    assert largest(relative(reader.joints3d), relative(truth['xyz'])) > 20
+    assert largest(reader.joints3d[..., 2], truth['xyz'][..., 2]) < 0.1
 
 
 def test_crops_alone(tmp_path):
-    T = write_h36m_crops(tmp_path, subjects=(1, 9), raw=False, frames=21, images=False, seed=8)
-    ds = Human36M(tmp_path, subjects=(1, 9), images=False)
-    assert ds.form == 'regda' and set(+ds.notes) == {'bones'}
-    agrees(ds, T, tmp_path)
-    t = Human36M(tmp_path, 'test', subjects=(9,), images=False)
-    assert len(t) == 3200
+    options = dict(raw=False, images=False, seed=8)
+    truth = write_h36m_crops(tmp_path, subjects=(1, 9), frames=21, **options)
+    reader = Human36M(tmp_path, subjects=(1, 9), images=False)
+    assert reader.form == 'regda'
+    assert set(+reader.notes) == {'bones'}
+    agrees(reader, truth, tmp_path)
+    assert len(Human36M(tmp_path, 'test', subjects=(9,), images=False)) == 3200
     with pytest.raises(ConfigError, match='thorax'):
         Human36M(tmp_path, subjects=(1,), images=False, thorax='spine')
     with pytest.raises(DataError, match='keypoints2d_5.json'):
@@ -599,232 +626,251 @@ def test_crops_alone(tmp_path):
 
 
 def test_bones_survive_small_asymmetry_and_refuse_large(tmp_path):
-    T = write_h36m_crops(tmp_path, subjects=(1,), raw=False, frames=101, images=False, seed=8)
-    f = np.array([H36M_LENS[v][0] for v in T['view']])
-    true = (T['xyz'] - T['wrong'])[:, 6, :2] / T['xyz'][:, 6, 2:] * f
+    options = dict(raw=False, images=False, seed=8)
+    truth = write_h36m_crops(tmp_path, subjects=(1,), frames=101, **options)
+    xyz = truth['xyz']
+    f = np.array([H36M_LENS[v].focal for v in truth['view']])
+    true = (xyz - truth['wrong'])[:, 6, :2] / xyz[:, 6, 2:] * f
 
     def sheared(x):
         x = x.copy()
         x[..., :2] -= (true / f)[:, None] * x[..., 2:]
         return x
 
-    def longer(mm):
-        x = T['xyz'].copy()
-        d = x[:, 10] - x[:, 11]
-        x[:, 10] += mm * d / np.linalg.norm(d, axis=1, keepdims=True)
+    def longer_forearm(mm):
+        x = xyz.copy()
+        bone = x[:, 10] - x[:, 11]
+        x[:, 10] += mm * bone / np.linalg.norm(bone, axis=1, keepdims=True)
         return sheared(x)
 
-    corner, sure = crop_corner(longer(0.01), f)
-    assert sure.mean() > 0.9 and np.abs(corner - true)[sure].max() < 0.1
-    corner, sure = crop_corner(longer(40.0), f)
-    assert not sure.any() or np.abs(corner - true)[sure].max() < 0.1
-    noise = np.random.default_rng(0).normal(0, 5, T['xyz'].shape)
-    corner, sure = crop_corner(sheared(T['xyz'] + noise), f)
+    corner, sure = crop_corner(longer_forearm(0.01), f)
+    assert sure.mean() > 0.9
+    assert largest(corner[sure], true[sure]) < 0.1
+    corner, sure = crop_corner(longer_forearm(40.0), f)
+    assert not sure.any() or largest(corner[sure], true[sure]) < 0.1
+    noise = np.random.default_rng(0).normal(0, 5, xyz.shape)
+    _, sure = crop_corner(sheared(xyz + noise), f)
     assert sure.mean() < 0.1
 
 
 def test_unknown_crop_camera_is_nan(tmp_path):
     write_h36m_crops(tmp_path, subjects=(1,), raw=False, frames=6, images=False, seed=8)
-    edit(
-        tmp_path / 'annotations/keypoints2d_1.json',
-        lambda l: (
-            [
-                e.update(
-                    keypoint3d=(
-                        np.array(e['keypoint3d']) + np.random.default_rng(i).normal(0, 20, (16, 3))
-                    ).tolist()
-                )
-                for i, e in enumerate(l)
-            ]
-            and None
-        ),
-    )
-    ds = Human36M(tmp_path, subjects=(1,), images=False)
-    assert (
-        np.isnan(ds.joints3d).all()
-        and np.isnan(ds.intrinsics).all()
-        and ds.notes['crop camera unknown'] == len(ds)
-        and np.isnan(ds.reprojection()).all()
-    )
-    r = ds.summary(show=False)
-    assert r['reprojection_px'] is None
+
+    def add_noise(entries):
+        for i, entry in enumerate(entries):
+            noise = np.random.default_rng(i).normal(0, 20, (16, 3))
+            entry['keypoint3d'] = (np.array(entry['keypoint3d']) + noise).tolist()
+
+    edit(tmp_path / 'annotations/keypoints2d_1.json', add_noise)
+    reader = Human36M(tmp_path, subjects=(1,), images=False)
+    assert np.isnan(reader.joints3d).all()
+    assert np.isnan(reader.intrinsics).all()
+    assert reader.notes['crop camera unknown'] == len(reader)
+    assert np.isnan(reader.reprojection()).all()
+    assert reader.summary(show=False)['reprojection_px'] is None
 
 
 def test_crops_of_something_else(tmp_path):
-    T = write_h36m_crops(tmp_path, subjects=(1,), frames=6, images=False, seed=8)
-    edit(
-        tmp_path / 'annotations/keypoints2d_1.json',
-        lambda l: l[0]['keypoint2d'][3].__setitem__(0, 400.0),
-    )
+    truth = write_h36m_crops(tmp_path, subjects=(1,), frames=6, images=False, seed=8)
+    edit(tmp_path / 'annotations/keypoints2d_1.json', put(400.0, 0, 'keypoint2d', 3, 0))
+    options = dict(form='regda', subjects=(1,), images=False)
     with pytest.raises(LabelError, match='does not fit'):
-        Human36M(tmp_path, form='regda', subjects=(1,), images=False)
+        Human36M(tmp_path, **options)
     with pytest.warns(UserWarning, match='something else'):
-        ds = Human36M(tmp_path, form='regda', subjects=(1,), images=False, on_error='skip')
-    assert (
-        np.isnan(ds.joints3d[0]).all()
-        and np.isfinite(ds.joints3d[1:]).all()
-        and np.abs(np.delete(ds.keypoints - T['keypoints'], 3, 1)).max() < 0.1
-    )
+        reader = Human36M(tmp_path, on_error='skip', **options)
+    assert np.isnan(reader.joints3d[0]).all()
+    assert np.isfinite(reader.joints3d[1:]).all()
+    assert np.abs(np.delete(reader.keypoints - truth['keypoints'], 3, 1)).max() < 0.1
 
 
 def test_two_packagings_in_one_folder(trees):
+    root, _ = trees['crops']
     with pytest.raises(DataError, match='form='):
-        Human36M(trees['crops'][0])
-    assert Human36M(trees['crops'][0], form='3dmppe', images=False).form == '3dmppe'
+        Human36M(root)
+    assert Human36M(root, form='3dmppe', images=False).form == '3dmppe'
+
+
+def of_another_subject(entries):
+    entries[1]['name'] = entries[1]['name'].replace('s_01', 's_05')
 
 
 CROP_DAMAGE = {
-    'NaN': lambda l: l[1]['keypoint2d'][3].__setitem__(0, float('nan')),
-    'absurd': lambda l: l[1]['keypoint2d'][3].__setitem__(0, 1e7),
-    'shape': lambda l: l[1]['keypoint3d'].pop(),
-    'name': lambda l: l[1].update(name='x.jpg'),
-    'K': lambda l: l[1].update(intrinsic_matrix=[[0] * 3] * 3),
-    'no key': lambda l: l[1].pop('keypoint2d'),
-    'other subject': lambda l: l[1].update(name=l[1]['name'].replace('s_01', 's_05')),
-    'twice': lambda l: l.insert(1, l[1]),
+    'NaN': put(float('nan'), 1, 'keypoint2d', 3, 0),
+    'absurd': put(1e7, 1, 'keypoint2d', 3, 0),
+    'shape': drop(1, 'keypoint3d', -1),
+    'name': put('x.jpg', 1, 'name'),
+    'K': put([[0] * 3] * 3, 1, 'intrinsic_matrix'),
+    'no key': drop(1, 'keypoint2d'),
+    'other subject': of_another_subject,
+    'twice': lambda entries: entries.insert(1, entries[1]),
 }
 
 
 @pytest.mark.parametrize('kind', CROP_DAMAGE)
 def test_crops_bad_labels(tmp_path, kind):
     write_h36m_crops(tmp_path, subjects=(1,), raw=False, frames=21, images=False, seed=8)
-
-    def change(l):
-        CROP_DAMAGE[kind](l)
-
-    edit(tmp_path / 'annotations/keypoints2d_1.json', change)
+    edit(tmp_path / 'annotations/keypoints2d_1.json', CROP_DAMAGE[kind])
     with pytest.raises(LabelError) as e:
         Human36M(tmp_path, subjects=(1,), images=False)
     assert 'entry 1' in str(e.value) or 'sample' in str(e.value)
     with pytest.warns(UserWarning, match='left out'):
-        ds = Human36M(tmp_path, subjects=(1,), images=False, on_error='skip')
-    assert len(ds) == 9 - (kind != 'twice')
+        reader = Human36M(tmp_path, subjects=(1,), images=False, on_error='skip')
+    assert len(reader) == (9 if kind == 'twice' else 8)
 
 
 # ---- 3DPW
 
+ONE_ACTOR = dict(train=(('a_00', 1, False),))
+TWO_ACTORS = dict(train=(('a_00', 2, False),))
 
-def test_3dpw_truth(trees):
-    root, T = trees['pw']
-    for split in ('train', 'validation', 'test'):
-        ds = ThreeDPW(root, split)
-        t = at(T, T['split'] == split)
-        t['video'] = np.array([f'{s} {a}' for s, a in zip(t['sequence'], t['actor'])])
-        agrees(ds, t, root)
-        last = t['actor'] == np.array([t['actor'][t['sequence'] == s].max() for s in t['sequence']])
-        dots(ds.subset(last))
-        assert (ds.pictures.frame_size == t['size']).all() and (ds.subject == t['actor']).all()
-    assert len(ThreeDPW(root, 'all')) == len(T['file']) and len(ThreeDPW(root, every=4)) == 6
-    fp = FramePairs(ThreeDPW(root).frames(), (1, 2))
-    i, j = fp.sample(np.arange(len(fp)), np.random.default_rng(0))
-    t = at(T, T['split'] == 'train')
-    assert (t['sequence'][i] == t['sequence'][j]).all() and (t['actor'][i] == t['actor'][j]).all()
+
+@pytest.mark.parametrize('split', ['train', 'validation', 'test'])
+def test_3dpw_truth(trees, split):
+    root, truth = trees['pw']
+    reader = ThreeDPW(root, split)
+    truth = at(truth, truth['split'] == split)
+    names = [f'{s} {a}' for s, a in zip(truth['sequence'], truth['actor'])]
+    truth['video'] = np.array(names)
+    agrees(reader, truth, root)
+    in_front = [truth['actor'][truth['sequence'] == s].max() for s in truth['sequence']]
+    dots(reader.subset(truth['actor'] == np.array(in_front)))
+    assert (reader.pictures.frame_size == truth['size']).all()
+    assert (reader.subject == truth['actor']).all()
+
+
+def test_3dpw_all_and_every_fourth(trees):
+    root, truth = trees['pw']
+    assert len(ThreeDPW(root, 'all')) == len(truth['file'])
+    assert len(ThreeDPW(root, every=4)) == 6
+
+
+def test_3dpw_pairs_stay_with_their_actor(trees):
+    root, truth = trees['pw']
+    pairs = FramePairs(ThreeDPW(root).frames(), (1, 2))
+    i, j = pairs.sample(np.arange(len(pairs)), np.random.default_rng(0))
+    truth = at(truth, truth['split'] == 'train')
+    assert (truth['sequence'][i] == truth['sequence'][j]).all()
+    assert (truth['actor'][i] == truth['actor'][j]).all()
 
 
 def test_3dpw_without_images(tmp_path):
-    T = write_3dpw(tmp_path, images=False, nested=True, val='val', betas=300)
-    ds = ThreeDPW(tmp_path, 'validation', images=False)
-    agrees(ds, at(T, T['split'] == 'validation'), tmp_path)
-    assert (ds.pictures.frame_size == (1920, 1080)).all()
+    truth = write_3dpw(tmp_path, images=False, nested=True, val='val', betas=300)
+    reader = ThreeDPW(tmp_path, 'validation', images=False)
+    agrees(reader, at(truth, truth['split'] == 'validation'), tmp_path)
+    assert (reader.pictures.frame_size == (1920, 1080)).all()
     with pytest.raises(DataError, match='courtyard_sit_00'):
         ThreeDPW(tmp_path, 'validation')
 
 
-def test_3dpw_shoulders_and_boxes(trees):
-    root, T = trees['pw']
-    t = at(T, T['split'] == 'test')
-    a = ThreeDPW(root, 'test')
-    b = ThreeDPW(root, 'test', shoulders='collar')
-    assert (
-        np.abs(b.joints3d[:, 12] - t['smpl'][:, 14]).max() < 0.1
-        and np.abs(b.joints3d[:, 13] - t['smpl'][:, 13]).max() < 0.1
-        and np.abs(np.delete(a.joints3d - b.joints3d, (12, 13), 1)).max() < 0.01
-    )
-    c = ThreeDPW(root, 'test', box='poses2d', margin=1.2)
-    d = t['detected'][:, :2]
-    side = 1.2 * np.maximum(*(d.max(2) - d.min(2)).T)
-    assert np.abs(c.pictures.box[:, 2] - side).max() <= 0.51
-    lo = t['keypoints'].min(1)
-    hi = t['keypoints'].max(1)
-    assert np.abs(a.pictures.box[:, 2] - 1.5 * (hi - lo).max(1)).max() <= 0.51
+def test_3dpw_shoulders(trees):
+    root, truth = trees['pw']
+    smpl = truth['smpl'][truth['split'] == 'test']
+    shoulder = ThreeDPW(root, 'test').joints3d
+    collar = ThreeDPW(root, 'test', shoulders='collar').joints3d
+    assert largest(collar[:, 12], smpl[:, 14]) < 0.1
+    assert largest(collar[:, 13], smpl[:, 13]) < 0.1
+    assert np.abs(np.delete(shoulder - collar, (12, 13), 1)).max() < 0.01
+
+
+def test_3dpw_boxes(trees):
+    root, truth = trees['pw']
+    truth = at(truth, truth['split'] == 'test')
+
+    def side(points):  # (n,K,2)
+        return (points.max(1) - points.min(1)).max(1)
+
+    around_joints = ThreeDPW(root, 'test').pictures.box[:, 2]
+    assert largest(around_joints, 1.5 * side(truth['keypoints'])) <= 0.51
+    detected = truth['detected'][:, :2].transpose(0, 2, 1)
+    around_detected = ThreeDPW(root, 'test', box='poses2d', margin=1.2).pictures.box[:, 2]
+    assert largest(around_detected, 1.2 * side(detected)) <= 0.51
 
 
 def test_3dpw_rules(tmp_path):
-    write_3dpw(
-        tmp_path,
-        frames=8,
-        images=False,
-        invalid=(0, 3),
-        undetected=(1, 3),
-        sequences=dict(train=(('a_00', 2, False),)),
-    )
-    for v, n in (('all', 16), ('campose', 12), ('campose+poses2d', 10)):
-        assert len(ThreeDPW(tmp_path, valid=v, images=False)) == n
-    ds = ThreeDPW(tmp_path, images=False)
-    assert ds.left['camera not aligned for the actor'] == 4 and 0 not in ds.frame and not ds.report
-    r = ds.summary(show=False)
-    assert r['by_rule'] and r['samples'] == 12
+    rules = dict(invalid=(0, 3), undetected=(1, 3))
+    write_3dpw(tmp_path, frames=8, images=False, sequences=TWO_ACTORS, **rules)
+    assert len(ThreeDPW(tmp_path, valid='all', images=False)) == 16
+    assert len(ThreeDPW(tmp_path, valid='campose', images=False)) == 12
+    assert len(ThreeDPW(tmp_path, valid='campose+poses2d', images=False)) == 10
+    reader = ThreeDPW(tmp_path, images=False)
+    assert reader.left['camera not aligned for the actor'] == 4
+    assert 0 not in reader.frame
+    assert not reader.report
+    summary = reader.summary(show=False)
+    assert summary['by_rule']
+    assert summary['samples'] == 12
 
 
 @pytest.mark.parametrize('cut', ['images', 'poses', 'cameras'])
 def test_3dpw_frame_counts_differ(tmp_path, cut):
-    T = write_3dpw(tmp_path, frames=5, cut={cut: 2}, sequences=dict(train=(('a_00', 1, False),)))
-    ds = ThreeDPW(tmp_path)
-    assert len(ds) == 3 and max(ds.frame) == 2 and sum(ds.left.values()) == 2
-    agrees(ds, at(T, T['frame'] < 3), tmp_path)
+    truth = write_3dpw(tmp_path, frames=5, cut={cut: 2}, sequences=ONE_ACTOR)
+    reader = ThreeDPW(tmp_path)
+    assert len(reader) == 3
+    assert max(reader.frame) == 2
+    assert sum(reader.left.values()) == 2
+    agrees(reader, at(truth, truth['frame'] < 3), tmp_path)
 
 
 def test_3dpw_actor_at_the_rim(tmp_path):
-    T = write_3dpw(
-        tmp_path, frames=12, images=False, aside=2300.0, sequences=dict(train=(('a_00', 1, False),))
-    )
-    W = 1920
-    inside = ((T['keypoints'] >= -0.5) & (T['keypoints'] <= np.array([1919.5, 1079.5]))).all(-1)
+    truth = write_3dpw(tmp_path, frames=12, images=False, aside=2300.0, sequences=ONE_ACTOR)
+    kp = truth['keypoints']
+    inside = ((kp >= -0.5) & (kp <= np.array([1919.5, 1079.5]))).all(-1)
     assert 0 < inside.mean() < 1
-    ds = ThreeDPW(tmp_path, images=False, least=1)
-    k = inside.sum(1) >= 1
-    assert len(ds) == k.sum() and (ds.visible == inside[k]).all()
-    b = ds.pictures.box
-    assert (b[:, 0] >= 0).all() and (b[:, 0] + b[:, 2] <= W).all()
-    few = inside.sum(1).max()
-    ds = ThreeDPW(tmp_path, images=False, least=int(few))
-    assert len(ds) == (inside.sum(1) >= few).sum()
+    reader = ThreeDPW(tmp_path, images=False, least=1)
+    some = inside.sum(1) >= 1
+    assert len(reader) == some.sum()
+    assert (reader.visible == inside[some]).all()
+    box = reader.pictures.box
+    assert (box[:, 0] >= 0).all()
+    assert (box[:, 0] + box[:, 2] <= 1920).all()
+    most = int(inside.sum(1).max())
+    fewer = ThreeDPW(tmp_path, images=False, least=most)
+    assert len(fewer) == (inside.sum(1) >= most).sum()
     assert ThreeDPW(tmp_path, images=False, visible='all', least=1).visible.all()
 
 
-def repickle(p, change):
-    d = pickle.loads(p.read_bytes(), encoding='latin1')
+def repickle(path, change):
+    d = pickle.loads(path.read_bytes(), encoding='latin1')
     change(d)
-    p.write_bytes(python2_pickle(d))
+    path.write_bytes(python2_pickle(d))
 
 
 PW_DAMAGE = {
-    'NaN': lambda d: d['jointPositions'][0].__setitem__((2, 24), np.nan),
-    'absurd': lambda d: d['jointPositions'][0].__setitem__((2, 24), 1e6),
-    'camera': lambda d: d['cam_poses'].__setitem__((2, 0, 0), 9.0),
-    'NaN camera': lambda d: d['cam_poses'].__setitem__((2, 0, 3), np.nan),
+    'NaN': put(np.nan, 'jointPositions', 0, (2, 24)),
+    'absurd': put(1e6, 'jointPositions', 0, (2, 24)),
+    'camera': put(9.0, 'cam_poses', (2, 0, 0)),
+    'NaN camera': put(np.nan, 'cam_poses', (2, 0, 3)),
 }
 
 
 @pytest.mark.parametrize('kind', PW_DAMAGE)
 def test_3dpw_bad_frames(tmp_path, kind):
-    write_3dpw(tmp_path, frames=5, images=False, sequences=dict(train=(('a_00', 1, False),)))
+    write_3dpw(tmp_path, frames=5, images=False, sequences=ONE_ACTOR)
     repickle(tmp_path / 'sequenceFiles/train/a_00.pkl', PW_DAMAGE[kind])
     with pytest.raises(LabelError) as e:
         ThreeDPW(tmp_path, images=False)
     assert 'frame 2' in str(e.value) or 'image_00002.jpg' in str(e.value)
     with pytest.warns(UserWarning, match='left out'):
-        ds = ThreeDPW(tmp_path, images=False, on_error='skip')
-    assert len(ds) == 4 and sum(ds.report.values()) == 1
+        reader = ThreeDPW(tmp_path, images=False, on_error='skip')
+    assert len(reader) == 4
+    assert sum(reader.report.values()) == 1
+
+
+def too_few_joints(d):
+    d['jointPositions'] = [joints[:, :60] for joints in d['jointPositions']]
+
+
+def flat_cameras(d):
+    d['cam_poses'] = d['cam_poses'][:, :3]
 
 
 PW_FILES = {
-    'joints': lambda d: d.update(jointPositions=[x[:, :60] for x in d['jointPositions']]),
-    'actors': lambda d: d.update(campose_valid=[]),
-    'K': lambda d: d.update(cam_intrinsics=np.zeros((3, 3))),
-    'key': lambda d: d.pop('cam_poses'),
-    'poses': lambda d: d.update(cam_poses=d['cam_poses'][:, :3]),
-    'none': lambda d: d.update(jointPositions=3),
+    'joints': too_few_joints,
+    'actors': put([], 'campose_valid'),
+    'K': put(np.zeros((3, 3)), 'cam_intrinsics'),
+    'key': drop('cam_poses'),
+    'poses': flat_cameras,
+    'none': put(3, 'jointPositions'),
 }
 
 
@@ -835,43 +881,48 @@ def test_3dpw_bad_files(tmp_path, kind):
     with pytest.raises(LabelError, match='downtown_talk_01.pkl'):
         ThreeDPW(tmp_path, images=False)
     with pytest.warns(UserWarning, match='unreadable sequence'):
-        ds = ThreeDPW(tmp_path, images=False, on_error='skip')
-    assert len(ds) == 3
+        reader = ThreeDPW(tmp_path, images=False, on_error='skip')
+    assert len(reader) == 3
 
 
 def test_3dpw_bad_images(tmp_path):
-    write_3dpw(tmp_path, frames=4, sequences=dict(train=(('a_00', 1, False),)))
-    f = tmp_path / 'imageFiles/a_00'
-    raw = (f / 'image_00001.jpg').read_bytes()
-    (f / 'image_00001.jpg').unlink()
+    write_3dpw(tmp_path, frames=4, sequences=ONE_ACTOR)
+    image = tmp_path / 'imageFiles/a_00/image_00001.jpg'
+    raw = image.read_bytes()
+    image.unlink()
     with pytest.raises(MediaError, match='image_00001.jpg'):
         ThreeDPW(tmp_path)
     with pytest.warns(UserWarning, match='missing image'):
         assert len(ThreeDPW(tmp_path, on_error='skip')) == 3
-    (f / 'image_00001.jpg').write_bytes(raw[: len(raw) // 2])
-    ds = ThreeDPW(tmp_path)
+    image.write_bytes(raw[: len(raw) // 2])
     with pytest.raises(MediaError, match='image_00001.jpg'):
-        ds.batch([1])
+        ThreeDPW(tmp_path).batch([1])
     with pytest.warns(UserWarning):
-        ds = ThreeDPW(tmp_path, on_error='skip')
-        assert len(ds.batch(range(4))['image']) == 3 and len(ds.frames().images(range(4))) == 4
+        reader = ThreeDPW(tmp_path, on_error='skip')
+        assert len(reader.batch(range(4))['image']) == 3
+        assert len(reader.frames().images(range(4))) == 4
 
 
-def test_3dpw_bad_options(trees, tmp_path):
-    root, _ = trees['pw']
-    for bad in (
-        dict(split='val2'),
-        dict(shoulders='x'),
-        dict(valid='x'),
-        dict(box='x'),
-        dict(visible='x'),
-        dict(every=0),
-        dict(least=-1),
-        dict(on_error='x'),
-        dict(size='x'),
-    ):
-        with pytest.raises(ConfigError):
-            ThreeDPW(root, **bad)
+PW_BAD_OPTIONS = [
+    dict(split='val2'),
+    dict(shoulders='x'),
+    dict(valid='x'),
+    dict(box='x'),
+    dict(visible='x'),
+    dict(every=0),
+    dict(least=-1),
+    dict(on_error='x'),
+    dict(size='x'),
+]
+
+
+@pytest.mark.parametrize('bad', PW_BAD_OPTIONS, ids=str)
+def test_3dpw_bad_options(trees, bad):
+    with pytest.raises(ConfigError):
+        ThreeDPW(trees['pw'][0], **bad)
+
+
+def test_3dpw_nothing_there(tmp_path):
     with pytest.raises(DataError, match='virtualhumans'):
         ThreeDPW(tmp_path)
     write_3dpw(tmp_path, images=False, frames=2, invalid=(0, 1))
@@ -881,42 +932,39 @@ def test_3dpw_bad_options(trees, tmp_path):
 
 # ---- damage at random
 
+
+def write_small(kind, root):
+    if kind == 'mppe':
+        write_h36m(root, subjects=(1,), cams=(1,), frames=4)
+    elif kind == 'npz':
+        write_h36m_mmpose(root, subjects=(1,), acts=((2, 1),), cams=(1,))
+    elif kind == 'coco':
+        write_h36m_mmpose(root, subjects=(1,), acts=((2, 1),), cams=(1,), form='coco')
+    elif kind == 'pw':
+        write_3dpw(root, frames=3, sequences=TWO_ACTORS)
+    else:
+        write_h36m_crops(root, subjects=(1,), raw=kind == 'both', cams=(1,), frames=16)
+
+
 FUZZ = dict(
-    mppe=(
-        lambda r: write_h36m(r, subjects=(1,), cams=(1,), frames=4),
-        lambda r, **k: Human36M(r, subjects=(1,), every=1, form='3dmppe', **k),
-    ),
-    npz=(
-        lambda r: write_h36m_mmpose(r, subjects=(1,), acts=((2, 1),), cams=(1,)),
-        lambda r, **k: Human36M(r, form='mmpose', **k),
-    ),
-    coco=(
-        lambda r: write_h36m_mmpose(r, subjects=(1,), acts=((2, 1),), cams=(1,), form='coco'),
-        lambda r, **k: Human36M(r, form='mmpose', **k),
-    ),
-    crops=(
-        lambda r: write_h36m_crops(r, subjects=(1,), raw=False, cams=(1,), frames=16),
-        lambda r, **k: Human36M(r, form='regda', subjects=(1,), **k),
-    ),
-    both=(
-        lambda r: write_h36m_crops(r, subjects=(1,), cams=(1,), frames=16),
-        lambda r, **k: Human36M(r, form='regda', subjects=(1,), **k),
-    ),
-    pw=(
-        lambda r: write_3dpw(r, frames=3, sequences=dict(train=(('a_00', 2, False),))),
-        lambda r, **k: ThreeDPW(r, valid='campose+poses2d', box='poses2d', **k),
-    ),
+    mppe=dict(subjects=(1,), every=1, form='3dmppe'),
+    npz=dict(form='mmpose'),
+    coco=dict(form='mmpose'),
+    crops=dict(form='regda', subjects=(1,)),
+    both=dict(form='regda', subjects=(1,)),
+    pw=dict(valid='campose+poses2d', box='poses2d'),
 )
 
 
 @pytest.mark.parametrize('kind', FUZZ)
 def test_fuzz(tmp_path, kind):
-    write, make = FUZZ[kind]
-    write(tmp_path / 'a')
-    told = fuzz(
-        lambda r: read_all(lambda on_error: make(r, on_error=on_error, size=32)),
-        tmp_path / 'a',
-        n=200,
-        seed=1,
-    )
-    assert sum(told.values()) == 200 and told['inside'] > 50
+    write_small(kind, tmp_path / 'a')
+    reader = ThreeDPW if kind == 'pw' else Human36M
+
+    def read(root):
+        make = lambda on_error: reader(root, on_error=on_error, size=32, **FUZZ[kind])
+        return read_all(make)
+
+    told = fuzz(read, tmp_path / 'a', n=200, seed=1)
+    assert sum(told.values()) == 200
+    assert told['inside'] > 50

@@ -16,7 +16,8 @@ from fixtures_own import clip_frames, write_clips, write_images
 from geomrecon.core.errors import ConfigError, DataError, MediaError
 from geomrecon.data.frames import VideoFrames
 from geomrecon.data.media import list_media
-from geomrecon.data.video import VideoReader, read_video, write_video
+from geomrecon.data.video_reader import VideoReader
+from geomrecon.data.video import read_video, write_video
 
 quiet = pytest.mark.filterwarnings('ignore')
 EVERYTHING = slice(None)

@@ -1,10 +1,18 @@
 """Between the loader and the optimiser's step the host never waits for the device, and no loop runs over samples.
 
-On the CPU a wait costs nothing and leaves no trace of its own, so three things are watched: calls that read a tensor on the host or send Python numbers to the device,
-operators that do so inside PyTorch, and the number of operators, which must not depend on the batch. On a GPU PyTorch's own check is switched on as well."""
+On the CPU a wait costs nothing and leaves no trace of its own, so three things are watched:
+
+- calls that read a tensor on the host or send Python numbers to the device,
+- operators that do so inside PyTorch,
+- the number of operators, which must not depend on the batch.
+
+On a GPU PyTorch's own check is switched on as well.
+"""
 
 import collections
-import numpy as np, pytest, torch
+import numpy as np
+import pytest
+import torch
 from fastai.callback.core import Callback
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -42,48 +50,47 @@ MINI = get_preset(
     rec_attach=0.0,
     integrate=0.0,
 )
+# fmt: off
 READS = {
-    'item',
-    'tolist',
-    'numpy',
-    'cpu',
-    '__bool__',
-    '__float__',
-    '__int__',
-    '__index__',
-    'nonzero',
-    'unique',
-    'masked_select',
-    'argwhere',
+    'item', 'tolist', 'numpy', 'cpu', '__bool__', '__float__', '__int__', '__index__',
+    'nonzero', 'unique', 'masked_select', 'argwhere',
 }
-OPS = (
-    'aten::_local_scalar_dense',
-    'aten::item',
-    'aten::nonzero',
-    'aten::masked_select',
-    'aten::_unique2',
-    'aten::is_nonzero',
-    'aten::equal',
-    'aten::allclose',
+WAITING_OPERATORS = (
+    'aten::_local_scalar_dense', 'aten::item', 'aten::nonzero', 'aten::masked_select',
+    'aten::_unique2', 'aten::is_nonzero', 'aten::equal', 'aten::allclose',
 )
 LAPACK = (
-    'svd',
-    '_eig',
-    '_qr',
-    'geqrf',
-    'cholesky',
-    'lu_factor',
-    'lstsq',
-    '_solve',
-    'linalg_inv',
-    'linalg_det',
-    'linalg_pinv',
-    'linalg_matrix_norm',
+    'svd', '_eig', '_qr', 'geqrf', 'cholesky', 'lu_factor', 'lstsq', '_solve',
+    'linalg_inv', 'linalg_det', 'linalg_pinv', 'linalg_matrix_norm',
 )
+# fmt: on
+
+
+def sends_numbers(name, args, kwargs):
+    "Does this call make a tensor of Python numbers on a device?"
+    if name == 'new_tensor':
+        return True
+    on_device = kwargs.get('device') is not None
+    if name == 'tensor':
+        return on_device  # Without, it stays on the host
+    return name == 'as_tensor' and on_device and not isinstance(args[0], torch.Tensor)
+
+
+def indexes_by_value(name, args):
+    "Is a tensor indexed with a list or a mask?"
+    if name not in ('__getitem__', '__setitem__'):
+        return False
+    index = args[1] if isinstance(args[1], tuple) else (args[1],)
+    for part in index:
+        if isinstance(part, list):
+            return True
+        if isinstance(part, torch.Tensor) and part.dtype in (torch.bool, torch.uint8) and part.ndim:
+            return True
+    return False
 
 
 class HostTalk(TorchFunctionMode):
-    "Names of the calls that make the host wait on a GPU: reading values, making tensors of Python numbers, indexing with lists or masks"
+    "Names of the calls that make the host wait on a GPU"
 
     def __init__(self):
         super().__init__()
@@ -92,25 +99,10 @@ class HostTalk(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = getattr(func, '__name__', str(func))
-        made = (
-            name in ('tensor', 'new_tensor')
-            or name == 'as_tensor'
-            and not isinstance(args[0], torch.Tensor)
-            and kwargs.get('device') is not None
-        )
-        if made and name == 'tensor' and kwargs.get('device') is None:
-            made = False  # Stays on the host
-        index = args[1] if name in ('__getitem__', '__setitem__') else ()
-        index = index if isinstance(index, tuple) else (index,)
-        by_value = any(
-            isinstance(i, list)
-            or isinstance(i, torch.Tensor)
-            and i.dtype in (torch.bool, torch.uint8)
-            and i.ndim
-            for i in index
-        )
-        if name in READS or made or by_value:
-            self.calls.append(name if not by_value else f'{name} with a list or mask')
+        if indexes_by_value(name, args):
+            self.calls.append(f'{name} with a list or mask')
+        elif name in READS or sends_numbers(name, args, kwargs):
+            self.calls.append(name)
         return func(*args, **kwargs)
 
 
@@ -135,34 +127,33 @@ class Watch(Callback):
         self.inside = HostTalk()
         self.after = HostTalk()
         self.events = []
-        self.ops = []
-        self.n = 0
+        self.operators = []
+        self.n_steps = 0
 
     def before_batch(self):
-        if device == 'cuda' and self.n:
+        if device == 'cuda' and self.n_steps:
             torch.cuda.set_sync_debug_mode('error')
         self.inside.calls.clear()
         self.after.calls.clear()
-        self.prof = profile(activities=[ProfilerActivity.CPU])
-        self.prof.__enter__()
+        self.profiler = profile(activities=[ProfilerActivity.CPU])
+        self.profiler.__enter__()
         self.inside.__enter__()
-        self.ops.append(Operators())
-        self.ops[-1].__enter__()
+        self.operators.append(Operators())
+        self.operators[-1].__enter__()
 
     def before_step(self):
-        self.window()
+        self.end_first_window()
         self.after.__enter__()
 
-    def window(self):
-        self.ops[-1].__exit__(None, None, None)
+    def end_first_window(self):
+        self.operators[-1].__exit__(None, None, None)
         self.inside.__exit__(None, None, None)
-        self.prof.__exit__(None, None, None)
+        self.profiler.__exit__(None, None, None)
         if device == 'cuda':
             torch.cuda.set_sync_debug_mode('default')
-        self.events.append(
-            collections.Counter(e.key for e in self.prof.events() if e.key.startswith('aten::'))
-        )
-        self.n += 1
+        names = [event.key for event in self.profiler.events()]
+        self.events.append(collections.Counter(n for n in names if n.startswith('aten::')))
+        self.n_steps += 1
 
 
 class Leave(Callback):
@@ -182,31 +173,47 @@ def watched(data):
 
 @pytest.fixture(scope='module')
 def data():
-    sk = get_skeleton('hand')
+    "Skeleton, rendered images for training and validation, and frames of a video"
+    skeleton = get_skeleton('hand')
     return (
-        sk,
-        PuppetImages(sk, 2000, 48, 'synthetic', seed=0),
-        PuppetImages(sk, 4, 48, 'synthetic', seed=1),
-        PuppetVideos(sk, 1, 20, 48, 'real', seed=0).frames(),
+        skeleton,
+        PuppetImages(skeleton, 2000, 48, 'synthetic', seed=0),
+        PuppetImages(skeleton, 4, 48, 'synthetic', seed=1),
+        PuppetVideos(skeleton, 1, 20, 48, 'real', seed=0).frames(),
     )
 
 
-def run(kind, data, bs=4, n=3, steps=2, **changes):
+def pre_training(data, preset, bs, steps):
+    _, source, valid, frames = data
+    net = StyleNet(ConvEncoder((4, 8)), 2)
+    dls = pose_dls(source, valid, steps=steps, bs=bs, device=device, depth=True, aug=preset.aug)
+    stylise = Stylise(net.to(device), style_stats(net, frames))
+    return pose_learner(dls, preset, restyle=stylise.stylise)
+
+
+def adaptation(data, preset, bs, bs_target, steps):
+    skeleton, source, valid, frames = data
+    dls = pose_dls(
+        source,
+        valid,
+        frames,
+        steps=steps,
+        bs=bs,
+        bs_target=bs_target,
+        device=device,
+        depth=True,
+        aug=preset.aug,
+    )
+    return adapt_learner(dls, build_pose(skeleton, preset), preset)
+
+
+def run(kind, data, bs=4, bs_target=3, steps=2):
     "What `Watch` saw of a few steps of a stage with every term"
-    sk, src, val, frames = data
     torch.manual_seed(0)
-    p = get_preset(MINI, **changes)
     if kind == 'pre-training':
-        net = StyleNet(ConvEncoder((4, 8)), 2)
-        dls = pose_dls(src, val, steps=steps, bs=bs, device=device, depth=True, aug=p.aug)
-        learn = pose_learner(
-            dls, p, restyle=Stylise(net.to(device), style_stats(net, frames)).stylise
-        )
+        learn = pre_training(data, get_preset(MINI), bs, steps)
     else:
-        dls = pose_dls(
-            src, val, frames, steps=steps, bs=bs, bs_target=n, device=device, depth=True, aug=p.aug
-        )
-        learn = adapt_learner(dls, build_pose(sk, p), p)
+        learn = adaptation(data, get_preset(MINI), bs, bs_target, steps)
     watch, leave = Watch(), Leave()
     leave.watch = watch
     with learn.no_bar(), learn.no_logging():
@@ -227,74 +234,91 @@ def test_host_does_not_wait(kind, watched):
     assert terms == TERMS[kind], 'a term was not on'
     assert watch.inside.calls == []
     seen = watch.events[-1]
-    assert {k: seen[k] for k in OPS if seen[k]} == {}
-    assert [k for k in seen if any(w in k for w in LAPACK)] == []
+    assert [name for name in WAITING_OPERATORS if seen[name]] == []
+    assert [name for name in seen if any(word in name for word in LAPACK)] == []
 
 
 @pytest.mark.parametrize('kind', TERMS)
 def test_fastai_reads_the_loss_once_a_step(kind, watched):
-    "What remains is fastai's own: its `Recorder` takes the loss to the CPU, once a step (and every 25 steps `LossHistory` looks for NaN)"
+    """What remains is fastai's own: its `Recorder` takes the loss to the CPU, once a step
+
+    (and every 25 steps `LossHistory` looks for NaN).
+    """
     watch, _ = watched[kind]
     assert watch.after.calls == ['cpu']
 
 
 def test_augmentation_does_not_wait(data):
-    sk, src, _, frames = data
-    aug = PoseAugment(sk, flip=0.5, cutout=0.3, depth=True)
-    b = src.batch(range(4))
-    x = [
-        t.to(device)
-        for t in (
-            b['image'],
-            *(frames.images(range(i, i + 4)) for i in (0, 4)),
-            *(b['intrinsics'],) * 2,
-            b['keypoints'],
-            b['visible'],
-            torch.rand(4, sk.n_joints),
-        )
-    ]
-    aug.encodes(x)
+    skeleton, source, _, frames = data
+    augment = PoseAugment(skeleton, flip=0.5, cutout=0.3, depth=True)
+    batch = source.batch(range(4))
+    base, driving = frames.images(range(4)), frames.images(range(4, 8))
+    cameras = [batch['intrinsics']] * 2
+    labels = [batch['keypoints'], batch['visible'], torch.rand(4, skeleton.n_joints)]
+    tensors = [t.to(device) for t in (batch['image'], base, driving, *cameras, *labels)]
+    augment.encodes(tensors)
     with HostTalk() as talk:
-        aug.encodes(x)
+        augment.encodes(tensors)
     assert talk.calls == []
+
+
+def differing(few, many):
+    "Operators whose number differs, with both numbers"
+    names = few | many
+    return {name: (few[name], many[name]) for name in names if few[name] != many[name]}
+
+
+def operators_of(watch):
+    "How often each operator ran in the last step"
+    return watch.operators[-1].count
 
 
 @pytest.mark.parametrize('kind', TERMS)
 def test_no_loop_over_samples(kind, data, watched):
     "A larger batch is the same operators on larger tensors"
-    small = watched[kind][0].ops[-1].count
-    large = run(kind, data, bs=8, n=6)[0].ops[-1].count
-    assert {k: (small[k], large[k]) for k in small | large if small[k] != large[k]} == {}
+    small, _ = watched[kind]
+    large, _ = run(kind, data, bs=8, bs_target=6)
+    assert differing(operators_of(small), operators_of(large)) == {}
 
 
 def fan(fingers):
-    "Unlabelled images, labelled ones and skeleton of a hand with that many fingers"
+    "As `data`, of a hand with that many fingers: images of noise, random joints"
     g = torch.Generator().manual_seed(0)
-    K, N = 1 + 3 * fingers, 64
-    bones = tuple(
-        b
-        for f in range(fingers)
-        for b in ((0, 1 + 3 * f), (1 + 3 * f, 2 + 3 * f), (2 + 3 * f, 3 + 3 * f))
-    )
-    sk = Skeleton(f'fan{fingers}', tuple(f'j{i}' for i in range(K)), bones)
-    xyz = torch.randn(N, K, 3, generator=g) * 40 + torch.tensor([0.0, 0, 600])
-    cam = torch.tensor([[150.0, 0, 24], [0, 150, 24], [0, 0, 1]]).expand(N, 3, 3).contiguous()
-    img = torch.randint(0, 255, (N, 3, 48, 48), generator=g, dtype=torch.uint8)
-    return (
-        sk,
-        TensorPoses(
-            img, torch.rand(N, K, 2, generator=g) * 1.6 - 0.8, torch.ones(N, K), sk, xyz, cam
-        ),
-        TensorPoses(img[:4], torch.zeros(4, K, 2), torch.ones(4, K), sk, xyz[:4], cam[:4]),
-        Frames(img, np.zeros(N, int), np.arange(N), cam),
-    )
+    n_joints, n = 1 + 3 * fingers, 64
+    bones = []
+    for first in range(1, n_joints, 3):
+        bones += [(0, first), (first, first + 1), (first + 1, first + 2)]
+    names = tuple(f'j{i}' for i in range(n_joints))
+    skeleton = Skeleton(f'fan{fingers}', names, tuple(bones))
+    xyz = torch.randn(n, n_joints, 3, generator=g) * 40 + torch.tensor([0.0, 0, 600])
+    camera = torch.tensor([[150.0, 0, 24], [0, 150, 24], [0, 0, 1]])
+    camera = camera.expand(n, 3, 3).contiguous()
+    images = torch.randint(0, 255, (n, 3, 48, 48), generator=g, dtype=torch.uint8)
+    joints = torch.rand(n, n_joints, 2, generator=g) * 1.6 - 0.8
+    visible = torch.ones(n, n_joints)
+    source = TensorPoses(images, joints, visible, skeleton, xyz, camera)
+    centre = torch.zeros(4, n_joints, 2)
+    valid = TensorPoses(images[:4], centre, visible[:4], skeleton, xyz[:4], camera[:4])
+    return skeleton, source, valid, Frames(images, np.zeros(n, int), np.arange(n), camera)
 
 
 @pytest.mark.parametrize('kind', TERMS)
 def test_no_loop_over_joints(kind):
     "More joints, in a tree of the same depth, are the same operators as well"
-    few, many = (run(kind, fan(n))[0].ops[-1].count for n in (3, 6))
-    assert {k: (few[k], many[k]) for k in few | many if few[k] != many[k]} == {}
+    few, _ = run(kind, fan(3))
+    many, _ = run(kind, fan(6))
+    assert differing(operators_of(few), operators_of(many)) == {}
+
+
+def on_a_pretended_gpu(module):
+    "Replace what the module holds by tensors without contents"
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            empty = torch.empty_like(parameter, device='cuda')
+            module._parameters[name] = torch.nn.Parameter(empty)
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            module._buffers[name] = torch.empty_like(buffer, device='cuda')
 
 
 @pytest.mark.skipif(
@@ -302,53 +326,43 @@ def test_no_loop_over_joints(kind):
 )
 def test_forward_pass_on_a_pretended_gpu(data):
     "With tensors that only pretend to be on a GPU: nothing of a step is left on the CPU"
-    sk, src, _, _ = data
-    limits = source_limits(src)
+    skeleton, source, _, _ = data
+    limits = source_limits(source)
     size = MINI.size
     model = PoseAdapter(
-        build_pose(sk, MINI), WarpEstimator(sk.bones, width=8, stride=2), Generator(8)
+        build_pose(skeleton, MINI), WarpEstimator(skeleton.bones, width=8, stride=2), Generator(8)
     )
     model.mode = 'attached'
     perceptual = PerceptualLoss(model.pose, scales=(1, 0.5))
+    augment = PoseAugment(skeleton, flip=0.5, cutout=0.3, depth=True)
     pretend = FakeTensorMode(allow_non_fake_inputs=True)
     with pretend, torch.device('cuda'):
-        for m in [*model.modules(), *perceptual.modules()]:
-            m._parameters.update(
-                {
-                    n: torch.nn.Parameter(torch.empty_like(p, device='cuda'))
-                    for n, p in m._parameters.items()
-                    if p is not None
-                }
-            )
-            m._buffers.update(
-                {
-                    n: torch.empty_like(b, device='cuda')
-                    for n, b in m._buffers.items()
-                    if b is not None
-                }
-            )
-        img = torch.zeros(4, 3, size, size, dtype=torch.uint8)
-        K = torch.rand(4, 3, 3)
-        kp = torch.rand(4, sk.n_joints, 2)
-        batch = (img, img, img, K, K, kp, torch.ones(4, sk.n_joints, dtype=torch.bool), kp[..., 0])
+        for module in [*model.modules(), *perceptual.modules()]:
+            on_a_pretended_gpu(module)
+        image = torch.zeros(4, 3, size, size, dtype=torch.uint8)
+        camera = torch.rand(4, 3, 3)
+        joints = torch.rand(4, skeleton.n_joints, 2)
+        visible = torch.ones(4, skeleton.n_joints, dtype=torch.bool)
     with pretend:
-        src, base, drv, clean, _, M, K, _, kp, vis, d = PoseAugment(
-            sk, flip=0.5, cutout=0.3, depth=True
-        ).encodes(batch)
-        o = model(*(x.float() for x in (src, base, drv)))
-        t = integrated_labels(
-            o['base'], o['depth_base'], K, M, clean.shape[-2:], sk.flip_index, limits
-        )
-        m2, m3 = t.masks(True)
-        loss = (
-            heatmap_loss(o['heatmaps'], kp, vis)
-            + depth_loss(o['depth'], d, vis)
-            + heatmap_loss(o['base'], t.kp, m2)
-            + pose_loss(decode(o['base']), o['depth_base'], t.kp_3d, t.depth_3d, m3)
-        )
-        loss = (
-            loss
-            + perceptual(o['recon']['image'], drv)
-            + align_loss(pooled(model.pose.encoder(src)), pooled(model.pose.encoder(jitter(src))))
-        )
+        batch = (image, image, image, camera, camera, joints, visible, joints[..., 0])
+        loss = loss_of_all_terms(model, perceptual, augment.encodes(batch), skeleton, limits)
     assert loss.device.type == 'cuda'
+
+
+def loss_of_all_terms(model, perceptual, augmented, skeleton, limits):
+    source, base, driving, clean, _, matrix, camera, _, joints, visible, depth = augmented
+    out = model(*(images.float() for images in (source, base, driving)))
+    heatmaps, depth_maps = out['base'], out['depth_base']
+    labels = integrated_labels(
+        heatmaps, depth_maps, camera, matrix, clean.shape[-2:], skeleton.flip_index, limits
+    )
+    mask_2d, mask_3d = labels.masks(True)
+    encoder = model.pose.encoder
+    return (
+        heatmap_loss(out['heatmaps'], joints, visible)
+        + depth_loss(out['depth'], depth, visible)
+        + heatmap_loss(heatmaps, labels.kp, mask_2d)
+        + pose_loss(decode(heatmaps), depth_maps, labels.kp_3d, labels.depth_3d, mask_3d)
+        + perceptual(out['recon']['image'], driving)
+        + align_loss(pooled(encoder(source)), pooled(encoder(jitter(source))))
+    )

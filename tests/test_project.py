@@ -1,9 +1,10 @@
 "The repository as a project: how notebooks are made, how modules depend on each other, what may not be committed."
 
-import ast, importlib, json, pkgutil, re, subprocess, warnings
+import ast, importlib, importlib.util, json, os, pkgutil, re, shutil, subprocess, sys, warnings
 from configparser import ConfigParser
 from pathlib import Path
 import pytest
+import yaml
 
 root = Path(__file__).resolve().parents[1]
 ini = ConfigParser(delimiters=['='])
@@ -97,14 +98,6 @@ def test_notebook_opens_with_title_and_sentence(nb):
     assert cells(nb)[0]['cell_type'] == 'markdown' and re.match(r'# \S.*\n+> \S.*', first), (
         f'the first cell must be "# Title", blank, "> one sentence"; found:\n{first[:200]}'
     )
-
-
-@each_nb
-def test_exported_cells_are_short(nb):
-    long = {
-        i: n for i, c in enumerate(cells(nb)) if exported(c) and (n := len(code_lines(src(c)))) > 40
-    }
-    assert not long, f'exported cells over 40 lines (cell: lines): {long}'
 
 
 @each_nb
@@ -218,11 +211,121 @@ def imported(mod):
 
 @each_mod
 def test_imports_point_to_earlier_notebooks_only(mod):
-    rank = {
-        f"{cfg['lib_name']}.{m}": i for i, m in enumerate(default_exp(p) for p in notebooks) if m
-    }
-    later = {m for m in imported(mod) if rank[m] >= rank[dotted(mod)]}
+    exported_modules = [default_exp(nb) for nb in in_order()]
+    order = [f"{cfg['lib_name']}.{name}" for name in exported_modules if name]
+    place = order.index(dotted(mod))
+    later = imported(mod) - set(order[:place])
     assert not later, f'imports from its own or later notebooks: {later}'
+
+
+# The house
+
+
+def rooms():
+    "The one list of rooms"
+    return yaml.safe_load((root / 'nbs' / 'rooms.yml').read_text(encoding='utf-8'))
+
+
+def in_order():
+    "All notebooks of the rooms, in the order in which they may import"
+    names = [room['room'] for room in rooms()]
+    of_rooms = [nb for nb in notebooks if nb.parent.name in names]
+    return sorted(of_rooms, key=lambda nb: (names.index(nb.parent.name), nb.name))
+
+
+def test_rooms_are_the_folders_and_the_packages():
+    listed = [room['room'] for room in rooms()]
+    folders = {nb.parent.name for nb in notebooks if nb.parent != root / 'nbs'}
+    packages = {module.parent.name for module in modules}
+    assert set(listed) == folders
+    assert set(listed) - {'tutorials'} == packages
+
+
+@each_nb
+def test_a_notebook_exports_to_the_module_of_its_name(nb):
+    name = default_exp(nb)
+    if name is not None:
+        number, _, rest = nb.stem.partition('_')
+        assert name == f'{nb.parent.name}.{rest}' or name == 'paper.__main__'
+
+
+def test_numbers_do_not_collide():
+    for room in rooms():
+        numbers = [nb.name[:2] for nb in sorted((root / 'nbs' / room['room']).glob('*.ipynb'))]
+        assert numbers == [f'{number:02}' for number in range(len(numbers))]
+
+
+def test_sidebar_and_table_are_made_from_the_list():
+    spec = importlib.util.spec_from_file_location('rooms', root / '.ci' / 'rooms.py')
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert (root / 'nbs' / 'sidebar.yml').read_text(encoding='utf-8') == made.sidebar()
+    assert made.table() in (root / 'CONTRIBUTING.md').read_text(encoding='utf-8')
+
+
+def test_sidebar_begins_with_the_front_page_and_the_tutorials():
+    sidebar = yaml.safe_load((root / 'nbs' / 'sidebar.yml').read_text(encoding='utf-8'))
+    contents = sidebar['website']['sidebar']['contents']
+    assert contents[0] == 'index.ipynb'
+    assert contents[1]['section'] == 'Tutorials'
+
+
+def test_nothing_imports_the_wing_for_the_paper():
+    outside = [mod for mod in modules if mod.parent.name != 'paper']
+    users = [dotted(mod) for mod in outside if any('.paper.' in name for name in imported(mod))]
+    assert not users
+
+
+def test_the_wing_is_not_in_the_wheel():
+    assert "exclude=['geomrecon.paper', 'geomrecon.paper.*']" in (root / 'setup.py').read_text()
+
+
+# The front page
+
+
+def readme():
+    return (root / 'README.md').read_text(encoding='utf-8')
+
+
+def test_readme_is_short():
+    assert len(re.sub(r'<!--.*?-->', '', readme()).split()) <= 900
+
+
+def test_readme_begins_with_a_picture():
+    before = readme().split('![')[0]
+    assert len(re.sub(r'<!--.*?-->', '', before).split()) < 40
+
+
+def test_links_of_the_readme_lead_somewhere():
+    targets = re.findall(r'\]\(([^)#]+)\)', readme())
+    missing = [path for path in targets if not path.startswith('http') and not (root / path).exists()]
+    assert not missing
+
+
+def test_code_of_the_readme_runs_from_the_root(tmp_path):
+    code = '\n'.join(re.findall(r'^```python\n(.*?)^```', readme(), re.M | re.S))
+    script = tmp_path / 'readme.py'
+    script.write_text(code, encoding='utf-8')
+    environment = dict(os.environ, PYTHONPATH=str(root), MPLBACKEND='agg')
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+# The documentation
+
+
+def test_all_notebooks_become_pages(tmp_path):
+    "As nbdev processes them before it calls quarto"
+    copy = tmp_path / 'copy'
+    ignored = shutil.ignore_patterns('.git', '.venv', 'runs', '_proc', '_docs', 'results')
+    shutil.copytree(root, copy, ignore=ignored)
+    environment = dict(os.environ, PYTHONPATH=str(copy))
+    command = [sys.executable, '.ci/process_docs.py']
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    made = sorted(page.relative_to(copy / '_proc') for page in (copy / '_proc').rglob('*.ipynb'))
+    assert len(made) == len(notebooks)
 
 
 # What is committed
@@ -299,19 +402,15 @@ def test_files_are_of_a_size_to_clone():
 
 
 def test_every_equation_has_its_place():
-    "The README's table names a notebook for each equation (1) to (11), and that notebook names the equation"
-    rows = re.findall(
-        r'^\| Eq\. (\d+) \| `(\w+)`', (root / 'README.md').read_text(encoding='utf-8'), re.M
-    )
-    assert [int(n) for n, _ in rows] == list(range(1, 12))
-    for n, name in rows:
-        said = re.findall(
-            r'Eq\.? ?\(?([\d, andto]+)',
-            ''.join(src(c) for c in cells(root / cfg['nbs_path'] / f'{name}.ipynb')),
-        )
-        spans = [
-            range(int(a), int(b) + 1) for s in said for a, b in re.findall(r'(\d+) to (\d+)', s)
-        ]
-        assert any(n in re.findall(r'\d+', s) for s in said) or any(int(n) in s for s in spans), (
-            f'{name} does not name Eq. {n}'
+    "The table of the documentation names a notebook for each equation (1) to (11), and that notebook prints it"
+    table = root / 'nbs' / 'tutorials' / '07_where_in_the_paper.ipynb'
+    text = '\n'.join(src(cell) for cell in cells(table))
+    rows = re.findall(r'^\| Eq\. (\d+) \| `(\w+)/(\w+)`', text, re.M)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 12))
+    for number, room, name in rows:
+        [page] = (root / 'nbs' / room).glob(f'[0-9][0-9]_{name}.ipynb')
+        prose = '\n'.join(src(cell) for cell in cells(page, 'markdown'))
+        assert '$$' in prose, f'{page.name} prints no equation'
+        assert re.search(rf'Eq\.? ?\(?{number}\b|Equation {number}\b|\({number}\)', prose), (
+            f'{page.name} does not name Eq. {number}'
         )

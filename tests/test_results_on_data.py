@@ -1,34 +1,41 @@
-"Tables on data sets in place of the rendered benches: the same command, the same functions, the same notebooks."
+"Tables on data sets in place of the rendered benches: the same command, functions and notebooks."
 
-import json, os, re, subprocess, sys
+import json
+import re
 from pathlib import Path
-import cv2, numpy as np, pytest, torch
-from geomrecon.readers.label_coco import write_coco
+import cv2
+import numpy as np
+import pytest
+import torch
+from fixtures_runs import made_up_run
+from geomrecon.core.errors import ConfigError, DataError
+from geomrecon.core.geometry import to_pixels
+from geomrecon.core.skeleton import HAND21, MOUSE4
 from geomrecon.puppet.images import PuppetImages
 from geomrecon.puppet.videos import PuppetVideos
-from geomrecon.core.errors import ConfigError, DataError
-from geomrecon.paper.benches import Bench, open_bench, spec
-from geomrecon.paper.work import finished, work_on
-from geomrecon.paper.training import open_stage
-from geomrecon.paper.command import results
-from geomrecon.paper.search import search_specs
-from geomrecon.core.geometry import to_pixels
+from geomrecon.readers.label_coco import write_coco
 from geomrecon.learn.presets import PRESETS, get_preset
-from geomrecon.core.skeleton import MOUSE4
-from geomrecon.paper.records import *
-from geomrecon.paper.statistics import *
-from geomrecon.paper.specification import *
-from geomrecon.paper.tables import *
-from geomrecon.paper.raw import *
-from geomrecon.paper.findings import *
-from geomrecon.paper.plots import *
-from geomrecon.paper.label_free import *
-from geomrecon.paper.provenance import *
+from geomrecon.paper.benches import Bench
+from geomrecon.paper.command import results
+from geomrecon.paper.findings import findings, gains
+from geomrecon.paper.label_free import diagnosis_changes
+from geomrecon.paper.needed import needed, on_bench
+from geomrecon.paper.provenance import check_tables, provenance
+from geomrecon.paper.questions import answers_frame, method_questions
+from geomrecon.paper.raw_results import status_text, tidy_rows
+from geomrecon.paper.run_files import find_runs, load_runs
+from geomrecon.paper.search import search_specs
+from geomrecon.paper.settings import spec
+from geomrecon.paper.specification import HAND_METHODS, TABLES
+from geomrecon.paper.tables import table_frame, table_html
+from geomrecon.paper.training import open_shared
+from geomrecon.paper.work_list import finished, work_on
 
 ROOT = Path(__file__).parents[1]
+PRESET = 'quick-data'
 QUICK = get_preset(
     'tiny-2d',
-    name='quick-data',
+    name=PRESET,
     restyle='stylenet',
     style_widths=(8, 16),
     steps=2,
@@ -61,311 +68,365 @@ MADE = [
     'oracle',
     'pseudo>full',
 ]
-NOT = {'semihand': 'ConfigError: semihand: a net without depth maps', 'dualnet': 'no depth images'}
+CANNOT = {
+    'semihand': 'ConfigError: semihand: a net without depth maps',
+    'dualnet': 'no depth images',
+}
 
 
-def write(folder, ds, folders=False):
-    "Labelled pictures as COCO has them, `folders` for a folder per video; what the command line calls them"
-    b = ds.batch(np.arange(len(ds)))
-    names = (
-        [f'v{v}/{i:03d}.png' for v, i in zip(ds.video_id, ds.frame)]
-        if folders
-        else [f'{i:03d}.png' for i in range(len(ds))]
-    )
-    for n, x in zip(names, b['image']):
-        (folder / n).parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / n), x.permute(1, 2, 0).numpy()[..., ::-1])
-    write_coco(
-        folder / 'labels.json', names, to_pixels(b['keypoints'], 64).numpy(), MOUSE4, (64, 64)
-    )
-    return f'coco:{folder}/labels.json?crop=whole&skeleton=mouse' + '&video=folder' * folders
+def write_data(folder, data, in_folders=False):
+    "Labelled pictures as COCO has them, a folder per video if asked; returns their name"
+    batch = data.batch(np.arange(len(data)))
+    names = [f'{i:03d}.png' for i in range(len(data))]
+    if in_folders:
+        names = [f'v{video}/{i:03d}.png' for video, i in zip(data.video_id, data.frame)]
+    for name, image in zip(names, batch['image']):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), image.permute(1, 2, 0).numpy()[..., ::-1])
+    pixels = to_pixels(batch['keypoints'], 64).numpy()
+    write_coco(folder / 'labels.json', names, pixels, MOUSE4, (64, 64))
+    name = f'coco:{folder}/labels.json?crop=whole&skeleton=mouse'
+    return f'{name}&video=folder' if in_folders else name
 
 
-class Some:
-    "The first `n` of an endless source"
+class FirstOf:
+    "The first images of an endless source"
 
-    def __init__(self, ds, n):
-        self.ds = ds
+    def __init__(self, data, n):
+        self.data = data
         self.n = n
 
     def __len__(self):
         return self.n
 
-    def batch(self, i):
-        return self.ds.batch(i)
+    def batch(self, numbers):
+        return self.data.batch(numbers)
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    d = tmp_path_factory.mktemp('data')
-    video = lambda n, part: PuppetVideos(MOUSE4, n, 8, 64, 'real', seed=0, split=part)
-    return d, dict(
-        source=write(d / 'source', Some(PuppetImages(MOUSE4, 1000, 64, 'synthetic', seed=0), 40)),
-        target=write(d / 'target', video(3, 'train'), True),
-        test=write(d / 'test', video(3, 'test'), True),
+    "A folder, and the names of data sets in it"
+    folder = tmp_path_factory.mktemp('data')
+    source = FirstOf(PuppetImages(MOUSE4, 1000, 64, 'synthetic', seed=0), 40)
+    target = PuppetVideos(MOUSE4, 3, 8, 64, 'real', seed=0, split='train')
+    test = PuppetVideos(MOUSE4, 3, 8, 64, 'real', seed=0, split='test')
+    return folder, dict(
+        source=write_data(folder / 'source', source),
+        target=write_data(folder / 'target', target, in_folders=True),
+        test=write_data(folder / 'test', test, in_folders=True),
     )
+
+
+class Made:
+    "Runs of most methods on this data, made by the list that the command makes"
+
+    def __init__(self, folder, parts):
+        self.bench = Bench('figures', **parts)
+        self.where = dict(results=folder / 'runs', work=folder / 'work')
+        self.told = []
+        todo = [self.spec(method) for method in [*CANNOT, *MADE]]
+        todo += [self.spec(method, seed=1) for method in ('source', 'pseudo', 'full')]
+        self.n_made = work_on(todo, **self.where, tell=self.told.append)
+
+    def spec(self, method, seed=0):
+        return spec(self.bench, method, seed, preset=QUICK)
 
 
 @pytest.fixture(scope='module')
 def made(data):
-    "Runs of most methods on it, made by the list that the command makes"
-    d, parts = data
-    told = []
-    bench = Bench('figures', **parts)
-    kw = dict(results=d / 'runs', work=d / 'work')
-    n = work_on(
-        [
-            spec(bench, m, s, {}, QUICK)
-            for s, ms in ((0, [*NOT, *MADE]), (1, ('source', 'pseudo', 'full')))
-            for m in ms
-        ],
-        **kw,
-        tell=told.append,
-    )
-    return n, told, bench, kw
+    return Made(*data)
 
 
 @pytest.fixture
-def moved(made, monkeypatch):
-    "The environment of somebody who looks at them"
-    for k, v in dict(BENCH='figures', PRESET='quick-data', RUNS=str(made[3]['results'])).items():
-        monkeypatch.setenv(f'GEOMRECON_{k}', v)
-    return load_runs(usual_runs())
+def runs(made):
+    return load_runs(made.where['results'])
+
+
+def here(name):
+    "One table on this data"
+    (table,) = on_bench(name, 'figures')
+    return table
 
 
 def test_what_can_be_made_is_made_and_the_rest_is_said(made):
-    n, told, bench, kw = made
-    assert n == len(MADE) + 3 == len(told) - len(NOT)
-    for line, (m, why) in zip(told[-len(NOT) :], NOT.items()):
-        assert f'/{m}/0.json: could not be made: ' in line and why in line
-    assert (
-        all(finished(spec(bench, m, 0, {}, QUICK), kw['results']) for m in MADE)
-        and work_on([spec(bench, m, 0, {}, QUICK) for m in MADE], **kw) == 0
-    )
+    assert made.n_made == len(MADE) + 3
+    assert len(made.told) == made.n_made + len(CANNOT)
+    for line, (method, why) in zip(made.told[-len(CANNOT) :], CANNOT.items()):
+        assert f'/{method}/0.json: could not be made: ' in line
+        assert why in line
+    todo = [made.spec(method) for method in MADE]
+    assert all(finished(run, made.where['results']) for run in todo)
+    assert work_on(todo, **made.where) == 0
 
 
 def test_other_mistakes_stop_the_list(made, monkeypatch):
-    import geomrecon.evidence as e
+    from geomrecon.paper import work_list
 
-    monkeypatch.setattr(e, 'train_run', lambda *a: 1 / 0)
+    monkeypatch.setattr(work_list, 'train_run', lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        work_on([spec(made[2], 'regda', 0, {}, QUICK)], **made[3])
+        work_on([made.spec('regda')], **made.where)
+
+
+LABELS = ('keypoints', 'px', 'visible', 'joints3d', 'batch', 'labels')
 
 
 def test_training_cannot_reach_the_target_s_labels(made):
-    st = open_stage(spec(made[2], 'full', 0, {}, QUICK), made[3]['work'])
-    fr = st.task.frames
-    assert st.task.quality is None and st.valid is None and len(st.truth) == len(fr) == 24
-    assert not any(
-        hasattr(fr, k) for k in ('keypoints', 'px', 'visible', 'joints3d', 'batch', 'labels')
-    ) and not any(
-        'px' in vars(v) or 'keypoints' in vars(v)
-        for v in vars(fr).values()
-        if hasattr(v, '__dict__')
-    )
-    assert torch.equal(
-        fr.images([0, 9, 23]), st.truth.batch([0, 9, 23])['image']
-    )  # The very same frames, for the oracle
+    shared = open_shared(made.spec('full'), made.where['work'])
+    frames = shared.task.frames
+    assert shared.task.quality is None
+    assert shared.valid is None
+    assert len(shared.truth) == len(frames) == 24
+    assert not any(hasattr(frames, name) for name in LABELS)
+    parts = [part for part in vars(frames).values() if hasattr(part, '__dict__')]
+    assert not any('px' in vars(part) or 'keypoints' in vars(part) for part in parts)
+    # The oracle sees the very same frames.
+    images = shared.truth.batch([0, 9, 23])['image']
+    assert torch.equal(frames.images([0, 9, 23]), images)
+
+
+def moved_labels(text):
+    "Labels moved by up to half the picture"
+    content = json.loads(text)
+    random = np.random.default_rng(0)
+    for annotation in content['annotations']:
+        moved = []
+        for i, value in enumerate(annotation['keypoints']):
+            is_flag = i % 3 == 2
+            moved.append(value if is_flag else float(random.uniform(0, 63)))
+        annotation['keypoints'] = moved
+    return json.dumps(content)
+
+
+def weights_of(work, run):
+    folder = work / PRESET / 'figures/0' / run.room
+    return torch.load(folder / 'run.ckpt', weights_only=True)['model']
+
+
+def same_weights(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first.values(), second.values()))
 
 
 def test_same_weights_whatever_the_target_s_labels_say(data, made, tmp_path):
-    "The target's labels moved by up to half the picture: the full method's net is the same, the oracle's is not"
-    d, parts = data
-    f = d / 'target' / 'labels.json'
-    old = f.read_text()
-    j = json.loads(old)
-    r = np.random.default_rng(0)
-    for a in j['annotations']:
-        a['keypoints'] = [
-            v if i % 3 == 2 else float(r.uniform(0, 63)) for i, v in enumerate(a['keypoints'])
-        ]
+    "With other target labels the full method's net is the same, the oracle's is not"
+    labels = data[0] / 'target' / 'labels.json'
+    original = labels.read_text()
+    full, oracle = made.spec('full'), made.spec('oracle')
     try:
-        f.write_text(json.dumps(j))
-        work_on(
-            [spec(made[2], m, 0, {}, QUICK) for m in ('full', 'oracle')],
-            tmp_path / 'runs',
-            tmp_path / 'work',
-        )
+        labels.write_text(moved_labels(original))
+        work_on([full, oracle], tmp_path / 'runs', tmp_path / 'work')
     finally:
-        f.write_text(old)
-    net = lambda w, m: torch.load(
-        w / 'quick-data/figures/0' / spec(made[2], m, 0, {}, QUICK).room / 'run.ckpt',
-        weights_only=True,
-    )['model']
-    same = lambda m: all(
-        torch.equal(a, b)
-        for a, b in zip(net(made[3]['work'], m).values(), net(tmp_path / 'work', m).values())
-    )
-    assert same('full') and not same('oracle')
+        labels.write_text(original)
+
+    def is_same(run):
+        return same_weights(weights_of(made.where['work'], run), weights_of(tmp_path / 'work', run))
+
+    assert is_same(full)
+    assert not is_same(oracle)
 
 
-def test_a_target_without_the_source_s_joints_has_no_oracle(data, made, tmp_path):
-    d, parts = data
-    j = json.loads((d / 'target' / 'labels.json').read_text())
-    j['categories'][0]['keypoints'] = list('abcd')
-    (d / 'target' / 'other.json').write_text(json.dumps(j))
-    bench = Bench(
-        'strangers', **dict(parts, target=f'coco:{d}/target/other.json?crop=whole&video=folder')
-    )
+def test_a_target_without_the_source_s_joints_has_no_oracle(data, tmp_path):
+    folder, parts = data
+    content = json.loads((folder / 'target' / 'labels.json').read_text())
+    content['categories'][0]['keypoints'] = list('abcd')
+    (folder / 'target' / 'other.json').write_text(json.dumps(content))
+    target = f'coco:{folder}/target/other.json?crop=whole&video=folder'
+    strangers = Bench('strangers', **dict(parts, target=target))
+    todo = [spec(strangers, m, preset=QUICK) for m in ('oracle', 'pseudo>full', 'pseudo')]
     told = []
-    assert (
-        work_on(
-            [spec(bench, m, 0, {}, QUICK) for m in ('oracle', 'pseudo>full', 'pseudo')],
-            tmp_path / 'runs',
-            tmp_path / 'work',
-            tell=told.append,
-        )
-        == 1
-    )
-    assert (
-        len(told) == 3
-        and all("no labels of its training frames" in t for t in told[1:])
-        and load_runs(tmp_path / 'runs')[0]['labels'] == []
-    )
+    n_made = work_on(todo, tmp_path / 'runs', tmp_path / 'work', tell=told.append)
+    assert n_made == 1
+    assert len(told) == 3
+    assert all('no labels of its training frames' in line for line in told[1:])
+    # Without the truth no figure of the labels is made.
+    assert load_runs(tmp_path / 'runs')[0]['labels'] == []
 
 
-def test_the_search_needs_a_part_to_validate_on(data, made, tmp_path):
+def test_the_search_needs_a_part_to_validate_on(made):
     with pytest.raises(ConfigError, match='--valid'):
-        search_specs(['full'], made[2], preset=QUICK)
-    bench = Bench('searched', valid=data[1]['test'], **data[1])
-    todo = search_specs(['full'], bench, preset=QUICK)
-    kw = dict(results=tmp_path / 'runs', work=tmp_path / 'work')
-    assert (
-        len(todo) == 3
-        and work_on(todo[:1], **kw) == 1
-        and finished(todo[0], kw['results'])['valid']['pck']
-        == finished(todo[0], kw['results'])['test']['pck']
-        and load_runs(kw['results']) == []
-    )
+        search_specs(['full'], made.bench, preset=QUICK)
+
+
+def test_a_search_on_data_sets(data, tmp_path):
+    parts = data[1]
+    searched = Bench('searched', valid=parts['test'], **parts)
+    todo = search_specs(['full'], searched, preset=QUICK)
+    assert len(todo) == 3
+    where = dict(results=tmp_path / 'runs', work=tmp_path / 'work')
+    assert work_on(todo[:1], **where) == 1
+    run = finished(todo[0], where['results'])
+    # The validation part is the test part here.
+    assert run['valid']['pck'] == run['test']['pck']
+    # Runs of a search are no runs of tables.
+    assert load_runs(where['results']) == []
 
 
 def test_other_data_under_the_same_name_is_refused(data, made):
-    other = Bench('figures', **dict(data[1], test=data[1]['target']))
+    parts = data[1]
+    other = Bench('figures', **dict(parts, test=parts['target']))
     with pytest.raises(DataError, match='made from'):
-        finished(spec(other, 'full', 0, {}, QUICK), made[3]['results'])
+        finished(spec(other, 'full', preset=QUICK), made.where['results'])
 
 
 def test_the_command(data, made, capsys, monkeypatch):
-    monkeypatch.setitem(PRESETS, 'quick-data', QUICK)
-    d, parts = data
-    left = results(
+    monkeypatch.setitem(PRESETS, PRESET, QUICK)
+    n_missing = results(
         '3a',
         seeds=[0],
-        preset='quick-data',
+        preset=PRESET,
         bench='figures',
-        folder=d / 'runs',
-        work=d / 'work',
-        **parts,
+        folder=made.where['results'],
+        work=made.where['work'],
+        **data[1],
     )
     out = capsys.readouterr().out
-    assert (
-        left == 4
-        and '6 of 10 runs (quick-data)' in out
-        and 'figures: ' in out
-        and '--bench figures' in out
-        and 'hand:' not in out
-        and 'heatmap' in out
-    )
+    assert n_missing == 4
+    assert f'6 of 10 runs ({PRESET})' in out
+    assert 'figures: ' in out
+    assert '--bench figures' in out
+    assert 'hand:' not in out
+    assert 'heatmap' in out
 
 
-def test_tables_are_those_of_the_data(moved):
-    assert {b for b, *_ in needed('all')} == {'figures'} and all(
-        t.benches == ['figures'] for t in get_tables('all')
-    )
-    df = table_frame('1', moved)
-    assert (
-        df.loc['ours', 'seeds'] == '2/3'
-        and df.loc['CC-SSL', 'seeds'] == '0/3'
-        and {'snout', 'ears', 'tailbase', 'all'} <= set(df.columns)
-        and 'mcp' not in df
-    )
-    x = [r['test']['pck']['all'] for r in find_runs(moved, 'figures', 'full')]
-    assert len(x) == 2 and df.loc['ours', 'all'] == f'{np.mean(x):.1f} ± {np.std(x, ddof=1):.1f}'
-    assert (
-        table_frame('2', moved).loc['ours', 'seeds'] == '2/3'
-        and table_frame('3b', moved).loc['ours', 'selected, last 3 epochs, %'] != '-'
-        and table_frame('3c', moved)['before, %'].iloc[0] != '-'
-    )
-    assert 'figures: full method best overall' in ''.join(expectations(moved).index) and not any(
-        'hand' in i or 'body' in i for i in expectations(moved).index
-    )
-    g = gains('3a', moved)
-    assert g and findings('3a', moved) and len(findings('1', moved, 'fin')) == 0
-    assert (
-        'preset quick-data' in provenance('1', moved)
-        and '--bench figures' in provenance('1', moved)
-        and 'not compared' in check_tables('all', moved, ROOT / 'results/tables')
-    )
+# What somebody sees who looks at these runs
 
 
-def test_nothing_of_the_built_in_benches_leaks_in(made, moved):
-    "Runs of the rendered benches in the same folder, with the same preset, change nothing"
-    from geomrecon.core.skeleton import HAND21
-
-    more = (
-        moved
-        + [
-            dict(made_up_run(m, s, HAND21, b), preset='quick-data')
-            for m in ('source', 'aligned', 'full', 'oracle', 'ccssl')
-            for s in range(3)
-            for b in ('hand', 'body')
-        ]
-        + [made_up_run('full', 0, HAND21, 'figures')]
-    )
-    for t in TABLES:
-        assert (
-            table_html(t, moved) == table_html(t, more)
-            and status_text(t, moved) == status_text(t, more)
-            and provenance(t, moved) == provenance(t, more)
-            and gains(t, moved) == gains(t, more)
-            and tidy_rows(t, moved) == tidy_rows(t, more)
-        ), t
-    assert (
-        expectations(moved).equals(expectations(more))
-        and diagnosis_changes(moved).equals(diagnosis_changes(more))
-        and set(diagnosis_changes(more)['bench']) == {'figures'}
-    )
+def test_tables_move_to_the_data():
+    tables = on_bench('all', 'figures')
+    assert {bench for bench, *_ in needed(tables)} == {'figures'}
+    assert all(table.benches == ['figures'] for table in tables)
 
 
-def test_without_the_variables_it_is_as_it_was(made, monkeypatch):
-    for v in USUAL.values():
-        monkeypatch.delenv(v, raising=False)
-    assert (
-        all(get_tables(t) == [TABLES[t]] for t in TABLES)
-        and usual_preset() == 'tiny'
-        and str(usual_runs('x')) == 'x'
-        and not elsewhere()
-    )
-    assert table_frame('1', load_runs(made[3]['results']))['seeds'].tolist() == ['0/3'] * 12
+def test_tables_are_those_of_the_data(runs):
+    frame = table_frame(here('1'), runs, preset=PRESET)
+    assert frame.loc['ours', 'seeds'] == '2/3'
+    assert frame.loc['CC-SSL', 'seeds'] == '0/3'
+    assert {'snout', 'ears', 'tailbase', 'all'} <= set(frame.columns)
+    assert 'mcp' not in frame
+    full = find_runs(runs, 'figures', 'full', preset=PRESET)
+    overall = [run['test']['pck']['all'] for run in full]
+    assert len(overall) == 2
+    text = f'{np.mean(overall):.1f} ± {np.std(overall, ddof=1):.1f}'
+    assert frame.loc['ours', 'all'] == text
 
 
-@pytest.mark.parametrize(
-    'name', ['table1', 'table2', 'table3', 'table4', 'table5', 'ablations', 'diagnosis']
-)
-def test_notebooks_run_on_it(moved, name, monkeypatch, capsys):
-    "Every cell of the notebook as it is, executed here; what it prints is of the data alone"
+def test_other_tables_are_those_of_the_data(runs):
+    bodies = table_frame(here('2'), runs, preset=PRESET)
+    assert bodies.loc['ours', 'seeds'] == '2/3'
+    labels = table_frame(here('3b'), runs, preset=PRESET)
+    assert labels.loc['ours', 'selected, last 3 epochs, %'] != '-'
+    confident = table_frame(here('3c'), runs, preset=PRESET)
+    assert confident['before, %'].iloc[0] != '-'
+
+
+def test_texts_are_those_of_the_data(runs):
+    questions = method_questions(runs, 'figures', HAND_METHODS, PRESET)
+    assert all(question.text.startswith('figures: ') for question in questions)
+    assert gains(here('3a'), runs, preset=PRESET)
+    assert findings(here('3a'), runs, preset=PRESET)
+    # A mouse has no fingertips.
+    assert findings(here('1'), runs, 'fin', preset=PRESET) == []
+    said = provenance(here('1'), runs, PRESET)
+    assert f'preset {PRESET}' in said
+    assert '--bench figures' in said
+    tables = on_bench('all', 'figures')
+    assert 'not compared' in check_tables(tables, runs, ROOT / 'results/tables', PRESET)
+
+
+@pytest.fixture
+def more_runs(runs):
+    "Runs of the rendered benches in the same folder, and of this one with another preset"
+    more = list(runs)
+    for bench in ('hand', 'body'):
+        for method in ('source', 'aligned', 'full', 'oracle', 'ccssl'):
+            for seed in range(3):
+                more.append(dict(made_up_run(method, seed, HAND21, bench), preset=PRESET))
+    more.append(made_up_run('full', 0, HAND21, 'figures'))
+    return more
+
+
+@pytest.mark.parametrize('name', TABLES)
+@pytest.mark.parametrize('make', [table_html, status_text, provenance, gains, tidy_rows])
+def test_nothing_of_the_built_in_benches_leaks_into_tables(name, make, runs, more_runs):
+    table = here(name)
+    assert make(table, runs, preset=PRESET) == make(table, more_runs, preset=PRESET)
+
+
+def test_nothing_of_the_built_in_benches_leaks_into_answers(runs, more_runs):
+    def answers(shown):
+        questions = method_questions(shown, 'figures', HAND_METHODS, PRESET)
+        return answers_frame(questions, shown, PRESET)
+
+    assert answers(runs).equals(answers(more_runs))
+    changes = diagnosis_changes(runs, PRESET, bench='figures')
+    assert changes.equals(diagnosis_changes(more_runs, PRESET, bench='figures'))
+    assert set(changes['bench']) == {'figures'}
+
+
+def test_without_a_bench_tables_are_as_they_were(runs):
+    assert all(on_bench(name) == [table] for name, table in TABLES.items())
+    assert table_frame('1', runs)['seeds'].tolist() == ['0/3'] * 12
+
+
+# The notebooks
+
+NOTEBOOKS = {
+    '22_table1': True,
+    '23_table2': True,
+    '24_table3': False,
+    '25_table4': False,
+    '26_table5': False,
+    '27_ablations': False,
+    '28_diagnosis': False,
+}  # Name -> are there runs for each of its pictures?
+
+
+def code_of(name, folder):
+    "Code cells of a results notebook, its parameters set to the runs made here"
+    content = json.loads(Path(f'{name}.ipynb').read_text())
+    cells = [''.join(cell['source']) for cell in content['cells'] if cell['cell_type'] == 'code']
+    parameters = [i for i, cell in enumerate(cells) if cell.startswith('# Parameters')]
+    assert len(parameters) == 1
+    values = dict(bench='figures', preset=PRESET, folder=str(folder))
+    lines = [f'{key} = {value!r}' for key, value in values.items()]
+    cells[parameters[0]] = '\n'.join(lines)
+    return cells
+
+
+def is_expression(line):
+    if line.startswith((' ', '#', ')')):
+        return False
+    try:
+        compile(line, 'cell', 'eval')
+    except SyntaxError:
+        return False
+    return True
+
+
+def execute(cells):
+    "Every cell as it is; returns what their last lines show"
+    space, shown = {}, []
+    for cell in cells:
+        lines = [line for line in cell.split('\n') if 'set_matplotlib_formats' not in line]
+        if not is_expression(lines[-1]):
+            exec('\n'.join(lines), space)
+            continue
+        exec('\n'.join(lines[:-1]), space)
+        value = eval(lines[-1], space)
+        shown.append(getattr(value, 'data', None) or str(value))
+    return ''.join(shown)
+
+
+@pytest.mark.parametrize('name', NOTEBOOKS)
+def test_notebooks_run_on_it(made, name, monkeypatch, capsys):
+    "What a notebook prints is of the data alone"
     import matplotlib.pyplot as plt
 
-    monkeypatch.chdir(ROOT / 'nbs/results')
-    cells = [
-        ''.join(c['source'])
-        for c in json.loads(Path(f'{name}.ipynb').read_text())['cells']
-        if c['cell_type'] == 'code'
-    ]
-    space, shown = {}, []
-    for c in cells:
-        *_, last = lines = [l for l in c.split('\n') if 'set_matplotlib_formats' not in l]
-        try:
-            code = compile(last, name, 'eval') if not last.startswith((' ', '#')) else None
-        except SyntaxError:
-            code = None
-        exec('\n'.join(lines[:-1] if code else lines), space)
-        if code:
-            shown.append(getattr(x := eval(code, space), 'data', None) or str(x))
+    monkeypatch.chdir(ROOT / 'nbs/paper')
+    shown = execute(code_of(name, made.where['results']))
     plt.close('all')
-    text = capsys.readouterr().out + ''.join(shown)
-    assert (
-        not re.findall(r'.*\b(?:hand|body)\b.*', text)
-        and 'nothing to draw' not in text * (name in ('table1', 'table2'))
-        and '--bench figures' in text + '--bench figures' * (name == 'diagnosis')
-    )
+    text = capsys.readouterr().out + shown
+    assert not re.findall(r'.*\b(?:hand|body)\b.*', text)
+    if NOTEBOOKS[name]:
+        assert 'nothing to draw' not in text
+    if name != '28_diagnosis':
+        assert '--bench figures' in text

@@ -10,10 +10,10 @@ from torch import nn
 from geomrecon.data.pairs import pose_dls
 from geomrecon.puppet.images import PuppetImages
 from geomrecon.puppet.videos import PuppetVideos
-from geomrecon.methods.method import BASELINES
+from geomrecon.methods.catalogue import BASELINES
 from geomrecon.methods.oracle import TargetLabels
 from geomrecon.methods.temporal import TemporalConsistency
-from geomrecon.methods.dualnet import CROSSMODAL
+from geomrecon.methods.catalogue import CROSSMODAL
 from geomrecon.learn.distributed import distribute
 from geomrecon.learn.learner import adapt_learner, build_pose, pose_learner
 from geomrecon.learn.presets import get_preset

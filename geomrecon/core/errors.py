@@ -19,7 +19,8 @@ class GeomReconError(Exception):
         self.where = str(where)
         self.found = found
         self.expected = expected
-        super().__init__(f'{where}: {found}' + (f' (expected {expected})' if expected else ''))
+        hint = f' (expected {expected})' if expected else ''
+        super().__init__(f'{where}: {found}{hint}')
 
 # %% ../../nbs/core/00_errors.ipynb #ac88a80b
 class SkeletonError(GeomReconError, ValueError):

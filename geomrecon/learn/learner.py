@@ -18,6 +18,7 @@ from fastai.learner import Learner
 from fastai.torch_core import get_model, params
 from fastcore.basics import patch
 from fastcore.meta import delegates
+from ..core.helpers import eval_mode, evenly_spread
 from ..core.errors import ConfigError
 from ..core.geometry import resize_flow, sample
 from ..core.metrics import PCK
@@ -31,7 +32,7 @@ from .pseudo_label import PseudoLabel
 from .speed import Accumulate, CPUMixedPrecision, FusedAdam, cpu_bf16
 from .terms import Depth, LossHistory
 from ..losses.align import AlignLoss
-from ..losses.kinematics import Limits, estimate_limits
+from ..losses.limits import Limits, estimate_limits
 from ..losses.supervised import SupervisedLoss
 from ..models.adapter import PoseAdapter
 from ..models.generator import Generator, HeatmapGenerator
@@ -202,7 +203,7 @@ def source_limits(
     margin: float = 0.0,  # Degrees by which angle ranges are widened
 ) -> Limits:
     "Ranges of bone lengths and joint angles in the source; raises `DataError` for one without complete 3D poses, `SkeletonError`"
-    idxs = np.unique(np.linspace(0, len(source) - 1, min(n, len(source))).astype(int))
+    idxs = evenly_spread(len(source), min(n, len(source)))
     read = getattr(source, 'labels', None) or source.batch
     n_parts = -(-len(idxs) // 256)
     poses = [read(some)['joints3d'] for some in np.array_split(idxs, n_parts)]
@@ -356,12 +357,10 @@ def reconstructions(
     device = next(model.parameters()).device
     base_images = frames.images(base).to(device).float() / 255
     driving_images = frames.images(driving).to(device).float() / 255
-    was_training = model.training
-    model.eval()
-    base_maps = model.heatmaps(base_images, n_source=0)
-    driving_maps = model.heatmaps(driving_images, n_source=0)
-    parts = model.reconstruct(base_images, driving_images, base_maps, driving_maps)
-    model.train(was_training)
+    with eval_mode(model):
+        base_maps = model.heatmaps(base_images, n_source=0)
+        driving_maps = model.heatmaps(driving_images, n_source=0)
+        parts = model.reconstruct(base_images, driving_images, base_maps, driving_maps)
     parts.update(base=base_images, driving=driving_images, hm_driving=driving_maps)
     if 'flow' in parts:
         flow = resize_flow(parts['flow'], base_images.shape[-2:])

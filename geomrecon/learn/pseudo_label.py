@@ -11,12 +11,13 @@ import torch
 from fastai.callback.core import Callback
 from fastai.torch_core import get_model
 from fastcore.basics import patch
+from ..core.helpers import eval_mode, evenly_spread
 from ..core.errors import ConfigError
 from ..core.heatmap import decode, decode_depth
 from ..core.metrics import joint_distances
 from ..data.pairs import known_cameras, target_cameras
 from .terms import LossHistory, TaughtTerm
-from ..losses.kinematics import Limits
+from ..losses.limits import Limits
 from geomrecon.losses.pseudo import (
     PseudoTargets,
     averaged_heatmaps,
@@ -162,7 +163,7 @@ class LabelQuality(Callback):
         bs: int = 64,  # Frames at a time
     ):
         self.data = data
-        self.idxs = np.unique(np.linspace(0, len(data) - 1, min(n, len(data))).astype(int))
+        self.idxs = evenly_spread(len(data), min(n, len(data)))
         self.radius = radius
         self.focal = focal
         self.bs = bs

@@ -9,13 +9,29 @@ __all__ = ['tau_default', 'lambda_a', 'align_loss', 'pooled', 'FeatureTap', 'Ali
 import torch
 import torch.nn.functional as F
 from torch import nn
-from fastcore.basics import patch
 from ..core.errors import ConfigError, DataError
 from ..core.parallel import gather_rows
 
 # %% ../../nbs/losses/01_align.ipynb #89c14ac2
 tau_default = 0.5  # Temperature, below Eq. 2
 lambda_a = 0.1  # Weight of L_align in Eq. 10, section 4.2
+
+# %% ../../nbs/losses/01_align.ipynb #7680939e
+def _unit_rows(v):
+    "Rows of length 1, at least in float32"
+    return F.normalize(v if v.dtype == torch.float64 else v.float(), dim=1)
+
+
+def _check_features(z, z_plus):
+    if z.shape != z_plus.shape or z.ndim != 2 or len(z) < 2:
+        found = f'features {tuple(z.shape)} and {tuple(z_plus.shape)}'
+        raise DataError('alignment', found, 'two of the same shape (B, D), B at least 2')
+
+
+def _check_options(where, tau, reduction):
+    if tau <= 0 or reduction not in ('mean', 'sum'):
+        found = f'tau {tau}, reduction {reduction!r}'
+        raise ConfigError(where, found, "tau above 0, 'mean' or 'sum'")
 
 # %% ../../nbs/losses/01_align.ipynb #5c122b42
 def align_loss(
@@ -24,26 +40,16 @@ def align_loss(
     tau: float = tau_default,  # Temperature
     reduction: str = 'mean',  # 'mean' over the batch, or 'sum' as Eq. 2 prints it
 ) -> torch.Tensor:  # scalar, float32
-    "Eq. 2; raises `DataError` for fewer than two images (no negatives) or shapes that differ, `ConfigError`"
-    if z.shape != z_plus.shape or z.ndim != 2 or len(z) < 2:
-        raise DataError(
-            'alignment',
-            f'features {tuple(z.shape)} and {tuple(z_plus.shape)}',
-            'two of the same shape (B, D), B at least 2',
-        )
-    if tau <= 0 or reduction not in ('mean', 'sum'):
-        raise ConfigError(
-            'alignment', f'tau {tau}, reduction {reduction!r}', "tau above 0, 'mean' or 'sum'"
-        )
+    "Eq. 2; raises `DataError` for shapes that differ or a single image (no negatives), `ConfigError`"
+    _check_features(z, z_plus)
+    _check_options('alignment', tau, reduction)
     with torch.autocast(z.device.type, enabled=False):
-        z, zp = (
-            F.normalize(v.float() if v.dtype != torch.float64 else v, dim=1) for v in (z, z_plus)
-        )
-        own = torch.eye(len(z), dtype=torch.bool, device=z.device)
-        below = torch.cat(
-            [(z @ v.T / tau).masked_fill(own, -torch.inf) for v in (z, zp)], 1
-        ).logsumexp(1)
-        each = below - (z * zp).sum(1) / tau
+        z, z_plus = _unit_rows(z), _unit_rows(z_plus)
+        own = torch.eye(len(z), dtype=torch.bool, device=z.device)  # k = i
+        to_images = (z @ z.T / tau).masked_fill(own, -torch.inf)
+        to_restyled = (z @ z_plus.T / tau).masked_fill(own, -torch.inf)
+        below = torch.cat([to_images, to_restyled], 1).logsumexp(1)
+        each = below - (z * z_plus).sum(1) / tau
     return each.sum() if reduction == 'sum' else each.mean()
 
 # %% ../../nbs/losses/01_align.ipynb #3cc15a94
@@ -55,7 +61,7 @@ def pooled(
 
 
 class FeatureTap:
-    "Keeps the pooled output of a module's latest forward pass with gradients (labelling passes are not) until `remove`; raises `DataError` where there is none"
+    "Keeps the pooled output of a module's latest forward pass with gradients, until `remove`"
 
     def __init__(
         self,
@@ -65,25 +71,35 @@ class FeatureTap:
         self.handle = module.register_forward_hook(self._keep)
 
     def _keep(self, module, args, out):
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled():  # passes that make labels have none
             self.z = pooled(out)
 
     def take(self) -> torch.Tensor:
+        "The features, once; raises `DataError` where there are none"
         if self.z is None:
-            raise DataError(
-                'FeatureTap', 'no forward pass since the last', 'a pass through the encoder'
-            )
+            found = 'no forward pass since the last'
+            raise DataError('FeatureTap', found, 'a pass through the encoder')
         z = self.z
         self.z = None
         return z
 
     def remove(self):
+        "Take the hook off the module"
         self.handle.remove()
         self.z = None
 
 # %% ../../nbs/losses/01_align.ipynb #01361e57
+def _projection(channels, outputs):
+    "Two layers, or nothing where `outputs` is None"
+    if outputs is None:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, outputs)
+    )
+
+
 class AlignLoss(nn.Module):
-    "Eq. 2 on pooled features of images and their restyled versions; raises `ConfigError`, `DataError`"
+    "Eq. 2 on pooled features of images and their restyled versions"
 
     def __init__(
         self,
@@ -93,49 +109,40 @@ class AlignLoss(nn.Module):
         reduction: str = 'mean',  # 'mean' over the batch, or 'sum' as Eq. 2 prints it
     ):
         super().__init__()
-        if tau <= 0 or reduction not in ('mean', 'sum'):
-            raise ConfigError(
-                'AlignLoss', f'tau {tau}, reduction {reduction!r}', "tau above 0, 'mean' or 'sum'"
-            )
+        _check_options('AlignLoss', tau, reduction)
         if head is not None and not channels:
-            raise ConfigError(
-                'AlignLoss',
-                'a head without channels',
-                'the number of channels of the encoder, `net.encoder.widths[-1]`',
-            )
+            expected = 'the number of channels of the encoder, `net.encoder.widths[-1]`'
+            raise ConfigError('AlignLoss', 'a head without channels', expected)
         self.tau = tau
         self.reduction = reduction
-        self.head = (
-            nn.Identity()
-            if head is None
-            else nn.Sequential(
-                nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, head)
-            )
-        )
+        self.head = _projection(channels, head)
+
+    def _features(self, v):
+        return gather_rows(self.head(pooled(v) if v.ndim == 4 else v).float())
 
     def forward(self, z, z_plus):
-        z, z_plus = (
-            gather_rows(self.head(pooled(v) if v.ndim == 4 else v).float()) for v in (z, z_plus)
+        return align_loss(
+            self._features(z), self._features(z_plus), self.tau, reduction=self.reduction
         )
-        return align_loss(z, z_plus, self.tau, self.reduction)
 
 # %% ../../nbs/losses/01_align.ipynb #59cd4940
 def jitter(
     x,  # (B,3,H,W) images in [0,1]
-    strength: float = 0.4,  # Largest relative change of each channel's gain; half of it for its offset
+    strength: float = 0.4,  # Largest relative change of a channel's gain; half of it for its offset
 ) -> torch.Tensor:
-    "Images with other colours, contrast and sometimes inverted roles of the channels, drawn on the device of `x`"
-    u = lambda *s: torch.rand(len(x), *s, device=x.device, dtype=x.dtype) * 2 - 1
+    "Images with other colours, contrast and sometimes inverted channels, drawn on the device of `x`"
+
+    def draw(*shape):  # uniform in [-1,1], for each image
+        return torch.rand(len(x), *shape, device=x.device, dtype=x.dtype) * 2 - 1
+
     mean = x.mean((2, 3), keepdim=True)
-    mix = torch.eye(3, device=x.device, dtype=x.dtype) + strength * u(3, 3)
-    y = (
-        ((x - mean)[:, None] * mix[..., None, None]).sum(2) * (1 + strength * u(1, 1, 1))
-        + mean
-        + strength / 2 * u(3, 1, 1)
-    )
-    return y.clamp(0, 1)
+    mix = torch.eye(3, device=x.device, dtype=x.dtype) + strength * draw(3, 3)
+    mixed = ((x - mean)[:, None] * mix[..., None, None]).sum(2)
+    contrast = 1 + strength * draw(1, 1, 1)
+    offset = strength / 2 * draw(3, 1, 1)
+    return (mixed * contrast + mean + offset).clamp(0, 1)
 
-
+# %% ../../nbs/losses/01_align.ipynb #12e1f9f2
 def two_views(
     x,  # (B,3,H,W) source images
     labels,  # Sequence of tensors (B,...) that belong to them
@@ -143,7 +150,8 @@ def two_views(
 ) -> tuple:  # images (2B,3,H,W), labels twice
     "A batch and its restyled version behind it"
     with torch.no_grad():
-        y = restyle(x)
-    if y.shape != x.shape:
-        raise DataError('restyle', f'images {tuple(y.shape)}', f'{tuple(x.shape)}, as they went in')
-    return torch.cat([x, y.to(x.dtype)]), tuple(torch.cat([l, l]) for l in labels)
+        restyled = restyle(x)
+    if restyled.shape != x.shape:
+        expected = f'{tuple(x.shape)}, as they went in'
+        raise DataError('restyle', f'images {tuple(restyled.shape)}', expected)
+    return torch.cat([x, restyled.to(x.dtype)]), tuple(torch.cat([v, v]) for v in labels)

@@ -6,7 +6,8 @@
 __all__ = ['heatmap_loss', 'SupervisedLoss', 'depth_loss']
 
 # %% ../../nbs/losses/00_supervised.ipynb #5a744da5
-import math, torch
+import math
+import torch
 from ..core.heatmap import render_heatmaps
 from ..core.parallel import shared_count
 
@@ -18,14 +19,14 @@ def heatmap_loss(
     sigma: float = 2.0,  # Standard deviation of the target Gaussian, heatmap pixels
 ) -> torch.Tensor:
     "Mean relative squared error over the joints in `mask` (Eq. 1 and 3)"
-    m = mask.bool()
-    target = render_heatmaps(kp, hm.shape[-2:], sigma, visible=m)
-    err = (hm.float() - target).square().sum((-1, -2)) / (math.pi * sigma**2)
-    return torch.where(m, err, torch.zeros_like(err)).sum() / shared_count(m.sum())
+    mask = mask.bool()
+    h_gt = render_heatmaps(kp, hm.shape[-2:], sigma, visible=mask)
+    error = (hm.float() - h_gt).square().sum((-1, -2)) / (math.pi * sigma**2)
+    return torch.where(mask, error, torch.zeros_like(error)).sum() / shared_count(mask.sum())
 
 # %% ../../nbs/losses/00_supervised.ipynb #5c68a4fd
 class SupervisedLoss:
-    "`loss_func` of the learners, first term of Eq. 1: `heatmap_loss` of `pred['heatmaps']` against source joints and visibility"
+    "`loss_func` of the learners: `heatmap_loss` of `pred['heatmaps']` against the source joints"
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ def depth_loss(
     mask,  # (B,K) joints that may count
 ) -> torch.Tensor:
     "Mean absolute error of relative depth (second term of Eq. 1)"
-    m = mask.bool() & target.isfinite()
-    err = (depth.float() - torch.where(m, target.float(), depth.detach().float())).abs()
-    return torch.where(m, err, torch.zeros_like(err)).sum() / shared_count(m.sum())
+    known = mask.bool() & target.isfinite()
+    d_gt = torch.where(known, target.float(), depth.detach().float())
+    error = (depth.float() - d_gt).abs()
+    return torch.where(known, error, torch.zeros_like(error)).sum() / shared_count(known.sum())

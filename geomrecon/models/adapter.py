@@ -9,6 +9,7 @@ __all__ = ['RECONSTRUCT', 'PoseAdapter', 'detach_unsure']
 import torch
 from torch import nn
 from fastcore.basics import patch
+from ..core.helpers import eval_mode, to_unit_range
 from ..core.errors import ConfigError
 from ..core.heatmap import decode, decode_depth, peak_confidence
 from .pose import PoseNet, split_batchnorm, domain_split
@@ -153,21 +154,17 @@ def predict(
     tuple
 ):  # joints (N,K,2) in [-1,1], confidence (N,K), with `depth` also (N,K) bone lengths; on the CPU
     "Joints (`local_argmax`), peak heights and depths of images, in eval mode; raises `ConfigError` for a net without depth"
-    was_training = self.training
-    self.eval()
     passes = []
-    for some in torch.split(torch.as_tensor(images), bs):
-        passes.append(self._predict_some(some, domain, depth))
-    self.train(was_training)
+    with eval_mode(self):
+        for some in torch.split(torch.as_tensor(images), bs):
+            passes.append(self._predict_some(some, domain, depth))
     return tuple(torch.cat(parts) for parts in zip(*passes))
 
 
 @patch
 def _predict_some(self: PoseAdapter, images, domain, depth):
     "Joints, peaks and depths of one pass, on the CPU"
-    images = images.to(next(self.parameters()).device)
-    if images.dtype == torch.uint8:
-        images = images.float() / 255
+    images = to_unit_range(images.to(next(self.parameters()).device))
     n_source = len(images) if domain == 'source' else 0
     with domain_split(self.pose, n_source):
         maps = self.pose(images, depth=True) if depth else (self.pose(images),)

@@ -13,7 +13,8 @@ from ..core.errors import ConfigError
 from ..core.geometry import pixel_grid
 
 # %% ../../nbs/models/01_bones.ipynb #ae55fcb7
-px64 = 2 / 64  # one pixel of a 64 grid, in [-1,1]
+#: One pixel of a 64 grid, in [-1,1]
+px64 = 2 / 64
 
 
 def bone_index(
@@ -21,9 +22,8 @@ def bone_index(
     device=None,
 ) -> torch.Tensor:  # (J,2) joint indices
     "Bones as an index tensor"
-    return torch.as_tensor(getattr(bones, 'bones', bones), dtype=torch.long, device=device).view(
-        -1, 2
-    )
+    pairs = getattr(bones, 'bones', bones)
+    return torch.as_tensor(pairs, dtype=torch.long, device=device).view(-1, 2)
 
 
 def bone_ends(
@@ -31,8 +31,8 @@ def bone_ends(
     bones,  # As for `bone_index`
 ):
     "Positions of the parent and the child joint of every bone, each (B,J,2), in float32"
-    ix = bone_index(bones, kp.device)
-    return kp.float()[:, ix[:, 0]], kp.float()[:, ix[:, 1]]
+    index = bone_index(bones, kp.device)
+    return kp.float()[:, index[:, 0]], kp.float()[:, index[:, 1]]
 
 # %% ../../nbs/models/01_bones.ipynb #e7741c67
 def bone_maps(
@@ -42,23 +42,33 @@ def bone_maps(
     sigma2: float = px64,  # Fall-off, in [-1,1]
 ) -> torch.Tensor:  # (B,J,h,w), 1 on the bone
     "One map per bone that falls off with the distance to it, Eq. 6"
-    h, w = (size, size) if isinstance(size, int) else size
-    a, b = bone_ends(kp, bones)
-    e, m = b - a, (a + b) / 2
-    n2 = e.square().sum(-1)
-    ok = n2 > 1e-8
-    L = torch.where(ok, n2, 1.0).sqrt()
-    ux = torch.where(ok, e[..., 0] / L, 1.0)
-    uy = torch.where(ok, e[..., 1] / L, 0.0)
-    half = torch.where(ok, L / 2, 0.0)
-    x = pixel_grid(1, w, kp.device)[0, :, 0] - m[..., :1]
-    y = pixel_grid(h, 1, kp.device)[:, 0, 1] - m[..., 1:]
-    outer = lambda u, v: (
-        (u[..., None] * x)[..., None, :] + (v[..., None] * y)[..., :, None]
-    )  # Products of rows and columns: one sum per pixel
-    beyond = (outer(ux, uy).abs() - half[..., None, None]).clamp_min(0)
-    across = outer(-uy, ux)
-    return (-(beyond.square() + across.square() + 1e-12).sqrt() / sigma2).exp()
+    height, width = (size, size) if isinstance(size, int) else size
+    parent, child = bone_ends(kp, bones)
+    edge = child - parent
+    middle = (parent + child) / 2
+    ux, uy, half_length = _direction(edge)
+    x = pixel_grid(1, width, kp.device)[0, :, 0] - middle[..., :1]
+    y = pixel_grid(height, 1, kp.device)[:, 0, 1] - middle[..., 1:]
+    along = _for_every_pixel(ux, x, uy, y)
+    beyond = (along.abs() - half_length[..., None, None]).clamp_min(0)
+    across = _for_every_pixel(-uy, x, ux, y)
+    distance = (beyond.square() + across.square() + 1e-12).sqrt()
+    return (-distance / sigma2).exp()
+
+
+def _direction(edge):
+    "Unit vector (x and y) and half the length of every edge; a bone of no length points to the right"
+    squared = edge.square().sum(-1)
+    has_length = squared > 1e-8
+    length = torch.where(has_length, squared, 1.0).sqrt()
+    ux = torch.where(has_length, edge[..., 0] / length, 1.0)
+    uy = torch.where(has_length, edge[..., 1] / length, 0.0)
+    return ux, uy, torch.where(has_length, length / 2, 0.0)
+
+
+def _for_every_pixel(u, x, v, y):
+    "`u*x + v*y` (B,J,h,w) from u, v (B,J), the columns' x (B,J,w) and the rows' y (B,J,h)"
+    return (u[..., None] * x)[..., None, :] + (v[..., None] * y)[..., :, None]
 
 # %% ../../nbs/models/01_bones.ipynb #c759c7e3
 def bone_moments(
@@ -67,9 +77,9 @@ def bone_moments(
     sigma2: float = px64,  # Fall-off of the bone maps
 ):
     "Mass, variance along and variance across every bone map, each (B,J), for an infinite plane"
-    a, b = bone_ends(kp, bones)
+    parent, child = bone_ends(kp, bones)
     s = sigma2
-    L = ((b - a).square().sum(-1) + 1e-12).sqrt()
+    L = ((child - parent).square().sum(-1) + 1e-12).sqrt()
     Z = L + math.pi * s
     along = (L**3 / 12 + math.pi * s * L**2 / 4 + 4 * s**2 * L + 3 * math.pi * s**3) / Z
     return 2 * s * Z, along, (2 * s**2 * L + 3 * math.pi * s**3) / Z
@@ -80,20 +90,19 @@ def pixel_moments(
     mean,  # (B,J,2) points around which the covariance is taken
 ):
     "Mass (B,J) and covariance (B,J,2,2) of maps by summing pixels: the reference of `bone_moments`"
-    g = pixel_grid(*maps.shape[-2:], maps.device).view(-1, 2)
-    x, y = g.unbind(-1)
+    height, width = maps.shape[-2:]
+    x, y = pixel_grid(height, width, maps.device).view(-1, 2).unbind(-1)
+    powers = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], -1)
     with torch.autocast(maps.device.type, enabled=False):
-        m0, mx, my, mxx, mxy, myy = (
-            maps.float().flatten(2)
-            @ torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], -1)
-        ).unbind(-1)
+        sums = maps.float().flatten(2) @ powers
+    m0, mx, my, mxx, mxy, myy = sums.unbind(-1)
     cx, cy = mean.unbind(-1)
     xx = mxx - 2 * cx * mx + cx * cx * m0
     xy = mxy - cx * my - cy * mx + cx * cy * m0
     yy = myy - 2 * cy * my + cy * cy * m0
-    return m0 * 4 / maps.shape[-1] / maps.shape[-2], torch.stack(
-        [torch.stack([xx, xy], -1), torch.stack([xy, yy], -1)], -2
-    ) / m0.clamp_min(1e-8)[..., None, None]
+    mass = m0 * 4 / width / height
+    covariance = torch.stack([torch.stack([xx, xy], -1), torch.stack([xy, yy], -1)], -2)
+    return mass, covariance / m0.clamp_min(1e-8)[..., None, None]
 
 # %% ../../nbs/models/01_bones.ipynb #ba739c7a
 def bone_axes(
@@ -101,15 +110,12 @@ def bone_axes(
     bones,  # As for `bone_index`
 ):
     "Unit axis parent to child (B,J,2), its left normal (B,J,2), length (B,J) and midpoint (B,J,2)"
-    a, b = bone_ends(kp, bones)
-    e = b - a
-    u = e / (e.square().sum(-1, keepdim=True) + 1e-8).sqrt()
-    return (
-        u,
-        torch.stack([-u[..., 1], u[..., 0]], -1),
-        (e.square().sum(-1) + 1e-12).sqrt(),
-        (a + b) / 2,
-    )
+    parent, child = bone_ends(kp, bones)
+    edge = child - parent
+    axis = edge / (edge.square().sum(-1, keepdim=True) + 1e-8).sqrt()
+    normal = torch.stack([-axis[..., 1], axis[..., 0]], -1)
+    length = (edge.square().sum(-1) + 1e-12).sqrt()
+    return axis, normal, length, (parent + child) / 2
 
 
 def bone_factors(
@@ -119,22 +125,14 @@ def bone_factors(
     normalise: bool = True,  # False: the paper's printed sum, not divided by the mass of the map
 ) -> torch.Tensor:  # (B,J,2,3)
     "`[U S^(1/2), mu]` of Eq. 7, oriented from parent to child, in closed form"
-    u, n, _, mu = bone_axes(kp, bones)
+    axis, normal, _, mu = bone_axes(kp, bones)
     mass, along, across = bone_moments(kp, bones, sigma2)
-    k = 1.0 if normalise else mass
-    return torch.stack(
-        [u * (k * along).sqrt()[..., None], n * (k * across).sqrt()[..., None], mu], -1
-    )
+    divided = 1.0 if normalise else mass
+    first = axis * (divided * along).sqrt()[..., None]
+    second = normal * (divided * across).sqrt()[..., None]
+    return torch.stack([first, second, mu], -1)
 
 # %% ../../nbs/models/01_bones.ipynb #5c7b19f2
-def _finite(t):
-    "`t`, zero where it or its gradient is not finite"
-    t = t.nan_to_num(0.0, 0.0, 0.0)
-    if t.requires_grad:
-        t.register_hook(lambda g: g.nan_to_num(0.0, 0.0, 0.0))
-    return t
-
-
 def bone_factors_svd(
     kp,  # (B,K,2)
     bones,  # As for `bone_index`
@@ -143,66 +141,86 @@ def bone_factors_svd(
     normalise: bool = True,  # False: the paper's printed sum, not divided by the mass of the map
 ) -> torch.Tensor:  # (B,J,2,3)
     "`[U S^(1/2), mu]` by pixel sums and `torch.linalg.svd`: the paper's route, kept as the reference"
-    a, b = bone_ends(kp, bones)
-    mu = (a + b) / 2
-    mass, cov = pixel_moments(bone_maps(kp, bones, size, sigma2), mu)
-    U, S, _ = torch.linalg.svd(_finite(cov if normalise else cov * mass[..., None, None]))
-    return torch.cat(
-        [U * S.clamp_min(1e-6).sqrt()[..., None, :], mu[..., None]], -1
-    )  # The floor, 1/30 px of 64: a bone outside of the frame has no map
+    parent, child = bone_ends(kp, bones)
+    mu = (parent + child) / 2
+    mass, covariance = pixel_moments(bone_maps(kp, bones, size, sigma2), mu)
+    if not normalise:
+        covariance = covariance * mass[..., None, None]
+    U, S, _ = torch.linalg.svd(_finite(covariance))
+    # the floor is 1/30 px of 64: a bone outside of the frame has no map
+    widths = S.clamp_min(1e-6).sqrt()
+    return torch.cat([U * widths[..., None, :], mu[..., None]], -1)
+
+
+def _finite(x):
+    "`x`, zero where it or its gradient is not finite"
+    x = x.nan_to_num(0.0, 0.0, 0.0)
+    if x.requires_grad:
+        x.register_hook(lambda gradient: gradient.nan_to_num(0.0, 0.0, 0.0))
+    return x
 
 # %% ../../nbs/models/01_bones.ipynb #7713dce7
-#: ways to the matrices: two for use, four to compare with
+#: Ways to the matrices: two for use, four to compare with
 WARP_MODES = ('endpoints', 'moments', 'printed', 'svd', 'sign', 'inverse')
 
 
-def _by_svd(kp_b, kp_d, bones, mode, sigma2, normalise, size):
-    A, D = (bone_factors_svd(k, bones, sigma2, size, normalise)[..., :2] for k in (kp_b, kp_d))
-    with torch.autocast(kp_b.device.type, enabled=False):
-        M = A @ torch.linalg.inv(D)
-    return torch.where(M[..., :1, :1] < 0, -M, M) if mode == 'sign' else M
-
-
-def _linear(kp_b, kp_d, bones, mode, sigma2, l0, normalise, size):
-    "(B,J,2,2) linear part of the transforms, before the gate"
-    if mode in ('svd', 'sign'):
-        return _by_svd(kp_b, kp_d, bones, mode, sigma2, normalise, size)
-    if mode == 'printed':
-        mode, normalise = 'moments', False
-    (ub, nb, Lb, _) = bone_axes(kp_b, bones)
-    (ud, nd, Ld, _) = bone_axes(kp_d, bones)
+def _linear(kp_base, kp_driving, bones, mode, sigma2, l0, normalise):
+    "(B,J,2,2) linear part of the transforms from the joints, before the gate"
+    axis_b, normal_b, L_b, _ = bone_axes(kp_base, bones)
+    axis_d, normal_d, L_d, _ = bone_axes(kp_driving, bones)
     if mode == 'endpoints':
-        along = ((Lb**2 + l0**2) / (Ld**2 + l0**2)).sqrt()
-        across = torch.ones_like(Lb)
-    elif mode == 'moments':
-        (kb, ab, cb) = bone_moments(kp_b, bones, sigma2)
-        (kd, ad, cd) = bone_moments(kp_d, bones, sigma2)
-        k = 1.0 if normalise else kb / kd
-        along = (k * ab / ad).sqrt()
-        across = (k * cb / cd).sqrt()
+        along = ((L_b**2 + l0**2) / (L_d**2 + l0**2)).sqrt()
+        across = torch.ones_like(L_b)
     else:
-        raise ConfigError('mode', repr(mode), f'one of {WARP_MODES}')
-    outer = lambda r, p, q: r[..., None, None] * p[..., :, None] * q[..., None, :]
-    return outer(along, ub, ud) + outer(across, nb, nd)
+        along, across = _stretch(kp_base, kp_driving, bones, sigma2, normalise)
+    return _outer(along, axis_b, axis_d) + _outer(across, normal_b, normal_d)
+
+
+def _stretch(kp_base, kp_driving, bones, sigma2, normalise):
+    "How much longer and how much thicker each bone map is in the base image, (B,J) each"
+    mass_b, along_b, across_b = bone_moments(kp_base, bones, sigma2)
+    mass_d, along_d, across_d = bone_moments(kp_driving, bones, sigma2)
+    mass = 1.0 if normalise else mass_b / mass_d
+    return (mass * along_b / along_d).sqrt(), (mass * across_b / across_d).sqrt()
+
+
+def _outer(factor, p, q):
+    "`factor * p q'` for every bone"
+    return factor[..., None, None] * p[..., :, None] * q[..., None, :]
+
+
+def _linear_by_svd(kp_base, kp_driving, bones, mode, sigma2, normalise, size):
+    "The same from pixel sums and an SVD of both images"
+    A_b = bone_factors_svd(kp_base, bones, sigma2, size, normalise)[..., :2]
+    A_d = bone_factors_svd(kp_driving, bones, sigma2, size, normalise)[..., :2]
+    with torch.autocast(kp_base.device.type, enabled=False):
+        M = A_b @ torch.linalg.inv(A_d)
+    return torch.where(M[..., :1, :1] < 0, -M, M) if mode == 'sign' else M
 
 # %% ../../nbs/models/01_bones.ipynb #494a17f1
 def bone_transforms(
     kp_base,  # (B,K,2) keypoints of the base image
     kp_driving,  # (B,K,2) keypoints of the driving image
     bones,  # As for `bone_index`
-    mode: str = 'endpoints',  # 'endpoints' or 'moments'; for comparison 'printed', 'svd', 'sign' or 'inverse'
+    mode: str = 'endpoints',  # One of `WARP_MODES`; all but the first two are for comparison
     sigma2: float = px64,  # Fall-off of the bone maps, for all but 'endpoints' and 'inverse'
-    l0: float = 2
-    * px64,  # Length under which a bone's direction is not trusted; 0 switches gate and softening off
-    normalise: bool = True,  # False: the paper's printed covariance, for 'moments', 'svd' and 'sign'
+    l0: float = 2 * px64,  # Length under which a direction is not trusted; 0: no gate, no softening
+    normalise: bool = True,  # False: the printed covariance, for 'moments', 'svd' and 'sign'
     size: int = 64,  # Side of the maps that 'svd' and 'sign' sum
 ) -> torch.Tensor:  # (B,J,2,3)
-    "Matrices from positions in the driving image to positions in the base image, one per bone; raises `ConfigError`"
+    "Matrices from driving-image to base-image positions, one per bone; raises `ConfigError`"
+    if mode not in WARP_MODES:
+        raise ConfigError('mode', repr(mode), f'one of {WARP_MODES}')
     if mode == 'inverse':
-        return bone_transforms(kp_driving, kp_base, bones, 'endpoints', sigma2, l0)
-    M = _linear(kp_base, kp_driving, bones, mode, sigma2, l0, normalise, size)
-    (_, _, Lb, mb) = bone_axes(kp_base, bones)
-    (_, _, Ld, md) = bone_axes(kp_driving, bones)
-    w = (Lb**2 / (Lb**2 + l0**2) * Ld**2 / (Ld**2 + l0**2))[..., None, None]
+        return bone_transforms(kp_driving, kp_base, bones, mode='endpoints', sigma2=sigma2, l0=l0)
+    if mode in ('svd', 'sign'):
+        M = _linear_by_svd(kp_base, kp_driving, bones, mode, sigma2, normalise, size)
+    else:
+        normalise = normalise and mode != 'printed'
+        M = _linear(kp_base, kp_driving, bones, mode, sigma2, l0, normalise)
+    _, _, L_b, mu_b = bone_axes(kp_base, bones)
+    _, _, L_d, mu_d = bone_axes(kp_driving, bones)
+    w = (L_b**2 / (L_b**2 + l0**2) * L_d**2 / (L_d**2 + l0**2))[..., None, None]
     M = w * M + (1 - w) * torch.eye(2, device=M.device)
-    return torch.cat([M, (mb - (M * md[..., None, :]).sum(-1))[..., None]], -1)
+    shift = mu_b - (M * mu_d[..., None, :]).sum(-1)
+    return torch.cat([M, shift[..., None]], -1)

@@ -7,11 +7,11 @@ __all__ = ['merge', 'ResBlock', 'Generator', 'HeatmapGenerator']
 
 # %% ../../nbs/models/03_generator.ipynb #5a744da5
 import torch
-from torch import nn
 import torch.nn.functional as F
+from torch import nn
 from fastcore.basics import patch
 from ..core.geometry import resize_flow, sample
-from .warp import conv_block
+from .warp import conv_block, level_widths
 
 # %% ../../nbs/models/03_generator.ipynb #5c7a0bbb
 def merge(
@@ -20,13 +20,13 @@ def merge(
     flow,  # (B,h',w',2) positions in the base image, any resolution
     inpaint,  # (B,1,h',w') 1: copy, 0: paint
 ) -> torch.Tensor:  # (B,C,h,w)
-    "`warp(skip)*C + prev*(1-C)` at the resolution of `skip`"
+    "`C*warp(skip) + (1-C)*prev` at the resolution of `skip`"
     size = skip.shape[-2:]
     C = inpaint.float()
     if C.shape[-2:] != size:
         C = F.interpolate(C, size, mode='bilinear', align_corners=False)
-    moved = sample(skip.float(), resize_flow(flow.float(), size)) * C
-    return moved if prev is None else moved + prev.float() * (1 - C)
+    copied = sample(skip.float(), resize_flow(flow.float(), size)) * C
+    return copied if prev is None else copied + prev.float() * (1 - C)
 
 # %% ../../nbs/models/03_generator.ipynb #209dcd39
 class ResBlock(nn.Module):
@@ -61,19 +61,29 @@ class Generator(nn.Module):
         max_width: int = 256,  # Most channels anywhere
     ):
         super().__init__()
-        ws = [min(width * 2**i, max_width) for i in range(n_down + 1)]
+        widths = level_widths(width, n_down, max_width)
+        steps = list(zip(widths, widths[1:]))
         self.stem = conv_block(3, width, 7)
-        self.down = nn.ModuleList(conv_block(a, b) for a, b in zip(ws, ws[1:]))
-        self.middle = nn.Sequential(*[ResBlock(ws[-1]) for _ in range(n_res)])
-        self.up = nn.ModuleList(conv_block(b, a) for a, b in zip(ws[-2::-1], ws[:0:-1]))
+        self.down = nn.ModuleList(conv_block(fine, coarse) for fine, coarse in steps)
+        self.middle = nn.Sequential(*[ResBlock(widths[-1]) for _ in range(n_res)])
+        self.up = nn.ModuleList(conv_block(coarse, fine) for fine, coarse in steps[::-1])
         self.paint = nn.Conv2d(width, 3, 7, padding=3)
 
     def mix(self, skip, prev, flow, inpaint):
-        return merge(
-            skip, prev, flow, inpaint
-        )  # A method, so that `27_memory` can have it computed twice
+        "`merge`, as a method that `models.memory` can have computed twice"
+        return merge(skip, prev, flow, inpaint)
 
 # %% ../../nbs/models/03_generator.ipynb #73156ed4
+def _descend(stem, down, image):
+    "Features of the image at every level, fine to coarse, and those below"
+    x = stem(image - 0.5)
+    skips = []
+    for block in down:
+        skips.append(x)
+        x = block(F.avg_pool2d(x, 2, ceil_mode=True))
+    return skips, x
+
+
 @patch
 def forward(
     self: Generator,
@@ -82,19 +92,16 @@ def forward(
     inpaint,  # (B,1,h,w) 1: copy, 0: paint
 ) -> torch.Tensor:  # (B,3,H,W) in [0,1]
     "Reconstruct the driving image"
-    x = self.stem(base_image - 0.5)
-    skips = []
-    for f in self.down:
-        skips.append(x)
-        x = f(F.avg_pool2d(x, 2, ceil_mode=True))
+    skips, x = _descend(self.stem, self.down, base_image)
     x = self.middle(self.mix(x, None, flow, inpaint))
-    for f, s in zip(self.up, skips[::-1]):
-        x = self.mix(s, f(F.interpolate(x, s.shape[-2:], mode='nearest')), flow, inpaint)
+    for up, skip in zip(self.up, skips[::-1]):
+        painted = up(F.interpolate(x, skip.shape[-2:], mode='nearest'))
+        x = self.mix(skip, painted, flow, inpaint)
     return self.mix(base_image, self.paint(x).float().sigmoid(), flow, inpaint)
 
 # %% ../../nbs/models/03_generator.ipynb #3c68c653
 class HeatmapGenerator(nn.Module):
-    "Base image and the heatmaps of both images -> the driving image, without any warp: the comparison of Table 3a"
+    "Base image and the heatmaps of both images -> the driving image, without any warp (Table 3a)"
 
     def __init__(
         self,
@@ -105,13 +112,13 @@ class HeatmapGenerator(nn.Module):
         max_width: int = 256,  # Most channels anywhere
     ):
         super().__init__()
-        ws = [min(width * 2**i, max_width) for i in range(n_down + 1)]
+        widths = level_widths(width, n_down, max_width)
+        steps = list(zip(widths, widths[1:]))
         self.stem = conv_block(3, width, 7)
-        self.down = nn.ModuleList(conv_block(a, b) for a, b in zip(ws, ws[1:]))
-        self.middle = nn.Sequential(
-            conv_block(ws[-1] + 2 * n_joints, ws[-1]), *[ResBlock(ws[-1]) for _ in range(n_res)]
-        )
-        self.up = nn.ModuleList(conv_block(b + a, a) for a, b in zip(ws[-2::-1], ws[:0:-1]))
+        self.down = nn.ModuleList(conv_block(fine, coarse) for fine, coarse in steps)
+        join = conv_block(widths[-1] + 2 * n_joints, widths[-1])
+        self.middle = nn.Sequential(join, *[ResBlock(widths[-1]) for _ in range(n_res)])
+        self.up = nn.ModuleList(conv_block(coarse + fine, fine) for fine, coarse in steps[::-1])
         self.paint = nn.Conv2d(width, 3, 7, padding=3)
 
 # %% ../../nbs/models/03_generator.ipynb #86137e48
@@ -123,19 +130,15 @@ def forward(
     hm_driving,  # (B,K,h,w) heatmaps of the driving image
 ) -> torch.Tensor:  # (B,3,H,W) in [0,1]
     "Reconstruct the driving image"
-    x = self.stem(base_image - 0.5)
-    skips = []
-    for f in self.down:
-        skips.append(x)
-        x = f(F.avg_pool2d(x, 2, ceil_mode=True))
-    hm = F.interpolate(
+    skips, x = _descend(self.stem, self.down, base_image)
+    heatmaps = F.interpolate(
         torch.cat([hm_base, hm_driving], 1).float(),
         x.shape[-2:],
         mode='bilinear',
         align_corners=False,
         antialias=True,
     )
-    x = self.middle(torch.cat([x, hm.to(x.dtype)], 1))
-    for f, s in zip(self.up, skips[::-1]):
-        x = f(torch.cat([F.interpolate(x, s.shape[-2:], mode='nearest'), s], 1))
+    x = self.middle(torch.cat([x, heatmaps.to(x.dtype)], 1))
+    for up, skip in zip(self.up, skips[::-1]):
+        x = up(torch.cat([F.interpolate(x, skip.shape[-2:], mode='nearest'), skip], 1))
     return self.paint(x).float().sigmoid()

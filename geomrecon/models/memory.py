@@ -6,11 +6,15 @@
 __all__ = ['PARTS', 'NETS', 'SavedBytes', 'LiveBytes', 'recompute', 'segments', 'recompute_parts', 'compile_parts']
 
 # %% ../../nbs/models/09_memory.ipynb #5a744da5
-import types, weakref, torch
+import types
+import weakref
 from contextlib import nullcontext
 from functools import partial
+import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
@@ -26,25 +30,26 @@ class SavedBytes(saved_tensors_hooks):
         self,
         *known,  # Modules whose parameters and buffers do not count
     ):
-        self.known = {
-            t.untyped_storage()._cdata for m in known for t in [*m.parameters(), *m.buffers()]
-        }
+        self.known = set()
+        for module in known:
+            for tensor in [*module.parameters(), *module.buffers()]:
+                self.known.add(tensor.untyped_storage()._cdata)
         self.held = {}
-        super().__init__(self._keep, lambda t: t)
+        super().__init__(self._keep, lambda tensor: tensor)
 
     def __enter__(self):
         super().__enter__()
         return self
 
-    def _keep(self, t):
-        s = t.untyped_storage()
-        if s._cdata not in self.known:
-            self.held[s._cdata] = s
-        return t
+    def _keep(self, tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.known:
+            self.held[storage._cdata] = storage
+        return tensor
 
     @property
     def total(self):
-        return sum(s.nbytes() for s in self.held.values())
+        return sum(storage.nbytes() for storage in self.held.values())
 
 # %% ../../nbs/models/09_memory.ipynb #e9e49ca8
 class LiveBytes(TorchDispatchMode):
@@ -56,60 +61,66 @@ class LiveBytes(TorchDispatchMode):
         self.peak = 0
         self._seen = WeakIdKeyDictionary()
 
-    def _gone(self, n):
-        self.now -= n
+    def _gone(self, n_bytes):
+        self.now -= n_bytes
 
     def _note(self, values, made):
-        for t in tree_leaves(values):
-            if not isinstance(t, torch.Tensor) or (s := t.untyped_storage()) in self._seen:
+        "Count the storages of tensors that were not seen yet, those that are `made` here"
+        for tensor in tree_leaves(values):
+            if not isinstance(tensor, torch.Tensor):
                 continue
-            self._seen[s] = n = s.nbytes() if made else 0
-            if n:
-                self.now += n
+            storage = tensor.untyped_storage()
+            if storage in self._seen:
+                continue
+            n_bytes = storage.nbytes() if made else 0
+            self._seen[storage] = n_bytes
+            if n_bytes:
+                self.now += n_bytes
                 self.peak = max(self.peak, self.now)
-                weakref.finalize(s, self._gone, n)
+                weakref.finalize(storage, self._gone, n_bytes)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        self._note((args, kwargs), False)
+        self._note((args, kwargs), made=False)
         out = func(*args, **kwargs)
-        self._note(out, True)
+        self._note(out, made=True)
         return out
 
 # %% ../../nbs/models/09_memory.ipynb #9b0c9cf6
 class _Replay:
-    "Batch norms of a module in the state in which they are now, whenever entered; running statistics stay as they are then"
+    "Inside, the batch norms of a module are as they were when this was made; their statistics do not move"
 
     names = ('training', 'domain', 'n_source')
 
     def __init__(self, module):
-        self.bns = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        self.state = [self._state(m) for m in self.bns]
+        self.norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+        self.states = [self._state(norm) for norm in self.norms]
 
-    def _state(self, m):
-        return {n: m.__dict__[n] for n in self.names if n in m.__dict__}
+    def _state(self, norm):
+        return {name: norm.__dict__[name] for name in self.names if name in norm.__dict__}
 
     def __enter__(self):
-        self.now = [(self._state(m), dict(m._buffers)) for m in self.bns]
-        for m, s in zip(self.bns, self.state):
-            m.__dict__.update(s)
-            if s['training']:
-                m._buffers.update(
-                    {n: torch.empty_like(b) for n, b in m._buffers.items() if b is not None}
-                )
+        self.present = [(self._state(norm), dict(norm._buffers)) for norm in self.norms]
+        for norm, state in zip(self.norms, self.states):
+            norm.__dict__.update(state)
+            if state['training']:
+                for name, buffer in norm._buffers.items():
+                    if buffer is not None:
+                        norm._buffers[name] = torch.empty_like(buffer)
 
     def __exit__(self, *exc):
-        for m, (s, b) in zip(self.bns, self.now):
-            m.__dict__.update(s)
-            m._buffers.update(b)
+        for norm, (state, buffers) in zip(self.norms, self.present):
+            norm.__dict__.update(state)
+            norm._buffers.update(buffers)
 
 # %% ../../nbs/models/09_memory.ipynb #65a3c418
 def _again(self, *args, _method, **kwargs):
-    f = partial(getattr(type(self), _method), self)
+    "The method of a module's class, computed again in the backward pass"
+    method = partial(getattr(type(self), _method), self)
     if not torch.is_grad_enabled():
-        return f(*args, **kwargs)
+        return method(*args, **kwargs)
     return checkpoint(
-        f,
+        method,
         *args,
         use_reentrant=False,
         preserve_rng_state=False,
@@ -119,17 +130,14 @@ def _again(self, *args, _method, **kwargs):
 
 
 def recompute(
-    module: nn.Module,  # Module without random layers; changed in place, its parameters and their names stay
+    module: nn.Module,  # Module without random layers; changed in place
     method: str = 'forward',  # Method that runs again in the backward pass
     on: bool = True,  # False: as it was
 ) -> nn.Module:
     "Keep no activations of `method`, compute them again in the backward pass; raises `ConfigError` for dropout"
-    if any(isinstance(m, nn.modules.dropout._DropoutNd) for m in module.modules()):
-        raise ConfigError(
-            'recompute',
-            f'dropout in {type(module).__name__}',
-            'a module that computes the same twice',
-        )
+    if any(isinstance(part, _DropoutNd) for part in module.modules()):
+        found = f'dropout in {type(module).__name__}'
+        raise ConfigError('recompute', found, 'a module that computes the same twice')
     if on:
         setattr(module, method, types.MethodType(partial(_again, _method=method), module))
     else:
@@ -137,40 +145,44 @@ def recompute(
     return module
 
 # %% ../../nbs/models/09_memory.ipynb #8b01f056
+#: Parts of a step that can be computed twice
 PARTS = ('pose', 'warp', 'merge', 'generator', 'perceptual')
 
 
 def _pose_segments(net):
-    return [
-        (b, 'forward')
-        for i in range(net.encoder.stages)
-        for b in getattr(net.encoder, f'layer{i + 1}')
-    ] + [(net.decoder, 'forward')]
+    blocks = []
+    for stage in range(net.encoder.stages):
+        blocks += getattr(net.encoder, f'layer{stage + 1}')
+    return [(block, 'forward') for block in [*blocks, net.decoder]]
+
+
+def _generator_segments(generator):
+    blocks = (generator.stem, *generator.down, *generator.middle, *generator.up)
+    return [(block, 'forward') for block in blocks]
 
 
 def segments(
     model,  # `PoseAdapter`
     perceptual=None,  # `PerceptualLoss`
-    parts=PARTS,  # Some of 'pose', 'warp', 'merge', 'generator' (without `merge`), 'perceptual'
+    parts=PARTS,  # Some of `PARTS`; 'generator' is the generator without `merge`
 ) -> list:  # (module, method)
     "What is recomputed as one piece; raises `ConfigError` for unknown parts"
-    if set(parts) - set(PARTS):
-        raise ConfigError(
-            'checkpointing', f'{sorted(set(parts) - set(PARTS))}', f'some of {list(PARTS)}'
-        )
-    m = get_model(model)
-    G, out = m.generator, []
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        raise ConfigError('checkpointing', f'{unknown}', f'some of {list(PARTS)}')
+    adapter = get_model(model)
+    found = []
     if 'pose' in parts:
-        out += _pose_segments(m.pose)
-    if 'warp' in parts and m.warp is not None:
-        out.append((m.warp, 'forward'))
-    if 'merge' in parts and hasattr(G, 'mix'):
-        out.append((G, 'mix'))
-    if 'generator' in parts and G is not None:
-        out += [(b, 'forward') for b in (G.stem, *G.down, *G.middle, *G.up)]
+        found += _pose_segments(adapter.pose)
+    if 'warp' in parts and adapter.warp is not None:
+        found.append((adapter.warp, 'forward'))
+    if 'merge' in parts and hasattr(adapter.generator, 'mix'):
+        found.append((adapter.generator, 'mix'))
+    if 'generator' in parts and adapter.generator is not None:
+        found += _generator_segments(adapter.generator)
     if 'perceptual' in parts and hasattr(perceptual, 'compare'):
-        out.append((perceptual, 'compare'))
-    return out
+        found.append((perceptual, 'compare'))
+    return found
 
 
 def recompute_parts(
@@ -179,12 +191,13 @@ def recompute_parts(
     parts=PARTS,  # Parts that keep no activations; the others keep them
 ):
     "Activation checkpointing of an adapter's `parts`"
-    on = segments(model, perceptual, parts)
-    for m, name in segments(model, perceptual):
-        recompute(m, name, (m, name) in on)
+    chosen = segments(model, perceptual, parts)
+    for module, method in segments(model, perceptual):
+        recompute(module, method, on=(module, method) in chosen)
     return model
 
 # %% ../../nbs/models/09_memory.ipynb #d061e0f1
+#: Networks that can be compiled
 NETS = ('pose', 'warp', 'generator')
 
 
@@ -194,10 +207,12 @@ def compile_parts(
     **kwargs,  # For `torch.compile`, such as `mode` or `backend`
 ):
     "Compile networks in place; parameters and their names stay; raises `ConfigError`"
-    if set(parts) - set(NETS):
-        raise ConfigError('compile', f'{sorted(set(parts) - set(NETS))}', f'some of {list(NETS)}')
-    m = get_model(model)
-    for n in parts:
-        if getattr(m, n) is not None:
-            getattr(m, n).compile(**kwargs)
+    unknown = sorted(set(parts) - set(NETS))
+    if unknown:
+        raise ConfigError('compile', f'{unknown}', f'some of {list(NETS)}')
+    adapter = get_model(model)
+    for name in parts:
+        net = getattr(adapter, name)
+        if net is not None:
+            net.compile(**kwargs)
     return model

@@ -8,13 +8,20 @@ __all__ = ['VGGFeatures', 'EncoderFeatures', 'NoFeatures', 'feature_net', 'Perce
 # %% ../../nbs/models/04_perceptual.ipynb #5a744da5
 import copy
 from pathlib import Path
-import torch, torchvision
-from torch import nn
+import torch
 import torch.nn.functional as F
+from torch import nn
+from torchvision.models import vgg
 from fastcore.basics import patch
 from ..core.errors import ConfigError, DataError
-from .pose import PoseNet, fit_state, read_state, torchvision_state
 from ..core.parallel import process_mean
+from geomrecon.models.pose import (
+    PoseNet,
+    fit_state,
+    imagenet_buffers,
+    read_state,
+    torchvision_state,
+)
 
 # %% ../../nbs/models/04_perceptual.ipynb #1d71bf48
 class VGGFeatures(nn.Module):
@@ -28,21 +35,24 @@ class VGGFeatures(nn.Module):
         where='state dict',  # Where it came from, for errors
     ):
         super().__init__()
-        sd = {k.removeprefix('features.'): v for k, v in sd.items()}
-        layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs['E'])[:30]
-        fit_state(layers, sd, where, ignore=('classifier.', '30.', '32.', '34.'))
-        self.slices = nn.ModuleList(layers[a:b] for a, b in zip((0,) + self.ends, self.ends))
-        for n, v in dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).items():
-            self.register_buffer(n, torch.tensor(v).view(1, 3, 1, 1), persistent=False)
+        state = {name.removeprefix('features.'): value for name, value in sd.items()}
+        layers = vgg.make_layers(vgg.cfgs['E'])[:30]
+        fit_state(layers, state, where, ignore=('classifier.', '30.', '32.', '34.'))
+        starts = (0,) + self.ends
+        self.slices = nn.ModuleList(layers[a:b] for a, b in zip(starts, self.ends))
+        imagenet_buffers(self)
 
     def forward(self, x, min_map=4):
-        x, out = (x - self.mean) / self.std, []
-        for i, f in enumerate(self.slices):
-            if min(x.shape[-2:]) // (1 if i == 0 else 2) < min_map:
+        x = (x - self.mean) / self.std
+        maps = []
+        for i, layers in enumerate(self.slices):
+            side = min(x.shape[-2:])
+            side_after = side if i == 0 else side // 2
+            if side_after < min_map:
                 break
-            x = f(x)
-            out.append(x)
-        return out
+            x = layers(x)
+            maps.append(x)
+        return maps
 
 # %% ../../nbs/models/04_perceptual.ipynb #e363c281
 class EncoderFeatures(nn.Module):
@@ -50,7 +60,7 @@ class EncoderFeatures(nn.Module):
 
     def __init__(
         self,
-        net: nn.Module,  # `PoseNet` or module with a `features` method; copied, later training does not reach the copy
+        net: nn.Module,  # `PoseNet` or module with a `features` method; copied
     ):
         super().__init__()
         self.net = copy.deepcopy(net)
@@ -58,39 +68,37 @@ class EncoderFeatures(nn.Module):
             del self.net.decoder, self.net.head
 
     def forward(self, x, min_map=4):
-        return [f for f in self.net.features(x) if min(f.shape[-2:]) >= min_map]
+        return [maps for maps in self.net.features(x) if min(maps.shape[-2:]) >= min_map]
 
-# %% ../../nbs/models/04_perceptual.ipynb #e1617095
+
 class NoFeatures(nn.Module):
     "No layers: pixels alone are compared"
 
     def forward(self, x, min_map=4):
         return []
 
-
+# %% ../../nbs/models/04_perceptual.ipynb #e1617095
 def feature_net(
     features='vgg19',  # 'vgg19', a path to a VGG-19 state dict, a `PoseNet` (or module with a `features` method), or 'pixels' for none
 ) -> nn.Module:
-    "Frozen features for `PerceptualLoss`; raises `WeightsError` if weights cannot be had, `ConfigError` if `features` is no source"
+    "Frozen features for `PerceptualLoss`; raises `WeightsError` without weights, `ConfigError` if `features` is no source"
+    return _feature_net(features).eval().requires_grad_(False)
+
+
+def _feature_net(features):
     if isinstance(features, nn.Module):
-        if isinstance(getattr(features, 'features', None), nn.Module) or not callable(
-            getattr(features, 'features', None)
-        ):
-            raise ConfigError(
-                'features',
-                type(features).__name__,
-                'a module whose `features(x)` method returns a list of maps',
-            )
-        net = EncoderFeatures(features)
-    elif features == 'pixels':
-        net = NoFeatures()
-    elif features == 'vgg19':
-        net = VGGFeatures(torchvision_state('vgg19'), 'vgg19')
-    elif isinstance(features, (str, Path)):
-        net = VGGFeatures(read_state(features), features)
-    else:
-        raise ConfigError('features', repr(features), "'vgg19', a file, a pose net or 'pixels'")
-    return net.eval().requires_grad_(False)
+        method = getattr(features, 'features', None)
+        if isinstance(method, nn.Module) or not callable(method):
+            expected = 'a module whose `features(x)` method returns a list of maps'
+            raise ConfigError('features', type(features).__name__, expected)
+        return EncoderFeatures(features)
+    if features == 'pixels':
+        return NoFeatures()
+    if features == 'vgg19':
+        return VGGFeatures(torchvision_state('vgg19'), 'vgg19')
+    if isinstance(features, (str, Path)):
+        return VGGFeatures(read_state(features), features)
+    raise ConfigError('features', repr(features), "'vgg19', a file, a pose net or 'pixels'")
 
 # %% ../../nbs/models/04_perceptual.ipynb #df9124cd
 class PerceptualLoss(nn.Module):
@@ -98,34 +106,37 @@ class PerceptualLoss(nn.Module):
 
     def __init__(
         self,
-        features='vgg19',  # 'vgg19', a path to a VGG-19 state dict, a source-trained `PoseNet`, or 'pixels' for no features
+        features='vgg19',  # 'vgg19', a VGG-19 file, a source-trained `PoseNet`, or 'pixels'
         scales=(1, 0.5, 0.25, 0.125),  # Sizes at which images are compared
-        pixel_weight: float
-        | None = None,  # Weight of the pixel term; None: 0 with VGG, 1 with a pose encoder or no features
+        pixel_weight: float | None = None,  # Of the pixel term; None: 0 with VGG, 1 without
         min_map: int = 4,  # Smallest feature map that counts, pixels a side
     ):
         super().__init__()
         self.net = feature_net(features)
         self.scales = tuple(scales)
         self.min_map = min_map
-        self.pixel_weight = (
-            pixel_weight
-            if pixel_weight is not None
-            else float(isinstance(self.net, (EncoderFeatures, NoFeatures)))
-        )
+        if pixel_weight is None:
+            pixel_weight = float(isinstance(self.net, (EncoderFeatures, NoFeatures)))
+        self.pixel_weight = pixel_weight
 
-    def train(self, mode=True):  # The features stay as they are: batch norm in them never trains
+    def train(self, mode=True):
+        "The features stay as they are: batch norm in them never trains"
         super().train(mode)
         self.net.eval()
         return self
 
 # %% ../../nbs/models/04_perceptual.ipynb #2d8decd1
-def _relative(a, b, ref):  # The gradient of `sum`, unlike that of `mean`, keeps channels last
-    return (
-        (a.float() - b.float()).abs().sum()
-        / a.numel()
-        / (process_mean(ref.float().abs().mean()) + 1e-3)
-    )
+def _relative(a, b, reference):
+    "Mean difference of `a` and `b`, divided by the mean size of `reference`"
+    # the gradient of `sum`, unlike that of `mean`, keeps channels last
+    difference = (a.float() - b.float()).abs().sum() / a.numel()
+    return difference / (process_mean(reference.float().abs().mean()) + 1e-3)
+
+
+def _resized(images, scale, size):
+    if scale == 1:
+        return images
+    return F.interpolate(images, size, mode='bilinear', align_corners=False, antialias=True)
 
 
 @patch
@@ -143,33 +154,26 @@ def terms(
     self: PerceptualLoss,
     recon,  # (B,3,H,W) reconstruction in [0,1]
     target,  # (B,3,H,W) image it should equal
-) -> dict:
-    "Every relative difference, `{(scale, layer): value}`, layer 'pixel' for the images themselves; raises `DataError` for images too small"
-    target, out = target.detach(), {}
-    for s in self.scales:
-        size = tuple(round(n * s) for n in target.shape[-2:])
+) -> dict:  # {(scale, layer): value}, layer 'pixel' for the images themselves
+    "Every relative difference; raises `DataError` for images too small"
+    target = target.detach()
+    values = {}
+    for scale in self.scales:
+        size = tuple(round(side * scale) for side in target.shape[-2:])
         if min(size) < self.min_map:
             continue
-        a, b = (
-            (recon, target)
-            if s == 1
-            else (
-                F.interpolate(t, size, mode='bilinear', align_corners=False, antialias=True)
-                for t in (recon, target)
-            )
-        )
+        a = _resized(recon, scale, size)
+        b = _resized(target, scale, size)
         if self.pixel_weight:
-            out[s, 'pixel'] = _relative(a, b, b - b.mean((2, 3), keepdim=True))
+            values[scale, 'pixel'] = _relative(a, b, b - b.mean((2, 3), keepdim=True))
         with torch.no_grad():
-            fb = self.net(b, self.min_map)
-        out.update({(s, i): v for i, v in enumerate(self.compare(a, fb))})
-    if not out:
-        raise DataError(
-            'PerceptualLoss',
-            f'images of {tuple(target.shape[-2:])} pixels',
-            f'at least {self.min_map} pixels a side',
-        )
-    return out
+            features = self.net(b, self.min_map)
+        for layer, value in enumerate(self.compare(a, features)):
+            values[scale, layer] = value
+    if not values:
+        found = f'images of {tuple(target.shape[-2:])} pixels'
+        raise DataError('PerceptualLoss', found, f'at least {self.min_map} pixels a side')
+    return values
 
 
 @patch
@@ -179,8 +183,11 @@ def forward(
     target,  # (B,3,H,W) image it should equal; detached
 ) -> torch.Tensor:
     "Mean over scales and layers, plus `pixel_weight` times the mean of the pixel terms"
-    t = self.terms(recon, target)
-    mean = lambda vs: torch.stack(vs).mean() if vs else target.new_zeros(())
-    return mean([v for k, v in t.items() if k[1] != 'pixel']) + self.pixel_weight * mean(
-        [v for k, v in t.items() if k[1] == 'pixel']
-    )
+    terms = self.terms(recon, target)
+    of_features = [value for (_, layer), value in terms.items() if layer != 'pixel']
+    of_pixels = [value for (_, layer), value in terms.items() if layer == 'pixel']
+    return _mean(of_features, target) + self.pixel_weight * _mean(of_pixels, target)
+
+
+def _mean(values, like):
+    return torch.stack(values).mean() if values else like.new_zeros(())

@@ -4,28 +4,24 @@
 
 # %% auto #0
 __all__ = ['moments', 'adain', 'VGGEncoder', 'ConvEncoder', 'FrozenFeatures', 'style_encoder', 'StyleDecoder', 'StyleNet',
-           'load_style_net']
+           'read_saved', 'load_style_net']
 
 # %% ../../nbs/models/05_style.ipynb #6e7405ec
-import copy, hashlib
+import copy
 from pathlib import Path
-import numpy as np, torch, torchvision
-from torch import nn
+import torch
 import torch.nn.functional as F
+from torch import nn
+from torchvision.models import vgg
 from fastcore.basics import patch
-from fastcore.meta import delegates
-from fastai.callback.core import Callback
-from fastai.callback.fp16 import MixedPrecision
-from fastai.learner import Learner
-from fastai.metrics import LossMetrics
-from fastai.optimizer import Adam
-from fastai.torch_core import params
-from ..core.files import atomic_path
 from ..core.errors import ConfigError, DataError, GeomReconError, WeightsError
+from ..core.files import atomic_path
 from geomrecon.models.pose import (
     DomainBatchNorm2d,
     PoseNet,
     fit_state,
+    imagenet_buffers,
+    load_plain,
     read_state,
     split_batchnorm,
     torchvision_state,
@@ -34,7 +30,7 @@ from geomrecon.models.pose import (
 # %% ../../nbs/models/05_style.ipynb #93fc42af
 def moments(
     x,  # (B,C,h,w) features
-    eps: float = 1e-5,  # Added to the variance: a channel that is dead in the content is not blown up
+    eps: float = 1e-5,  # Added to the variance: a channel that is dead is not blown up
 ) -> tuple:  # mean and standard deviation, (B,C) float32 each
     "Mean and (biased) standard deviation of each channel of each image"
     var, mean = torch.var_mean(x.float(), (2, 3), correction=0)
@@ -47,12 +43,14 @@ def adain(
     std,  # (B,C) or (C,): the style's `moments`
     alpha=1.0,  # Strength in [0,1]: a number, or (B,)
 ) -> torch.Tensor:  # (B,C,h,w) float32
-    "Features of the content with the style's mean and standard deviation, `a*AdaIN + (1-a)*content`"
+    "Features of the content with the style's mean and deviation, `a*AdaIN + (1-a)*content`"
     x = content.float()
-    m, s = (v[..., None, None] for v in moments(x))
-    t = (x - m) / s * std.float()[..., None, None] + mean.float()[..., None, None]
-    a = alpha.float().reshape(-1, 1, 1, 1) if isinstance(alpha, torch.Tensor) else alpha
-    return a * t + (1 - a) * x
+    own_mean, own_std = moments(x)
+    normalised = (x - own_mean[..., None, None]) / own_std[..., None, None]
+    restyled = normalised * std.float()[..., None, None] + mean.float()[..., None, None]
+    if isinstance(alpha, torch.Tensor):
+        alpha = alpha.float().reshape(-1, 1, 1, 1)
+    return alpha * restyled + (1 - alpha) * x
 
 # %% ../../nbs/models/05_style.ipynb #72855f1c
 class VGGEncoder(nn.Module):
@@ -65,36 +63,40 @@ class VGGEncoder(nn.Module):
 
     def __init__(
         self,
-        sd: dict,  # State dict of torchvision's VGG-19, of the whole, of its `features` or of their first 21
+        sd: dict,  # State dict of torchvision's VGG-19: the whole, its `features` or their first 21
         where='state dict',  # Where it came from, for errors
     ):
         super().__init__()
-        sd = {k.removeprefix('features.'): v for k, v in sd.items()}
-        self.layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs['E'])[:21]
-        fit_state(self.layers, sd, where, ignore=('classifier.', *(f'{i}.' for i in range(21, 37))))
-        for m in self.layers:
-            if isinstance(m, nn.Conv2d):
-                m.padding_mode = 'reflect'
-        for n, v in dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).items():
-            self.register_buffer(n, torch.tensor(v).view(1, 3, 1, 1), persistent=False)
+        state = {name.removeprefix('features.'): value for name, value in sd.items()}
+        later = [f'{layer}.' for layer in range(21, 37)]
+        self.layers = vgg.make_layers(vgg.cfgs['E'])[:21]
+        fit_state(self.layers, state, where, ignore=('classifier.', *later))
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                layer.padding_mode = 'reflect'
+        imagenet_buffers(self)
 
     def features(self, x):
-        x, out = (x - self.mean) / self.std, []
-        for i, f in enumerate(self.layers):
-            x = f(x)
+        x = (x - self.mean) / self.std
+        maps = []
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
             if i + 1 in self.ends:
-                out.append(x)
-        return out
+                maps.append(x)
+        return maps
 
 # %% ../../nbs/models/05_style.ipynb #3224a7b2
-def _convs(ins, out, n, last=True):
-    "`n` reflection-padded 3x3 convolutions to `out` channels, each with ReLU (the last one if `last`)"
-    conv = lambda o: nn.Conv2d(ins, o, 3, padding=1, padding_mode='reflect')
-    ls = [l for i in range(n) for l in (conv(out if i == n - 1 else ins), nn.ReLU(inplace=True))]
-    for m in ls[::2]:
-        nn.init.kaiming_normal_(m.weight, nonlinearity='relu')
-        nn.init.zeros_(m.bias)
-    return nn.Sequential(*(ls if last else ls[:-1]))
+def _convs(n_in, n_out, n, last_relu=True):
+    "`n` reflection-padded 3x3 convolutions, the last one to `n_out` channels, each with ReLU"
+    layers = []
+    for i in range(n):
+        width = n_out if i == n - 1 else n_in
+        conv = nn.Conv2d(n_in, width, 3, padding=1, padding_mode='reflect')
+        layers += [conv, nn.ReLU(inplace=True)]
+    for conv in layers[::2]:
+        nn.init.kaiming_normal_(conv.weight, nonlinearity='relu')
+        nn.init.zeros_(conv.bias)
+    return nn.Sequential(*(layers if last_relu else layers[:-1]))
 
 
 class ConvEncoder(nn.Module):
@@ -108,16 +110,17 @@ class ConvEncoder(nn.Module):
     ):
         super().__init__()
         self.config = dict(widths=tuple(widths))
-        self.levels = nn.ModuleList(
-            nn.Sequential(_convs(a, b, 1), _convs(b, b, 1)) for a, b in zip((3, *widths), widths)
-        )
+        self.levels = nn.ModuleList()
+        for n_in, n_out in zip((3, *widths), widths):
+            self.levels.append(nn.Sequential(_convs(n_in, n_out, 1), _convs(n_out, n_out, 1)))
 
     def features(self, x):
-        x, out = 4 * x - 2, []
-        for i, f in enumerate(self.levels):
-            x = f(F.avg_pool2d(x, 2) if i else x)
-            out.append(x)
-        return out
+        x = 4 * x - 2
+        maps = []
+        for i, level in enumerate(self.levels):
+            x = level(F.avg_pool2d(x, 2) if i else x)
+            maps.append(x)
+        return maps
 
 # %% ../../nbs/models/05_style.ipynb #67d158ae
 class FrozenFeatures(nn.Module):
@@ -125,42 +128,38 @@ class FrozenFeatures(nn.Module):
 
     def __init__(
         self,
-        net: nn.Module,  # `VGGEncoder`, `ConvEncoder`, `PoseNet` or any module whose `features` method lists maps from fine to coarse
-        levels: int
-        | None = None,  # Maps used, the last is the style layer; None: all of at least 1/8 of the image's size
+        net: nn.Module,  # `VGGEncoder`, `ConvEncoder`, `PoseNet` or any other with `features`
+        levels: int | None = None,  # Maps used; None: all of at least 1/8 of the image's size
     ):
         super().__init__()
-        f = getattr(net, 'features', None)
-        if isinstance(f, nn.Module) or not callable(f):
-            raise ConfigError(
-                'encoder',
-                type(net).__name__,
-                'a module whose `features(x)` method returns a list of maps',
-            )
+        method = getattr(net, 'features', None)
+        if isinstance(method, nn.Module) or not callable(method):
+            expected = 'a module whose `features(x)` method returns a list of maps'
+            raise ConfigError('encoder', type(net).__name__, expected)
         self.net = copy.deepcopy(net).requires_grad_(False).eval()
         with torch.no_grad():
-            maps = self.net.features(
-                torch.zeros(1, 3, 64, 64, device=next(net.parameters()).device)
-            )
-        found = sum(m.shape[-1] >= 8 for m in maps)
+            device = next(net.parameters()).device
+            maps = self.net.features(torch.zeros(1, 3, 64, 64, device=device))
         if levels is not None and not 1 <= levels <= len(maps):
             raise ConfigError('levels', levels, f'1 to {len(maps)}')
-        self.levels = levels or found
+        self.levels = levels or sum(level.shape[-1] >= 8 for level in maps)
         self.kind = 'pose' if isinstance(net, PoseNet) else getattr(net, 'kind', 'other')
         self.config = getattr(net, 'config', {})
-        self.widths = [m.shape[1] for m in maps[: self.levels]]
+        self.widths = [level.shape[1] for level in maps[: self.levels]]
         self.full = maps[0].shape[-1] == 64
         self.shrink = 64 // maps[self.levels - 1].shape[-1]
         if isinstance(net, PoseNet):
             self._cut()
 
-    def _cut(self):  # what the style layer does not need
+    def _cut(self):
+        "Delete what the style layer does not need"
         del self.net.decoder, self.net.head
         for i in range(self.levels, self.net.encoder.stages + 1):
             delattr(self.net.encoder, f'layer{i}')
         self.net.encoder.stages = self.levels - 1
 
     def train(self, mode=True):
+        "Always eval mode"
         return super().train(False)
 
     def forward(self, x):
@@ -168,10 +167,10 @@ class FrozenFeatures(nn.Module):
 
 # %% ../../nbs/models/05_style.ipynb #7eecfc65
 def style_encoder(
-    encoder='vgg19',  # 'vgg19' (torchvision's weights), a path to a VGG-19 state dict, or a network: see `FrozenFeatures`
+    encoder='vgg19',  # 'vgg19' (torchvision's), a VGG-19 file, or a network: see `FrozenFeatures`
     levels: int | None = None,  # Maps used; None: down to 1/8 of the image
 ) -> FrozenFeatures:
-    "Frozen features for `StyleNet`; raises `WeightsError` if weights cannot be had, `ConfigError` if `encoder` is no source"
+    "Frozen features for `StyleNet`; raises `WeightsError` without weights, `ConfigError` if `encoder` is no source"
     if isinstance(encoder, nn.Module):
         return FrozenFeatures(encoder, levels)
     if encoder == 'vgg19':
@@ -190,20 +189,20 @@ class StyleDecoder(nn.Module):
         convs,  # Convolutions per level
     ):
         super().__init__()
-        lv = list(zip(widths, (3, *widths[:-1]), convs))
-        self.blocks = nn.ModuleList(
-            _convs(w, o, n, last=o != 3 or i > 0) for i, (w, o, n) in reversed(list(enumerate(lv)))
-        )
-        out = self.blocks[-1][-1]
+        self.blocks = nn.ModuleList()
+        for level in reversed(range(len(widths))):
+            n_out = widths[level - 1] if level else 3
+            self.blocks.append(_convs(widths[level], n_out, convs[level], last_relu=level > 0))
+        to_image = self.blocks[-1][-1]
         with torch.no_grad():
-            out.weight.mul_(0.1)
-            out.bias.fill_(0.5)
+            to_image.weight.mul_(0.1)
+            to_image.bias.fill_(0.5)
 
     def forward(self, t, sizes):
-        for f, s in zip(self.blocks, [*sizes[-2::-1], None]):
-            t = f(t)
-            if s is not None and t.shape[-2:] != s:
-                t = F.interpolate(t, s, mode='nearest')
+        for block, size in zip(self.blocks, [*sizes[-2::-1], None]):
+            t = block(t)
+            if size is not None and t.shape[-2:] != size:
+                t = F.interpolate(t, size, mode='nearest')
         return t
 
 # %% ../../nbs/models/05_style.ipynb #90245318
@@ -216,28 +215,31 @@ class StyleNet(nn.Module):
         levels: int | None = None,  # Encoder maps used; None: down to 1/8 of the image
     ):
         super().__init__()
-        self.encoder = e = style_encoder(encoder, levels)
-        top = () if e.full else (min(32, e.widths[0]),)
-        convs = (
-            e.net.convs[: e.levels]
-            if e.kind == 'vgg19'
-            else (2,) * (len(top) + e.levels - 1) + (1,)
-        )
-        self.decoder = StyleDecoder((*top, *e.widths), convs)
+        self.encoder = style_encoder(encoder, levels)
+        widths = self.encoder.widths
+        on_top = () if self.encoder.full else (min(32, widths[0]),)
+        self.decoder = StyleDecoder((*on_top, *widths), self._convs_per_level(len(on_top)))
 
-    def encode(self, x):  # images -> maps, fine to coarse; the last is the style layer
-        if min(x.shape[-2:]) < 2 * self.encoder.shrink:
-            raise DataError(
-                'StyleNet',
-                f'images of {tuple(x.shape[-2:])} pixels',
-                f'at least {2 * self.encoder.shrink} pixels a side',
-            )
+    def _convs_per_level(self, n_on_top):
+        "As many convolutions as the encoder has, image first"
+        if self.encoder.kind == 'vgg19':
+            return self.encoder.net.convs[: self.encoder.levels]
+        return (2,) * (n_on_top + self.encoder.levels - 1) + (1,)
+
+    def encode(self, x):
+        "Images -> maps, fine to coarse; the last is the style layer"
+        least = 2 * self.encoder.shrink
+        if min(x.shape[-2:]) < least:
+            found = f'images of {tuple(x.shape[-2:])} pixels'
+            raise DataError('StyleNet', found, f'at least {least} pixels a side')
         return self.encoder(x)
 
     def decode(self, t, image, maps):
-        return self.decoder(
-            t, ([] if self.encoder.full else [image.shape[-2:]]) + [m.shape[-2:] for m in maps]
-        )
+        "Features at the style layer -> image, with the sizes of an image and its maps"
+        sizes = [level.shape[-2:] for level in maps]
+        if not self.encoder.full:
+            sizes = [image.shape[-2:], *sizes]
+        return self.decoder(t, sizes)
 
 # %% ../../nbs/models/05_style.ipynb #73156ed4
 @patch
@@ -249,8 +251,8 @@ def forward(
     alpha=1.0,  # Strength in [0,1]: a number, or (B,)
 ) -> torch.Tensor:  # (B,3,H,W), not clamped
     "Images with the content's layout and the style's statistics"
-    f = self.encode(content)
-    return self.decode(adain(f[-1], mean, std, alpha), content, f)
+    maps = self.encode(content)
+    return self.decode(adain(maps[-1], mean, std, alpha), content, maps)
 
 
 @patch
@@ -262,23 +264,26 @@ def stylise(
     alpha=1.0,  # Strength
 ) -> torch.Tensor:  # (B,3,H,W) in [0,1]
     "Content in the style of other images, without gradient"
-    return self(content, *moments(self.encode(style)[-1]), alpha).float().clamp(0, 1)
+    mean, std = moments(self.encode(style)[-1])
+    return self(content, mean, std, alpha).float().clamp(0, 1)
 
 # %% ../../nbs/models/05_style.ipynb #45ce788d
-def _saved(path, need, what):
+def read_saved(
+    path,  # File that this package wrote
+    need,  # Entries that it must have
+    what: str,  # What it should be, for errors
+) -> dict:
     "Plain dictionary from a file of our own; raises `WeightsError`"
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(path, 'no such file', what)
-    try:
-        d = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e:
-        raise WeightsError(
-            path, f'cannot be read: {(str(e) or type(e).__name__).splitlines()[0]}', what
-        ) from None
-    if not isinstance(d, dict) or not set(need) <= set(d):
+    saved = load_plain(path, what)
+    if not isinstance(saved, dict) or not set(need) <= set(saved):
         raise WeightsError(path, f'is no {what}', f'the entries {list(need)}')
-    return d
+    return saved
+
+
+def _state_on_cpu(module):
+    state = module.state_dict()
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 
 @patch
@@ -287,51 +292,50 @@ def save(
     path,  # File to write
 ):
     "Save encoder and decoder in one piece"
-    e = self.encoder
-    split = any(isinstance(m, DomainBatchNorm2d) for m in e.modules())
-    cpu = lambda m: {k: v.detach().cpu().contiguous() for k, v in m.state_dict().items()}
-    d = dict(
-        kind=e.kind,
-        config=dict(e.config),
-        split=split,
-        levels=e.levels,
-        encoder=cpu(e.net),
-        decoder=cpu(self.decoder),
+    encoder = self.encoder
+    saved = dict(
+        kind=encoder.kind,
+        config=dict(encoder.config),
+        split=any(isinstance(module, DomainBatchNorm2d) for module in encoder.modules()),
+        levels=encoder.levels,
+        encoder=_state_on_cpu(encoder.net),
+        decoder=_state_on_cpu(self.decoder),
     )
-    with atomic_path(path) as t:
-        torch.save(d, t)
+    with atomic_path(path) as file:
+        torch.save(saved, file)
 
 # %% ../../nbs/models/05_style.ipynb #4e7ab282
-def _blank_encoder(d, where, encoder):
+def _blank_encoder(saved, where, encoder):
     "The encoder that a saved net names, to be filled"
     if encoder is not None:
         return encoder
-    if d['kind'] == 'vgg19':
-        return VGGEncoder({k.removeprefix('layers.'): v for k, v in d['encoder'].items()}, where)
-    if d['kind'] == 'pose':
-        return (split_batchnorm if d['split'] else lambda m: m)(PoseNet(**d['config']))
-    if d['kind'] == 'conv':
-        return ConvEncoder(**d['config'])
-    raise WeightsError(
-        where, f'was made with an encoder of kind {d["kind"]!r}', 'that encoder as argument'
-    )
+    kind = saved['kind']
+    if kind == 'vgg19':
+        state = saved['encoder'].items()
+        return VGGEncoder({name.removeprefix('layers.'): value for name, value in state}, where)
+    if kind == 'pose':
+        pose = PoseNet(**saved['config'])
+        return split_batchnorm(pose) if saved['split'] else pose
+    if kind == 'conv':
+        return ConvEncoder(**saved['config'])
+    found = f'was made with an encoder of kind {kind!r}'
+    raise WeightsError(where, found, 'that encoder as argument')
 
 
 def load_style_net(
     path,  # File written by `StyleNet.save`
-    encoder: nn.Module
-    | None = None,  # A network like the one it was made with; only for kinds that this package does not know
+    encoder: nn.Module | None = None,  # One like that it was made with; for encoders of your own
 ) -> StyleNet:
     "A saved `StyleNet`, in eval mode on the CPU; raises `WeightsError`"
-    d = _saved(path, ('kind', 'config', 'split', 'levels', 'encoder', 'decoder'), 'saved StyleNet')
+    entries = ('kind', 'config', 'split', 'levels', 'encoder', 'decoder')
+    saved = read_saved(path, entries, 'saved StyleNet')
     try:
-        net = StyleNet(_blank_encoder(d, path, encoder), d['levels'])
-        fit_state(net.encoder.net, d['encoder'], path)
-        fit_state(net.decoder, d['decoder'], path)
+        net = StyleNet(_blank_encoder(saved, path, encoder), saved['levels'])
+        fit_state(net.encoder.net, saved['encoder'], path)
+        fit_state(net.decoder, saved['decoder'], path)
     except WeightsError:
         raise
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, GeomReconError) as e:
-        raise WeightsError(
-            path, f'does not describe a StyleNet: {e}', 'a file written by StyleNet.save'
-        ) from None
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, GeomReconError) as error:
+        found = f'does not describe a StyleNet: {error}'
+        raise WeightsError(path, found, 'a file written by StyleNet.save') from None
     return net.eval()

@@ -6,24 +6,20 @@
 __all__ = ['StyleStats', 'load_style_stats', 'style_stats', 'Stylise']
 
 # %% ../../nbs/models/07_stylise.ipynb #6bb7b4e1
-import copy, hashlib
+import hashlib
 from pathlib import Path
-import numpy as np, torch, torchvision
+import numpy as np
+import torch
 from torch import nn
-import torch.nn.functional as F
-from fastcore.basics import patch
-from fastcore.meta import delegates
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
-from fastai.learner import Learner
-from fastai.metrics import LossMetrics
-from fastai.optimizer import Adam
-from fastai.torch_core import params
-from ..core.files import atomic_path
-from ..core.errors import ConfigError, DataError, WeightsError
+from fastcore.basics import patch
 from ..core.canvas import show_images
-from .style import StyleNet, _saved, moments
-from .style_training import _unit
+from ..core.errors import ConfigError, DataError, WeightsError
+from ..core.files import atomic_path
+from ..data.batch import batch_of, set_batch
+from .style import StyleNet, moments, read_saved
+from .style_training import to_unit_range
 
 # %% ../../nbs/models/07_stylise.ipynb #76868b20
 class StyleStats(nn.Module):
@@ -37,11 +33,8 @@ class StyleStats(nn.Module):
     ):
         super().__init__()
         if not (mean.ndim == 2 and len(mean) and mean.shape == std.shape):
-            raise DataError(
-                'StyleStats',
-                f'shapes {tuple(mean.shape)}, {tuple(std.shape)}',
-                'twice (N,C), N at least 1',
-            )
+            found = f'shapes {tuple(mean.shape)}, {tuple(std.shape)}'
+            raise DataError('StyleStats', found, 'twice (N,C), N at least 1')
         self.key = key
         self.register_buffer('mean', mean)
         self.register_buffer('std', std)
@@ -57,8 +50,8 @@ class StyleStats(nn.Module):
         n: int,  # Styles to draw
     ) -> tuple:  # mean and std, (n,C) each
         "Random rows, drawn on the device by torch's generator"
-        i = torch.randint(len(self.mean), (n,), device=self.mean.device)
-        return self.mean[i], self.std[i]
+        rows = torch.randint(len(self.mean), (n,), device=self.mean.device)
+        return self.mean[rows], self.std[rows]
 
 # %% ../../nbs/models/07_stylise.ipynb #86137e48
 @patch
@@ -67,32 +60,35 @@ def save(
     path,  # File to write
 ):
     "Save the statistics in one piece"
-    with atomic_path(path) as t:
-        torch.save(dict(mean=self.mean.cpu(), std=self.std.cpu(), key=self.key), t)
+    with atomic_path(path) as file:
+        torch.save(dict(mean=self.mean.cpu(), std=self.std.cpu(), key=self.key), file)
 
 
 def load_style_stats(
     path,  # File written by `StyleStats.save`
 ) -> StyleStats:
     "Saved statistics, on the CPU; raises `WeightsError`"
-    d = _saved(path, ('mean', 'std', 'key'), 'saved StyleStats')
-    for k in ('mean', 'std'):
-        if not (
-            isinstance(d[k], torch.Tensor) and d[k].is_floating_point() and d[k].isfinite().all()
-        ):
-            raise WeightsError(path, f'{k} is not finite numbers', 'a saved StyleStats')
+    saved = read_saved(path, ('mean', 'std', 'key'), 'saved StyleStats')
+    for name in ('mean', 'std'):
+        if not _finite_floats(saved[name]):
+            raise WeightsError(path, f'{name} is not finite numbers', 'a saved StyleStats')
     try:
-        return StyleStats(d['mean'], d['std'], str(d['key']))
-    except DataError as e:
-        raise WeightsError(path, e.found, e.expected) from None
+        return StyleStats(saved['mean'], saved['std'], str(saved['key']))
+    except DataError as error:
+        raise WeightsError(path, error.found, error.expected) from None
+
+
+def _finite_floats(x):
+    return isinstance(x, torch.Tensor) and x.is_floating_point() and bool(x.isfinite().all())
 
 # %% ../../nbs/models/07_stylise.ipynb #2b9e6417
 def _digest(*tensors):
-    h = hashlib.sha256()
-    for t in tensors:
-        h.update(str(tuple(t.shape)).encode())
-        h.update(t.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return h.hexdigest()[:16]
+    "Shapes and contents as 16 hexadecimal digits"
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @patch
@@ -107,24 +103,30 @@ def style_stats(
     frames,  # Frame source of the target: `images(idxs)` uint8
     n: int = 2048,  # Most images used, evenly spread
     bs: int = 64,  # Images per pass
-    cache=None,  # File to keep the statistics in; recomputed if it belongs to another encoder or other frames
+    cache=None,  # File to keep them in; recomputed for another encoder or other frames
 ) -> StyleStats:
     "Statistics of the target at the style layer; raises `DataError`, `WeightsError` if `cache` is no such file"
     if not len(frames):
         raise DataError('target frames', 'none', 'at least one')
-    idxs = np.unique(np.linspace(0, len(frames) - 1, min(n, len(frames))).round().astype(int))
-    key = f'{net.digest()}-{_digest(frames.images(idxs[[0, len(idxs) // 2, -1]]), torch.from_numpy(idxs))}'
-    if cache is not None and Path(cache).exists() and (old := load_style_stats(cache)).key == key:
-        return old
-    dev = next(net.encoder.parameters()).device
-    ms = [
-        moments(net.encode(_unit(frames.images(i).to(dev)))[-1])
-        for i in np.array_split(idxs, range(bs, len(idxs), bs))
-    ]
-    st = StyleStats(*(torch.cat(v).cpu() for v in zip(*ms)), key)
+    places = np.linspace(0, len(frames) - 1, min(n, len(frames)))
+    idxs = np.unique(places.round().astype(int))
+    some_images = frames.images(idxs[[0, len(idxs) // 2, -1]])
+    key = f'{net.digest()}-{_digest(some_images, torch.from_numpy(idxs))}'
+    if cache is not None and Path(cache).exists():
+        kept = load_style_stats(cache)
+        if kept.key == key:
+            return kept
+    device = next(net.encoder.parameters()).device
+    means, stds = [], []
+    for some in np.array_split(idxs, range(bs, len(idxs), bs)):
+        images = to_unit_range(frames.images(some).to(device))
+        mean, std = moments(net.encode(images)[-1])
+        means.append(mean)
+        stds.append(std)
+    stats = StyleStats(torch.cat(means).cpu(), torch.cat(stds).cpu(), key)
     if cache is not None:
-        st.save(cache)
-    return st
+        stats.save(cache)
+    return stats
 
 # %% ../../nbs/models/07_stylise.ipynb #2caeaf9c
 class Stylise(Callback):
@@ -136,23 +138,16 @@ class Stylise(Callback):
         self,
         net: StyleNet,  # Trained net; used as it is, never trained here
         stats: StyleStats,  # Statistics of the target, from `style_stats` with the same encoder
-        share: float = 0.5,  # Share of the source images of a batch, [0,1]; rounded to whole images
+        share: float = 0.5,  # Share of a batch's source images, [0,1]; rounded to whole images
         alpha=(0.0, 1.0),  # Range of the strength
     ):
         if not 0 <= share <= 1 or not 0 <= alpha[0] <= alpha[1] <= 1:
-            raise ConfigError(
-                'Stylise',
-                f'share {share}, alpha {alpha}',
-                'a share in [0,1] and a range within [0,1]',
-            )
-        if (
-            stats.mean.shape[1] != net.encoder.widths[-1]
-            or stats.key
-            and stats.key.split('-')[0] != net.digest()
-        ):
-            raise ConfigError(
-                'Stylise', f'{stats} of another encoder', 'statistics computed with this net'
-            )
+            found = f'share {share}, alpha {alpha}'
+            raise ConfigError('Stylise', found, 'a share in [0,1] and a range within [0,1]')
+        other_width = stats.mean.shape[1] != net.encoder.widths[-1]
+        if other_width or (stats.key and stats.key.split('-')[0] != net.digest()):
+            found = f'{stats} of another encoder'
+            raise ConfigError('Stylise', found, 'statistics computed with this net')
         self.net = net
         self.stats = stats
         self.share = share
@@ -161,30 +156,34 @@ class Stylise(Callback):
         self.idxs = None
 
     @torch.no_grad()
-    def stylise(self, x):  # (B,3,H,W) -> all of them stylised at random, in [0,1]
-        lo, hi = self.alpha
-        for m, t in ((self.net, next(self.net.parameters())), (self.stats, self.stats.mean)):
-            if t.device != x.device:
-                m.to(x.device, memory_format=torch.channels_last)
-        return (
-            self.net(
-                x, *self.stats.sample(len(x)), lo + (hi - lo) * torch.rand(len(x), device=x.device)
-            )
-            .clamp(0, 1)
-            .to(x.dtype)
-        )
+    def stylise(
+        self,
+        x,  # (B,3,H,W) images in [0,1]
+    ) -> torch.Tensor:
+        "All of them stylised at random, in [0,1]"
+        if next(self.net.parameters()).device != x.device:
+            self.net.to(x.device, memory_format=torch.channels_last)
+        if self.stats.mean.device != x.device:
+            self.stats.to(x.device, memory_format=torch.channels_last)
+        weakest, strongest = self.alpha
+        mean, std = self.stats.sample(len(x))
+        alpha = weakest + (strongest - weakest) * torch.rand(len(x), device=x.device)
+        return self.net(x, mean, std, alpha).clamp(0, 1).to(x.dtype)
 
     def before_batch(self):
-        x = self.learn.xb[0]
-        n = int(self.share * len(x) + 0.5)
+        batch = batch_of(self.learn)
+        source = batch.source
+        n = int(self.share * len(source) + 0.5)
         if not (self.training and n):
             return
-        self.original = x
-        self.idxs = torch.rand(len(x), device=x.device).topk(n).indices
-        self.learn.xb = (x.index_copy(0, self.idxs, self.stylise(x[self.idxs])), *self.learn.xb[1:])
+        self.original = source
+        self.idxs = torch.rand(len(source), device=source.device).topk(n).indices
+        stylised = source.index_copy(0, self.idxs, self.stylise(source[self.idxs]))
+        set_batch(self.learn, batch.replace(source=stylised))
 
     def after_batch(self):
-        self.original = self.idxs = None
+        self.original = None
+        self.idxs = None
 
     def after_fit(self):
         self.after_batch()
@@ -197,11 +196,12 @@ def show(
     size: float = 0.8,  # Side of a thumbnail, inches
 ):
     "Source images above three random stylisations of each"
-    dev = next(self.net.parameters()).device
-    x = _unit(x)
-    axs = show_images(
-        [*x, *(i for _ in range(3) for i in self.stylise(x.to(dev)).cpu())], ncols=len(x), size=size
-    )
+    device = next(self.net.parameters()).device
+    source = to_unit_range(x)
+    images = list(source)
+    for _ in range(3):
+        images += list(self.stylise(source.to(device)).cpu())
+    axs = show_images(images, ncols=len(source), size=size)
     axs[0].set_ylabel('source', fontsize=7)
-    axs[len(x)].set_ylabel('stylised', fontsize=7)
+    axs[len(source)].set_ylabel('stylised', fontsize=7)
     return axs

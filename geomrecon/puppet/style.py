@@ -6,14 +6,8 @@
 __all__ = ['STYLES', 'FigureStyle', 'PuppetStyle', 'get_style']
 
 # %% ../../nbs/puppet/01_style.ipynb #f6464b8a
-import hashlib, json, math, os, re, tempfile, zipfile, zlib
-from dataclasses import dataclass, asdict, replace, fields
-from functools import lru_cache
-from itertools import groupby
-from pathlib import Path
-from types import SimpleNamespace
-import numpy as np, torch, torch.nn.functional as F
-from fastcore.basics import patch
+from dataclasses import dataclass, fields, replace
+
 from ..core.errors import ConfigError
 
 # %% ../../nbs/puppet/01_style.ipynb #fa5cd136
@@ -27,19 +21,12 @@ class FigureStyle:
     stretch: tuple = (1.0, 1.0)  # Whole-body stretch along its length, changing with the pose
     pose: tuple = (0.5, 1.0)  # Share of the way from the rest pose to the drawn joint angles
     coupling: float = 0.55  # How much a joint's angle follows its parent's, 0 to 1
-    roll: float | None = (
-        None  # Largest rotation in the image plane, degrees; None: as usual for the skeleton
-    )
+    roll: float | None = None  # Largest roll in the image plane, degrees; None: the skeleton's own
     yaw: float | None = None  # Largest rotation about the upright axis, degrees
     pitch: float | None = None  # Largest tilt towards the camera, degrees
     distance: tuple = (3.5, 8.0)  # Distance of the camera, in figure sizes
-    off_axis: float = (
-        0.12  # How far from the optical axis the figure may stand, as a share of the distance
-    )
-    fill: tuple = (
-        0.62,
-        0.88,
-    )  # Size of the joints' box (its longer side, or 0.8 of its diagonal), share of the image side
+    off_axis: float = 0.12  # How far aside the figure may stand, as a share of the distance
+    fill: tuple = (0.62, 0.88)  # Joints' box: longer side or 0.8 of its diagonal, share of the side
     shift: float = 0.06  # Largest shift of that box from the image's middle, share of the side
     tempo: tuple = (10.0, 20.0)  # Frames between two poses of a video
     sway: float = 14.0  # Turning of a video's figure about each axis, degrees
@@ -82,123 +69,119 @@ class PuppetStyle(FigureStyle):
     tint: float = 0.0  # Colour cast
 
 # %% ../../nbs/puppet/01_style.ipynb #89c14ac2
-STYLES = {
-    s.name: s
-    for s in (
-        PuppetStyle('synthetic'),
-        PuppetStyle(
-            'real',
-            lengths=(0.8, 1.2),
-            girth=(0.82, 1.2),
-            palette='natural',
-            gap=0.13,
-            ambient=(0.3, 0.5),
-            diffuse=(0.55, 0.85),
-            light_tilt=(25, 70),
-            gloss=(0, 0.25),
-            crease=(0.15, 0.4),
-            texture=(0.1, 0.26),
-            ground=(0.15, 0.85),
-            ground_colour=(0, 0.4),
-            gradient=(0.05, 0.3),
-            ground_texture=(0.05, 0.25),
-            clutter=(4, 10),
-            stains=(0, 3),
-            lines=(0, 3),
-            shadow=(0.2, 0.6),
-            uneven=(0.1, 0.4),
-            vignette=(0, 0.35),
-            blur=(0.005, 0.014),
-            shutter=(0.2, 0.8),
-            noise=(0.01, 0.032),
-            exposure=(0.75, 1.2),
-            contrast=(0.75, 1.15),
-            tint=0.1,
-        ),
-        PuppetStyle(
-            'narrow',
-            lengths=(1, 1),
-            girth=(1, 1),
-            pose=(0.2, 0.6),
-            pitch=0,
-            yaw=0,
-            distance=(8, 8),
-            off_axis=0,
-            fill=(0.62, 0.66),
-            shift=0.02,
-            palette='fixed',
-            hide=(('paw', 1.0),),
-            ambient=(0.6, 0.6),
-            diffuse=(0.4, 0.4),
-            light_tilt=(20, 20),
-            ground=(0.8, 0.8),
-            ground_colour=(0, 0),
-            gradient=(0, 0),
-            blur=(0.004, 0.004),
-            noise=(0, 0),
-            exposure=(1, 1),
-            contrast=(1, 1),
-        ),
-        PuppetStyle(
-            'randomised',
-            lengths=(0.85, 1.15),
-            girth=(0.85, 1.15),
-            stretch=(0.72, 1.12),
-            pose=(0.4, 1.0),
-            distance=(4, 10),
-            off_axis=0.3,
-            fill=(0.46, 0.76),
-            shift=0.08,
-            palette='wide',
-            grey=0.5,
-            gap=0.12,
-            hide=(('tail', 0.12), ('paw', 0.5)),
-            ambient=(0.3, 0.8),
-            diffuse=(0.2, 0.7),
-            light_tilt=(5, 65),
-            gloss=(0, 0.2),
-            crease=(0, 0.3),
-            texture=(0, 0.35),
-            ground=(0.3, 1.0),
-            ground_colour=(0, 0.25),
-            gradient=(0, 0.35),
-            ground_texture=(0, 0.12),
-            clutter=(0, 2),
-            walls=(0, 2),
-            stains=(0, 4),
-            lines=(0, 3),
-            shadow=(0, 0.6),
-            shadow_soft=(0.01, 0.08),
-            mirror=(0, 0.7),
-            uneven=(0, 0.35),
-            vignette=(0, 0.3),
-            occluders=(0, 1),
-            blur=(0.003, 0.016),
-            noise=(0, 0.03),
-            exposure=(0.75, 1.35),
-            contrast=(0.7, 1.35),
-            tint=0.05,
-        ),
-    )
-}
+STYLES = {'synthetic': PuppetStyle('synthetic')}
+
+STYLES['real'] = PuppetStyle(
+    'real',
+    lengths=(0.8, 1.2),
+    girth=(0.82, 1.2),
+    palette='natural',
+    gap=0.13,
+    ambient=(0.3, 0.5),
+    diffuse=(0.55, 0.85),
+    light_tilt=(25, 70),
+    gloss=(0, 0.25),
+    crease=(0.15, 0.4),
+    texture=(0.1, 0.26),
+    ground=(0.15, 0.85),
+    ground_colour=(0, 0.4),
+    gradient=(0.05, 0.3),
+    ground_texture=(0.05, 0.25),
+    clutter=(4, 10),
+    stains=(0, 3),
+    lines=(0, 3),
+    shadow=(0.2, 0.6),
+    uneven=(0.1, 0.4),
+    vignette=(0, 0.35),
+    blur=(0.005, 0.014),
+    shutter=(0.2, 0.8),
+    noise=(0.01, 0.032),
+    exposure=(0.75, 1.2),
+    contrast=(0.75, 1.15),
+    tint=0.1,
+)
+
+# %% ../../nbs/puppet/01_style.ipynb #cb3be247
+STYLES['narrow'] = PuppetStyle(
+    'narrow',
+    lengths=(1, 1),
+    girth=(1, 1),
+    pose=(0.2, 0.6),
+    pitch=0,
+    yaw=0,
+    distance=(8, 8),
+    off_axis=0,
+    fill=(0.62, 0.66),
+    shift=0.02,
+    palette='fixed',
+    hide=(('paw', 1.0),),
+    ambient=(0.6, 0.6),
+    diffuse=(0.4, 0.4),
+    light_tilt=(20, 20),
+    ground=(0.8, 0.8),
+    ground_colour=(0, 0),
+    gradient=(0, 0),
+    blur=(0.004, 0.004),
+    noise=(0, 0),
+    exposure=(1, 1),
+    contrast=(1, 1),
+)
+
+# %% ../../nbs/puppet/01_style.ipynb #4e1776a7
+STYLES['randomised'] = PuppetStyle(
+    'randomised',
+    lengths=(0.85, 1.15),
+    girth=(0.85, 1.15),
+    stretch=(0.72, 1.12),
+    pose=(0.4, 1.0),
+    distance=(4, 10),
+    off_axis=0.3,
+    fill=(0.46, 0.76),
+    shift=0.08,
+    palette='wide',
+    grey=0.5,
+    gap=0.12,
+    hide=(('tail', 0.12), ('paw', 0.5)),
+    ambient=(0.3, 0.8),
+    diffuse=(0.2, 0.7),
+    light_tilt=(5, 65),
+    gloss=(0, 0.2),
+    crease=(0, 0.3),
+    texture=(0, 0.35),
+    ground=(0.3, 1.0),
+    ground_colour=(0, 0.25),
+    gradient=(0, 0.35),
+    ground_texture=(0, 0.12),
+    clutter=(0, 2),
+    walls=(0, 2),
+    stains=(0, 4),
+    lines=(0, 3),
+    shadow=(0, 0.6),
+    shadow_soft=(0.01, 0.08),
+    mirror=(0, 0.7),
+    uneven=(0, 0.35),
+    vignette=(0, 0.3),
+    occluders=(0, 1),
+    blur=(0.003, 0.016),
+    noise=(0, 0.03),
+    exposure=(0.75, 1.35),
+    contrast=(0.7, 1.35),
+    tint=0.05,
+)
 
 # %% ../../nbs/puppet/01_style.ipynb #86c7e109
 def get_style(
     style,  # A preset's name or a `PuppetStyle`
     **changes,  # Fields to change
 ) -> PuppetStyle:
-    "A preset, perhaps with some fields changed; raises `ConfigError` for a name or a field that is not there"
+    "A preset with some fields changed; raises `ConfigError` for an unknown name or field"
     if not isinstance(style, PuppetStyle):
         if style not in STYLES:
-            raise ConfigError(
-                f'style {style!r}', 'unknown', f'one of {list(STYLES)} or a PuppetStyle'
-            )
+            expected = f'one of {list(STYLES)} or a PuppetStyle'
+            raise ConfigError(f'style {style!r}', 'unknown', expected)
         style = STYLES[style]
-    wrong = set(changes) - {f.name for f in fields(PuppetStyle)}
+    known = [field.name for field in fields(PuppetStyle)]
+    wrong = set(changes) - set(known)
     if wrong:
-        raise ConfigError(
-            'PuppetStyle',
-            f'unknown fields {sorted(wrong)}',
-            f'among {[f.name for f in fields(PuppetStyle)]}',
-        )
+        raise ConfigError('PuppetStyle', f'unknown fields {sorted(wrong)}', f'among {known}')
     return replace(style, **changes)

@@ -6,11 +6,10 @@
 __all__ = ['Labels', 'plain_name', 'side_pairs', 'named_skeleton', 'match_joints']
 
 # %% ../../nbs/readers/18_joint_names.ipynb #059b90c5
-import copy, csv, difflib, json, re, warnings
-from pathlib import Path
+import difflib
+import re
 from typing import NamedTuple
-import h5py, numpy as np, torch
-from fastcore.basics import patch
+import numpy as np
 from ..core.errors import ConfigError, LabelError
 from ..core.skeleton import Skeleton
 
@@ -18,53 +17,58 @@ from ..core.skeleton import Skeleton
 class Labels(NamedTuple):
     "Joints of N animals or persons, in pixels of the original images"
 
-    names: list  # Image file or frame number of each row, as text; an image with several animals has several rows
+    names: list  # Image file or frame number of each row, as text; one row per animal of an image
     keypoints: np.ndarray  # (N,K,2) float32, NaN where not labelled
     visible: np.ndarray  # (N,K) bool: labelled
     likelihood: np.ndarray | None  # (N,K) float32, if the file has it
     skeleton: Skeleton
     size: np.ndarray | None = None  # (N,2) height and width of the images, if the file says so
-    boxes: np.ndarray | None = (
-        None  # (N,4) x, y, width, height, if the file has them; NaN where a row has none
-    )
-    state: np.ndarray | None = (
-        None  # (N,K) COCO's v, if the file has it: 0 not labelled, 1 hidden, 2 in view
-    )
+    boxes: np.ndarray | None = None  # (N,4) x, y, width, height, if in the file; NaN: no box
+    state: np.ndarray | None = None  # (N,K) COCO's v: 0 not labelled, 1 hidden, 2 in view
     row: np.ndarray | None = None  # (N,) which row or usable annotation of the file
 
 # %% ../../nbs/readers/18_joint_names.ipynb #943312c8
-_SIDE = dict(left='left', right='right', l='left', r='right')
+_SIDES = dict(left='left', right='right', l='left', r='right')
+_WORD = re.compile(r'[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+')
+
+
+def _side_word(words):
+    "Index of the first word that says a side, or None; a lone letter counts at either end only"
+    if len(words) < 2:
+        return None
+    for i, word in enumerate(words):
+        at_an_end = i in (0, len(words) - 1)
+        if word in _SIDES and (len(word) > 1 or at_an_end):
+            return i
+    return None
 
 
 def plain_name(
     name,  # Name of a joint
 ) -> tuple:  # (name without side, 'left', 'right' or '')
     "A joint's name without case, separators and side, and its side"
-    words = [
-        w.lower()
-        for w in re.findall(r'[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+', str(name))
-    ]
-    at = (
-        [i for i, w in enumerate(words) if w in _SIDE and (len(w) > 1 or i in (0, len(words) - 1))]
-        if len(words) > 1
-        else []
-    )
-    if at:
-        return ''.join(words[: at[0]] + words[at[0] + 1 :]), _SIDE[words[at[0]]]
-    word = ''.join(words) or str(name)
-    m = re.fullmatch('(left|right)(.+)|(.+?)(left|right)', word)
-    return (m[2] or m[3], m[1] or m[4]) if m else (word, '')
+    words = [word.lower() for word in _WORD.findall(str(name))]
+    at = _side_word(words)
+    if at is not None:
+        return ''.join(words[:at] + words[at + 1 :]), _SIDES[words[at]]
+    whole = ''.join(words) or str(name)
+    match = re.fullmatch('(left|right)(.+)|(.+?)(left|right)', whole)
+    if match is None:
+        return whole, ''
+    return match[2] or match[3], match[1] or match[4]
 
 # %% ../../nbs/readers/18_joint_names.ipynb #ba894571
 def side_pairs(
     joints,  # Names of joints
 ) -> tuple:
     "(left, right) indices of the joints that differ in their side alone"
-    plain = [plain_name(j) for j in joints]
-    at = {p: i for i, p in enumerate(plain) if plain.count(p) == 1}
-    return tuple(
-        (i, at[b, 'right']) for (b, s), i in at.items() if s == 'left' and (b, 'right') in at
-    )
+    plain = [plain_name(joint) for joint in joints]
+    index = {name: i for i, name in enumerate(plain) if plain.count(name) == 1}
+    pairs = []
+    for (base, side), i in index.items():
+        if side == 'left' and (base, 'right') in index:
+            pairs.append((i, index[base, 'right']))
+    return tuple(pairs)
 
 
 def named_skeleton(
@@ -72,99 +76,115 @@ def named_skeleton(
     joints,  # Names of the joints, in order
     bones=(),  # (parent, child) joint indices
 ) -> Skeleton:
-    "A skeleton for the joints of a file; left and right are paired by their names; raises `SkeletonError`"
-    return Skeleton(
-        str(name), tuple(map(str, joints)), tuple(map(tuple, bones)), side_pairs(joints)
-    )
+    "A skeleton for the joints of a file, left and right paired by name; raises `SkeletonError`"
+    joints = tuple(str(joint) for joint in joints)
+    bones = tuple(tuple(bone) for bone in bones)
+    return Skeleton(str(name), joints, bones, flip_pairs=side_pairs(joints))
 
 # %% ../../nbs/readers/18_joint_names.ipynb #42b17c83
-def _alike(lost, free, close=False):
-    "{name in the file: wanted joint} of joints with one and the same plain name, or a similar one"
-    plain = {n: plain_name(n) for n in [*lost, *free]}
+def _candidates(joint, free, similar):
+    "Names in `free` that may mean `joint`: the same plain name, else (with `similar`) a close one"
+    base, side = plain_name(joint)
+    same = [name for name in free if plain_name(name) == (base, side)]
+    if same or not similar:
+        return same
+    bases = [plain_name(name)[0] for name in free if plain_name(name)[1] == side]
+    nearest = difflib.get_close_matches(base, bases, n=1, cutoff=0.7)
+    if not nearest:
+        return []
+    return [name for name in free if plain_name(name) == (nearest[0], side)]
 
-    def fits(t):
-        same = [s for s in free if plain[s] == plain[t]]
-        if same or not close:
-            return same
-        near = difflib.get_close_matches(
-            plain[t][0], [plain[s][0] for s in free if plain[s][1] == plain[t][1]], 1, 0.7
-        )
-        return [s for s in free if near and plain[s] == (near[0], plain[t][1])]
 
-    found = {t: fits(t) for t in lost}
-    return {
-        s[0]: t
-        for t, s in found.items()
-        if len(s) == 1 and sum(s[0] in o for o in found.values()) == 1
-    }
+def _alike(lost, free, similar=False):
+    "{name in the file: wanted joint} where one name alone fits, and fits this joint alone"
+    candidates = {joint: _candidates(joint, free, similar) for joint in lost}
+    pairs = {}
+    for joint, names in candidates.items():
+        if len(names) != 1:
+            continue
+        n_claims = sum(names[0] in others for others in candidates.values())
+        if n_claims == 1:
+            pairs[names[0]] = joint
+    return pairs
 
 # %% ../../nbs/readers/18_joint_names.ipynb #84f3be83
-def _renamed(source, target, names, where, error):
-    "`source` with the names that `names` gives"
-    names = dict(names or {})
-    back = [k for k, v in names.items() if v not in target]
-    turned = (
-        '; it maps names in the file to joints of the skeleton'
-        if back and all(k in target for k in names)
-        else ''
+def _check_wanted(names, target):
+    "Raise `ConfigError` where `names` leads to no joint of the skeleton"
+    wrong = {name: joint for name, joint in names.items() if joint not in target}
+    if not wrong:
+        return
+    hint = ''
+    if all(name in target for name in names):
+        hint = '; it maps names in the file to joints of the skeleton'
+    raise ConfigError(
+        'names',
+        f'{wrong} leads to no joint of the skeleton{hint}',
+        f'joints among {list(target)}',
     )
-    if back:
-        raise ConfigError(
-            'names',
-            f'{ {k: names[k] for k in back} } leads to no joint of the skeleton{turned}',
-            f'joints among {list(target)}',
-        )
-    gone = [k for k in names if k not in source]
-    if gone:
-        raise error(
-            where,
-            f'has no joints called {gone}, which names= renames',
-            f'names among {list(source)}',
-        )
-    have = [names.get(s, s) for s in source]
-    twice = sorted({n for n in have if have.count(n) > 1})
+
+
+def _renamed(source, target, names, where, error):
+    "`source` with the names that `names` gives; every name once"
+    _check_wanted(names, target)
+    absent = [name for name in names if name not in source]
+    if absent:
+        found = f'has no joints called {absent}, which names= renames'
+        raise error(where, found, f'names among {list(source)}')
+    called = [names.get(name, name) for name in source]
+    twice = sorted({name for name in called if called.count(name) > 1})
     if twice:
         raise error(where, f'joints named twice: {twice}', 'each joint once')
-    return have
+    return called
 
 # %% ../../nbs/readers/18_joint_names.ipynb #017e8208
+def _check_option(option, value, allowed):
+    if value not in allowed:
+        raise ConfigError(option, repr(value), f'one of {allowed}')
+
+
+def _unmatched(called, target):
+    "Wanted joints that no name fits, and names that no joint wants"
+    lost = [joint for joint in target if joint not in called]
+    free = [name for name in called if name not in target]
+    return lost, free
+
+
+def _complaint(source, called, target, lost, free):
+    "What is found and what is expected, with a suggestion in the file's own names"
+    found = f'lacks the joints {lost}'
+    if free:
+        found += f' and has the unknown {free}'
+    similar = _alike(lost, free, similar=True)
+    hint = {source[called.index(name)]: joint for name, joint in similar.items()}
+    expected = f'{list(target)}'
+    if hint:
+        auto = " or rename='auto'?" if _alike(lost, free) else '?'
+        expected += f'; did you mean names={hint}{auto}'
+    return found, expected
+
+
 def match_joints(
     source,  # Names of the joints in the data, in its order
     target,  # Names of the joints wanted, in order
     names=None,  # {name in the data: wanted joint} for those that are called otherwise
     rename: str = 'exact',  # 'exact'; 'auto': also by the plain name, where that leaves no choice
-    missing: str = 'error',  # 'error'; 'invisible': a joint that the data lacks counts as never visible
+    missing: str = 'error',  # 'error'; 'invisible': a joint that the data lacks is never visible
     where='joints',  # File or source, for the message
     error=LabelError,  # Kind of error
 ) -> list:  # Index into `source` for each joint of `target`; -1 where it is missing
-    "Find each wanted joint by name; raises `LabelError` that names what is missing, what is unknown, and what may have been meant"
-    for o, v, ok in (
-        ('rename', rename, ('exact', 'auto')),
-        ('missing', missing, ('error', 'invisible')),
-    ):
-        if v not in ok:
-            raise ConfigError(o, repr(v), f'one of {ok}')
-    source = list(map(str, source))
-    target = list(map(str, target))
-    have = _renamed(source, target, names, where, error)
-    rest = lambda: ([t for t in target if t not in have], [s for s in have if s not in target])
+    "Find each wanted joint by name; raises `LabelError` that says what may have been meant"
+    _check_option('rename', rename, ('exact', 'auto'))
+    _check_option('missing', missing, ('error', 'invisible'))
+    source = [str(name) for name in source]
+    target = [str(joint) for joint in target]
+    called = _renamed(source, target, dict(names or {}), where=where, error=error)
     if rename == 'auto':
-        auto = _alike(*rest())
-        have = [auto.get(s, s) for s in have]
-    lost, free = rest()
-    if lost and (missing == 'error' or len(lost) == len(target)):
-        raise error(where, *_complaint(source, have, target, lost, free))
-    return [have.index(t) if t in have else -1 for t in target]
-
-
-def _complaint(source, have, target, lost, free):
-    hint = {source[have.index(s)]: t for s, t in _alike(lost, free, close=True).items()}
-    return (
-        f'lacks the joints {lost}' + (f' and has the unknown {free}' if free else ''),
-        f'{list(target)}'
-        + (
-            f'; did you mean names={hint}' + (" or rename='auto'?" if _alike(lost, free) else '?')
-            if hint
-            else ''
-        ),
-    )
+        lost, free = _unmatched(called, target)
+        same = _alike(lost, free)
+        called = [same.get(name, name) for name in called]
+    lost, free = _unmatched(called, target)
+    none_left = len(lost) == len(target)
+    if lost and (missing == 'error' or none_left):
+        found, expected = _complaint(source, called, target, lost=lost, free=free)
+        raise error(where, found, expected)
+    return [called.index(joint) if joint in called else -1 for joint in target]

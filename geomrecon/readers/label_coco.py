@@ -6,20 +6,77 @@
 __all__ = ['write_coco', 'coco_skeleton', 'read_coco', 'read_labels']
 
 # %% ../../nbs/readers/22_label_coco.ipynb #d8ab9240
-import copy, csv, difflib, json, re, warnings
+import json
 from pathlib import Path
-from typing import NamedTuple
-import h5py, numpy as np, torch
-from fastcore.basics import patch
-from ..core.files import as_array, atomic_path, load_json
+import numpy as np
 from ..core.errors import LabelError, SkeletonError
+from ..core.files import as_array, atomic_path, load_json
 from ..core.skeleton import Skeleton, get_skeleton
 from .joint_names import Labels, match_joints, named_skeleton
-from .label_tables import _labels, _note_extra
+from .label_tables import checked_labels, warn_of_extra_joints
 from .label_csv import read_lightning_csv
 from .label_h5 import read_dlc_h5
 
+# %% ../../nbs/readers/22_label_coco.ipynb #56e8f21a
+def _rounded(values):
+    return [round(float(value), 3) for value in values]
+
+
+def _bounding_box(points):
+    "x, y, width, height around points; zeros without any"
+    if not len(points):
+        return [0.0] * 4
+    return [*points.min(0), *np.ptp(points, axis=0)]
+
+
+def _flat_keypoints(keypoints, state):
+    "COCO's x, y, v of all joints in one list; zeros for a joint that is not labelled"
+    flat = []
+    for (x, y), v in zip(keypoints, state):
+        flat += [*_rounded((x, y)), int(v)]
+    return flat
+
+
+def _annotation(number, image, keypoints, likelihood=None, box=None, state=None):
+    "COCO's dictionary for one row of labels"
+    labelled = np.isfinite(keypoints).all(-1)
+    if box is None:
+        box = _bounding_box(keypoints[labelled])
+    state = labelled * (2.0 if state is None else np.maximum(state, 1))
+    annotation = dict(
+        id=number,
+        image_id=image,
+        category_id=1,
+        keypoints=_flat_keypoints(np.where(labelled[:, None], keypoints, 0), state),
+        num_keypoints=int(labelled.sum()),
+        bbox=_rounded(box),
+        area=_rounded([box[2] * box[3]])[0],
+        iscrowd=0,
+    )
+    if likelihood is not None:
+        likelihood = np.nan_to_num(likelihood)
+        mean = likelihood[labelled].mean() if labelled.any() else 0
+        annotation['score'] = _rounded([mean])[0]
+        annotation['keypoint_scores'] = _rounded(likelihood)
+    return annotation
+
 # %% ../../nbs/readers/22_label_coco.ipynb #5604ba89
+def _rows_or_none(values, n_rows):
+    "(N,...) values of the rows, or None for each"
+    return [None] * n_rows if values is None else np.asarray(values, np.float64)
+
+
+def _category(skeleton):
+    "COCO's dictionary for a skeleton, its first category"
+    return dict(
+        id=1,
+        name=skeleton.name,
+        supercategory='',
+        keypoints=list(skeleton.joints),
+        skeleton=[[parent + 1, child + 1] for parent, child in skeleton.bones],
+    )
+
+
 def write_coco(
     path,  # Target
     names,  # (N,) image file names; one that comes twice is one image with two annotations
@@ -32,135 +89,119 @@ def write_coco(
 ) -> Path:
     "Labels or predictions as COCO keypoints JSON"
     skeleton = get_skeleton(skeleton)
-    kp = np.asarray(kp, np.float64)
-    if kp.shape[1:] != (skeleton.n_joints, 2):
-        raise LabelError(path, f'keypoints {kp.shape}', f'(N, {skeleton.n_joints}, 2)')
-    names = list(map(str, names))
-    size = np.broadcast_to(size, (len(kp), 2))
-    image = {n: i for i, n in enumerate(dict.fromkeys(names), 1)}
-    if len(names) != len(kp):
-        raise LabelError(path, f'{len(names)} names for {len(kp)} rows', 'one each')
-    images = [
-        dict(id=image[n], file_name=n, height=int(h), width=int(w))
-        for n, (h, w) in {n: s for n, s in zip(names, size)}.items()
-    ]
-    each = lambda a: [None] * len(kp) if a is None else np.asarray(a, np.float64)
-    anns = [
-        _annotation(*a)
-        for a in zip(
-            range(1, len(kp) + 1),
-            [image[n] for n in names],
-            kp,
-            each(likelihood),
-            each(boxes),
-            each(state),
-        )
-    ]
-    cat = dict(
-        id=1,
-        name=skeleton.name,
-        supercategory='',
-        keypoints=list(skeleton.joints),
-        skeleton=[[a + 1, b + 1] for a, b in skeleton.bones],
+    keypoints = np.asarray(kp, np.float64)
+    n_rows = len(keypoints)
+    if keypoints.shape[1:] != (skeleton.n_joints, 2):
+        raise LabelError(path, f'keypoints {keypoints.shape}', f'(N, {skeleton.n_joints}, 2)')
+    names = [str(name) for name in names]
+    if len(names) != n_rows:
+        raise LabelError(path, f'{len(names)} names for {n_rows} rows', 'one each')
+    image_ids = {name: i for i, name in enumerate(dict.fromkeys(names), 1)}
+    sizes = dict(zip(names, np.broadcast_to(size, (n_rows, 2))))
+    images = []
+    for name, (height, width) in sizes.items():
+        image = dict(id=image_ids[name], file_name=name, height=int(height), width=int(width))
+        images.append(image)
+    columns = zip(
+        range(1, n_rows + 1),
+        [image_ids[name] for name in names],
+        keypoints,
+        _rows_or_none(likelihood, n_rows),
+        _rows_or_none(boxes, n_rows),
+        _rows_or_none(state, n_rows),
     )
-    with atomic_path(path) as t:
-        t.write_text(json.dumps(dict(images=images, annotations=anns, categories=[cat]), indent=1))
+    annotations = [_annotation(*row) for row in columns]
+    content = dict(images=images, annotations=annotations, categories=[_category(skeleton)])
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1))
     return Path(path)
 
-# %% ../../nbs/readers/22_label_coco.ipynb #56e8f21a
-def _annotation(i, image, kp, lik, box, state):
-    ok = np.isfinite(kp).all(-1)
-    r = lambda v: [round(float(a), 3) for a in v]
-    if box is None:
-        box = [*kp[ok].min(0), *np.ptp(kp[ok], axis=0)] if ok.any() else [0.0] * 4
-    v = ok * (2.0 if state is None else np.maximum(state, 1))
-    flat = np.concatenate([np.where(ok[:, None], kp, 0), v[:, None]], -1)
-    d = dict(
-        id=i,
-        image_id=image,
-        category_id=1,
-        keypoints=[v for x, y, k in flat for v in (*r((x, y)), int(k))],
-        num_keypoints=int(ok.sum()),
-        bbox=r(box),
-        area=r([box[2] * box[3]])[0],
-        iscrowd=0,
-    )
-    if lik is None:
-        return d
-    lik = np.nan_to_num(lik)
-    return dict(d, score=r([lik[ok].mean() if ok.any() else 0])[0], keypoint_scores=r(lik))
-
 # %% ../../nbs/readers/22_label_coco.ipynb #b5f8f82e
-def _whole(x):
-    return (
-        isinstance(x, (int, float))
-        and not isinstance(x, bool)
-        and x == x
-        and abs(x) < 1e15
-        and x == int(x)
-    )
+def _is_number(value):
+    return isinstance(value, (int, float))
+
+
+def _is_whole(value):
+    "Is it a whole number, as an integer or not?"
+    if not _is_number(value) or isinstance(value, bool):
+        return False
+    return abs(value) < 1e15 and value == int(value)
+
+
+def _load_coco(path):
+    "The dictionary of a file with its three lists; raises `LabelError`"
+    parts = 'images, annotations and categories'
+    if not Path(path).is_file():
+        raise LabelError(path, 'no such file', 'a COCO JSON')
+    try:
+        content = load_json(path, dict)
+    except LabelError as error:
+        raise LabelError(path, f'not a COCO file: {error.found}', parts) from None
+    for part in ('images', 'annotations', 'categories'):
+        entries = content.get(part)
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise LabelError(path, f'not a COCO file: no list of {part}', parts)
+    return content
+
+
+def _check_image(path, image):
+    "Raise `LabelError` for an image without an id or a name"
+    image_id = image.get('id')
+    if not _is_whole(image_id) and not isinstance(image_id, str):
+        raise LabelError(path, f'an image has the id {str(image_id)[:40]!r}', 'a number or text')
+    name = image.get('file_name')
+    if not isinstance(name, str) or not name:
+        raise LabelError(path, f'image {image_id} has no file_name')
 
 
 def _coco_lists(path):
     "The images by id, the annotations and the categories of a file; raises `LabelError`"
-    if not Path(path).is_file():
-        raise LabelError(path, 'no such file', 'a COCO JSON')
-    try:
-        d = load_json(path, dict)
-    except LabelError as e:
-        raise LabelError(
-            path, f'not a COCO file: {e.found}', 'images, annotations and categories'
-        ) from None
-    for k in ('images', 'annotations', 'categories'):
-        if not isinstance(d.get(k), list) or not all(isinstance(e, dict) for e in d[k]):
-            raise LabelError(
-                path, f'not a COCO file: no list of {k}', 'images, annotations and categories'
-            )
-    for m in d['images']:
-        if not _whole(m.get('id')) and not isinstance(m.get('id'), str):
-            raise LabelError(
-                path, f'an image has the id {str(m.get("id"))[:40]!r}', 'a number or text'
-            )
-        if not isinstance(m.get('file_name'), str) or not m['file_name']:
-            raise LabelError(path, f'image {m["id"]} has no file_name')
-    ims = {m['id']: m for m in d['images']}
-    if len(ims) < len(d['images']):
+    content = _load_coco(path)
+    for image in content['images']:
+        _check_image(path, image)
+    images = {image['id']: image for image in content['images']}
+    if len(images) < len(content['images']):
         raise LabelError(path, 'two images have one id', 'each id once')
-    return ims, d['annotations'], d['categories']
+    return images, content['annotations'], content['categories']
 
 # %% ../../nbs/readers/22_label_coco.ipynb #cbfe27b2
-def _coco_category(path, cats, skeleton, category):
+def _has_joints(category):
+    joints = category.get('keypoints')
+    if not isinstance(joints, list) or not joints:
+        return False
+    return all(isinstance(joint, str) for joint in joints)
+
+
+def _titles(categories):
+    return [category.get('name') for category in categories]
+
+
+def _asked_category(path, categories, asked):
+    "The category of that name or id"
+    for category in categories:
+        if asked in (category.get('id'), category.get('name')):
+            return category
+    found = f'no category {asked!r} with keypoints'
+    raise LabelError(path, found, f'one of {_titles(categories)}')
+
+
+def _coco_category(path, categories, skeleton, asked):
     "The category asked for, or the one that fits"
-    ok = lambda c: (
-        isinstance(c.get('keypoints'), list)
-        and c['keypoints']
-        and all(isinstance(k, str) for k in c['keypoints'])
-    )
-    cats = [c for c in cats if ok(c)]
-    if not cats:
-        raise LabelError(
-            path,
-            'no category has keypoints',
-            'a category that names its joints'
-            if skeleton is None
-            else f'one with {list(skeleton.joints)}',
-        )
-    if category is not None:
-        pick = [c for c in cats if category in (c.get('id'), c.get('name'))]
-        if not pick:
-            raise LabelError(
-                path,
-                f'no category {category!r} with keypoints',
-                f'one of {[c.get("name") for c in cats]}',
-            )
-        return pick[0]
-    if skeleton is None:
-        if len(cats) > 1:
-            raise LabelError(
-                path, f'categories {[c.get("name") for c in cats]}', 'category= one of them'
-            )
-        return cats[0]
-    return ([c for c in cats if set(skeleton.joints) <= set(c['keypoints'])] or cats)[0]
+    categories = [category for category in categories if _has_joints(category)]
+    if not categories:
+        expected = 'a category that names its joints'
+        if skeleton is not None:
+            expected = f'one with {list(skeleton.joints)}'
+        raise LabelError(path, 'no category has keypoints', expected)
+    if asked is not None:
+        return _asked_category(path, categories, asked)
+    if skeleton is None and len(categories) > 1:
+        raise LabelError(path, f'categories {_titles(categories)}', 'category= one of them')
+    if skeleton is not None:
+        for category in categories:
+            if set(skeleton.joints) <= set(category['keypoints']):
+                return category
+    return categories[0]
 
 # %% ../../nbs/readers/22_label_coco.ipynb #66dc178f
 def coco_skeleton(
@@ -168,23 +209,121 @@ def coco_skeleton(
     where='category',  # File, for messages
 ) -> Skeleton:
     "Joints and bones of a category; left and right paired by their names; raises `LabelError`"
-    joints = category['keypoints']
     bones = category.get('skeleton') or []
-    bones = (
-        as_array(bones, (None, 2), where, np.int64).reshape(-1, 2) - 1
-        if bones
-        else np.zeros((0, 2), int)
-    )
+    if bones:
+        bones = as_array(bones, (None, 2), where, np.int64).reshape(-1, 2) - 1
+        bones = [tuple(bone) for bone in bones.tolist()]
     try:
-        return named_skeleton(
-            category.get('name') or 'coco', joints, [tuple(b) for b in bones.tolist()]
-        )
-    except SkeletonError as e:
-        raise LabelError(
-            where, f'its category {category.get("name")!r}: {e.found}', e.expected
-        ) from None
+        return named_skeleton(category.get('name') or 'coco', category['keypoints'], bones)
+    except SkeletonError as error:
+        found = f'its category {category.get("name")!r}: {error.found}'
+        raise LabelError(where, found, error.expected) from None
+
+# %% ../../nbs/readers/22_label_coco.ipynb #33f22d3a
+def _annotation_keypoints(path, annotation, n_joints, images, limit):
+    "(K,3) x, y, v of an annotation; raises `LabelError`"
+    where = f'annotation {str(annotation.get("id"))[:40]}'
+    try:
+        keypoints = np.array(annotation['keypoints'], float)
+    except (ValueError, TypeError, OverflowError):
+        raise LabelError(path, f'{where}: a keypoint is not a number') from None
+    image_id = annotation.get('image_id')
+    if not isinstance(image_id, (int, float, str)) or image_id not in images:
+        raise LabelError(path, f'{where}: image {str(image_id)[:40]} is not listed')
+    if keypoints.size != 3 * n_joints:
+        expected = f'{3 * n_joints} for {n_joints} joints'
+        raise LabelError(path, f'{where}: {keypoints.size} numbers', expected)
+    keypoints = keypoints.reshape(n_joints, 3)
+    if not np.isfinite(keypoints).all() or not (np.abs(keypoints) <= limit).all():
+        raise LabelError(path, f'{where}: a coordinate is not finite or beyond {limit:g}')
+    return keypoints
+
+
+def _usable_rows(path, annotations, n_joints, images, limit, screen):
+    "(number, annotation, keypoints) of usable annotations; others raise or are told to `screen`"
+    rows = []
+    for number, annotation in enumerate(annotations):
+        try:
+            keypoints = _annotation_keypoints(path, annotation, n_joints, images, limit)
+        except LabelError as error:
+            if screen is None:
+                raise
+            screen('annotation', error.where, error.found, error.expected)
+        else:
+            rows.append((number, annotation, keypoints))
+    return rows
+
+# %% ../../nbs/readers/22_label_coco.ipynb #514b18b7
+def _in_order(values, at):
+    "Joints of (N,K) or (N,K,3) values in the skeleton's order; 0 where the file lacks one"
+    known = at >= 0
+    if values.ndim == 3:
+        known = known[None, :, None]
+    return np.where(known, values[:, at], 0)
+
+
+def _scores(annotations, n_joints):
+    "(N,K) float32 likelihoods, or None where an annotation has none"
+    scores = [annotation.get('keypoint_scores') for annotation in annotations]
+    for its_scores in scores:
+        if not isinstance(its_scores, list) or len(its_scores) != n_joints:
+            return None
+        if not all(_is_number(score) for score in its_scores):
+            return None
+    return np.array(scores, np.float32)
+
+
+def _image_sizes(images):
+    "(N,2) height and width, or None where an image does not say"
+    sizes = [(image.get('height'), image.get('width')) for image in images]
+    for height, width in sizes:
+        if not _is_whole(height) or not _is_whole(width) or min(height, width) <= 0:
+            return None
+    return np.array(sizes, int)
+
+
+def _annotation_box(annotation):
+    "x, y, width, height; NaN where there is no usable box"
+    box = annotation.get('bbox')
+    if not isinstance(box, list) or len(box) != 4:
+        return [np.nan] * 4
+    if not all(_is_number(value) and abs(value) < 1e7 for value in box):
+        return [np.nan] * 4
+    return box
+
+
+def _coco_labels(rows, at, images, skeleton):
+    "`Labels` from usable annotations"
+    numbers, annotations, keypoints = zip(*rows)
+    its_images = [images[annotation['image_id']] for annotation in annotations]
+    likelihood = _scores(annotations, n_joints=len(keypoints[0]))
+    if likelihood is not None:
+        likelihood = _in_order(likelihood, at)
+    keypoints = _in_order(np.stack(keypoints), at)
+    positions, state = keypoints[..., :2], keypoints[..., 2]
+    return checked_labels(
+        None,
+        [image['file_name'] for image in its_images],
+        np.where(state[..., None] > 0, positions, np.nan),
+        likelihood=likelihood,
+        skeleton=skeleton,
+        size=_image_sizes(its_images),
+        boxes=np.array([_annotation_box(annotation) for annotation in annotations], np.float32),
+        state=state.astype(np.int8),
+        row=np.array(numbers),
+    )
 
 # %% ../../nbs/readers/22_label_coco.ipynb #11620ad5
+def _annotations_of(category, annotations):
+    "Annotations of a category that have keypoints, crowds left out"
+    chosen = []
+    for annotation in annotations:
+        of_it = annotation.get('category_id') == category.get('id')
+        if of_it and annotation.get('keypoints') and not annotation.get('iscrowd'):
+            chosen.append(annotation)
+    return chosen
+
+
 def read_coco(
     path,  # COCO keypoints JSON
     skeleton,  # `Skeleton` or name; joints are matched by name. None: that of the category
@@ -193,116 +332,37 @@ def read_coco(
     names=None,  # {name in the file: joint of the skeleton}, see `match_joints`
     rename: str = 'exact',  # 'exact' or 'auto', see `match_joints`
     missing: str = 'error',  # 'error' or 'invisible', see `match_joints`
-    screen=None,  # Function (kind, where, found, expected) that takes the place of raising for an annotation; None: raise
+    screen=None,  # Function (kind, where, found, expected), told of bad annotations; None: raise
 ) -> Labels:
-    "One row per annotation that has keypoints, crowds left out; raises `LabelError` that names the annotation"
-    skeleton = skeleton if skeleton is None else get_skeleton(skeleton)
-    ims, anns, cats = _coco_lists(path)
-    cat = _coco_category(path, cats, skeleton, category)
+    "A row per annotation with keypoints, crowds left out; raises `LabelError` that names it"
+    if skeleton is not None:
+        skeleton = get_skeleton(skeleton)
+    images, annotations, categories = _coco_lists(path)
+    chosen = _coco_category(path, categories, skeleton, category)
     if skeleton is None:
-        skeleton = coco_skeleton(cat, path)
-    K = len(cat['keypoints'])
-    at = match_joints(cat['keypoints'], skeleton.joints, names, rename, missing, path)
-    _note_extra(path, [j for i, j in enumerate(cat['keypoints']) if i not in at], skeleton)
-    anns = [
-        a
-        for a in anns
-        if a.get('category_id') == cat.get('id') and a.get('keypoints') and not a.get('iscrowd')
-    ]
-    rows = [
-        (i, a, r)
-        for i, a in enumerate(anns)
-        if (r := _screened(path, a, K, ims, limit, screen)) is not None
-    ]
+        skeleton = coco_skeleton(chosen, path)
+    joints = chosen['keypoints']
+    at = match_joints(joints, skeleton.joints, names, rename, missing, where=path)
+    warn_of_extra_joints(path, joints, at, skeleton)
+    annotations = _annotations_of(chosen, annotations)
+    rows = _usable_rows(path, annotations, len(joints), images, limit=limit, screen=screen)
     if not rows:
-        raise LabelError(path, f'no annotation of category {cat.get("name")!r} has keypoints')
-    return _coco_labels(path, rows, at, ims, skeleton)
-
-# %% ../../nbs/readers/22_label_coco.ipynb #33f22d3a
-def _screened(path, a, K, ims, limit, screen):
-    "The (K,3) keypoints of an annotation, or None if `screen` lets it go"
-    try:
-        return _coco_row(path, a, K, ims, limit)
-    except LabelError as e:
-        if screen is None:
-            raise
-        screen('annotation', e.where, e.found, e.expected)
-
-
-def _coco_row(path, a, K, ims, limit):
-    where = f'annotation {str(a.get("id"))[:40]}'
-    try:
-        r = np.array(a['keypoints'], float)
-    except (ValueError, TypeError, OverflowError):
-        raise LabelError(path, f'{where}: a keypoint is not a number') from None
-    i = a.get('image_id')
-    if not isinstance(i, (int, float, str)) or i not in ims:
-        raise LabelError(path, f'{where}: image {str(i)[:40]} is not listed')
-    if r.size != 3 * K:
-        raise LabelError(path, f'{where}: {r.size} numbers', f'{3 * K} for {K} joints')
-    r = r.reshape(K, 3)
-    if not (np.isfinite(r).all() and (np.abs(r) <= limit).all()):
-        raise LabelError(path, f'{where}: a coordinate is not finite or beyond {limit:g}')
-    return r
-
-# %% ../../nbs/readers/22_label_coco.ipynb #514b18b7
-def _coco_labels(path, rows, at, ims, skeleton):
-    "`Labels` from checked annotations"
-    r = np.stack([r for _, _, r in rows])
-    r = np.where((np.array(at) >= 0)[None, :, None], r[:, at], 0)
-    kp = np.where(r[..., 2:] > 0, r[..., :2], np.nan)
-    K = rows[0][2].shape[0]
-    lik = [a.get('keypoint_scores') for _, a, _ in rows]
-    im = [ims[a['image_id']] for _, a, _ in rows]
-    if all(
-        isinstance(l, list) and len(l) == K and all(isinstance(v, (int, float)) for v in l)
-        for l in lik
-    ):
-        lik = np.where(np.array(at) >= 0, np.array(lik, np.float32)[:, at], 0)
-    else:
-        lik = None
-    size = (
-        np.array([(m['height'], m['width']) for m in im], int)
-        if all(
-            _whole(m.get('height')) and _whole(m.get('width')) and min(m['height'], m['width']) > 0
-            for m in im
-        )
-        else None
-    )
-    boxes = np.array([_coco_box(a.get('bbox')) for _, a, _ in rows], np.float32)
-    return _labels(
-        None,
-        [m['file_name'] for m in im],
-        kp,
-        lik,
-        skeleton,
-        size=size,
-        boxes=boxes,
-        state=r[..., 2].astype(np.int8),
-        row=np.array([i for i, _, _ in rows]),
-    )
-
-
-def _coco_box(b):
-    ok = (
-        isinstance(b, list)
-        and len(b) == 4
-        and all(isinstance(v, (int, float)) and abs(v) < 1e7 for v in b)
-    )
-    return b if ok else [np.nan] * 4
+        found = f'no annotation of category {chosen.get("name")!r} has keypoints'
+        raise LabelError(path, found)
+    return _coco_labels(rows, np.array(at), images, skeleton=skeleton)
 
 # %% ../../nbs/readers/22_label_coco.ipynb #85501e97
 def read_labels(
-    path,  # DeepLabCut's or Lightning Pose's CSV, DeepLabCut's H5, or COCO keypoints JSON, told apart by the ending
+    path,  # CSV of DeepLabCut or Lightning Pose, H5 of DeepLabCut, or COCO JSON, by its ending
     skeleton=None,  # `Skeleton` or name; None: that of the file
     **kwargs,  # As the reader of the format
 ) -> Labels:
     "Labels in any of the formats; raises `LabelError`"
-    kind = Path(path).suffix.lower()
-    if kind == '.json':
+    ending = Path(path).suffix.lower()
+    if ending == '.json':
         return read_coco(path, skeleton, **kwargs)
-    if kind in ('.h5', '.hdf5', '.hdf'):
+    if ending in ('.h5', '.hdf5', '.hdf'):
         return read_dlc_h5(path, skeleton, **kwargs)
-    if kind == '.csv':
+    if ending == '.csv':
         return read_lightning_csv(path, skeleton, **kwargs)
-    raise LabelError(path, f'ends in {kind!r}', '.csv, .h5 or .json')
+    raise LabelError(path, f'ends in {ending!r}', '.csv, .h5 or .json')

@@ -6,16 +6,22 @@
 __all__ = ['read_dlc_csv', 'read_lightning_csv', 'write_dlc_csv']
 
 # %% ../../nbs/readers/20_label_csv.ipynb #2d3b3723
-import copy, csv, difflib, json, re, warnings
+import csv
+import re
 from pathlib import Path
-from typing import NamedTuple
-import h5py, numpy as np, torch
-from fastcore.basics import patch
-from ..core.files import atomic_path
+import numpy as np
 from ..core.errors import LabelError
+from ..core.files import atomic_path
 from ..core.skeleton import get_skeleton
 from .joint_names import Labels
-from .label_tables import _Faults, _Sheet, _checked, _from_sheet
+from geomrecon.readers.label_tables import (
+    COORDINATES,
+    LabelSheet,
+    RowFaults,
+    labels_from_sheet,
+    table_to_write,
+    within_limit,
+)
 
 # %% ../../nbs/readers/20_label_csv.ipynb #0b02b862
 def _csv_rows(path, what):
@@ -23,146 +29,174 @@ def _csv_rows(path, what):
     if not Path(path).is_file():
         raise LabelError(path, 'no such file', what)
     try:
-        with open(path, newline='', encoding='utf-8-sig') as f:
-            return [r for r in csv.reader(f) if any(r)]
-    except (UnicodeDecodeError, csv.Error, OSError) as e:
-        raise LabelError(path, f'not a CSV ({e})', what) from None
+        with open(path, newline='', encoding='utf-8-sig') as file:
+            return [row for row in csv.reader(file) if any(row)]
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise LabelError(path, f'not a CSV ({error})', what) from None
 
 
-_COORDS = ('x', 'y', 'likelihood')
-_HEADS = (['scorer', 'bodyparts', 'coords'], ['scorer', 'individuals', 'bodyparts', 'coords'])
+_DLC_HEADERS = (
+    ['scorer', 'bodyparts', 'coords'],
+    ['scorer', 'individuals', 'bodyparts', 'coords'],
+)
 
 
-def _dlc_head(path, rows):
-    "Number of header rows"
-    head = next((h for h in _HEADS if [r[0] for r in rows[: len(h)]] == h), None)
-    if head is None:
-        raise LabelError(
-            path, f'header rows {[r[0] for r in rows[:3]]}', f'{_HEADS[0]}, or {_HEADS[1]}'
-        )
-    return len(head)
+def _dlc_header(path, rows):
+    "Number of header rows of DeepLabCut"
+    for header in _DLC_HEADERS:
+        if [row[0] for row in rows[: len(header)]] == header:
+            return len(header)
+    found = f'header rows {[row[0] for row in rows[:3]]}'
+    raise LabelError(path, found, f'{_DLC_HEADERS[0]}, or {_DLC_HEADERS[1]}')
 
 
-def _lightning_head(path, rows):
-    "Number of header rows, up to the one of coordinates"
-    for n in (3, 4):
-        if len(rows) >= n and sum(c.strip() in _COORDS for c in rows[n - 1][1:]) >= 2:
-            return n
+def _lightning_header(path, rows):
+    "Number of header rows of Lightning Pose, up to the one of coordinates"
+    for n_rows in (3, 4):
+        if len(rows) < n_rows:
+            continue
+        n_coordinates = sum(cell.strip() in COORDINATES for cell in rows[n_rows - 1][1:])
+        if n_coordinates >= 2:
+            return n_rows
     raise LabelError(
         path,
-        f'header rows {[r[:3] for r in rows[:3]]}',
+        f'header rows {[row[:3] for row in rows[:3]]}',
         'the third to hold the coordinates x, y (and likelihood)',
     )
 
 # %% ../../nbs/readers/20_label_csv.ipynb #ff960fe3
-def _csv_sheet(path, rows, n, screen=None):
-    "The sheet of a CSV with `n` header rows"
-    wide = max(map(len, rows[:n]))
-    head = [[c.strip() for c in r] + [''] * (wide - len(r)) for r in rows[:n]]
-    cols, body = {}, rows[n:]
-    for i in range(1, wide):
-        key = (head[1][i] if n == 4 else '', head[-2][i], head[-1][i])
-        if key[2] not in _COORDS or not key[1] or key[1].startswith('Unnamed: '):
+def _padded(row, width):
+    "Cells without spaces around them, with empty ones up to `width`"
+    return [cell.strip() for cell in row] + [''] * (width - len(row))
+
+
+def _csv_columns(path, header):
+    "Column number by (individual or '', joint, coordinate)"
+    width = max(len(row) for row in header)
+    padded = [_padded(row, width) for row in header]
+    animals = padded[1] if len(header) == 4 else [''] * width
+    joints = padded[-2]
+    coordinates = padded[-1]
+    columns = {}
+    for i in range(1, width):
+        joint = joints[i]
+        no_joint = not joint or joint.startswith('Unnamed: ')
+        if coordinates[i] not in COORDINATES or no_joint:
             continue
-        if key in cols:
-            raise LabelError(
-                path, f'joints named twice: {[key[1]]}', 'each joint once, by one scorer'
-            )
-        cols[key] = i
-    first = min(cols.values(), default=1)
-    if (
-        body
-        and not any(c.strip() for c in body[0][first:])
-        and not re.search(r'\d$|\.\w{3,4}$', '/'.join(body[0][:first]).strip('/'))
-    ):
+        key = (animals[i], joint, coordinates[i])
+        if key in columns:
+            found = f'joints named twice: {[joint]}'
+            raise LabelError(path, found, 'each joint once, by one scorer')
+        columns[key] = i
+    return columns
+
+
+def _names_the_index(row, first):
+    "Is it pandas' row with the names of the index columns, those before column `first`?"
+    if any(cell.strip() for cell in row[first:]):
+        return False
+    name = '/'.join(row[:first]).strip('/')
+    like_an_image = re.search(r'\d$|\.\w{3,4}$', name)
+    return like_an_image is None
+
+# %% ../../nbs/readers/20_label_csv.ipynb #0b1723e1
+def _row_name(row, first):
+    "The image of a row, from the columns before column `first`"
+    return '/'.join(cell for cell in row[:first] if cell)
+
+
+def _csv_numbers(faults, rows, column, what, limit):
+    "One column as floats, empty cells as NaN"
+    numbers = np.full(len(rows), np.nan)
+    for i, row in enumerate(rows):
+        text = row[column].strip() if len(row) > column else ''
+        try:
+            numbers[i] = float(text or 'nan')
+        except ValueError:
+            faults(i, f', {what} is {text!r}', 'a number or nothing')
+    return within_limit(faults, numbers, what, limit)
+
+
+def _csv_sheet(path, rows, n_header, screen=None):
+    "The `LabelSheet` of a CSV with `n_header` header rows"
+    columns = _csv_columns(path, rows[:n_header])
+    first = min(columns.values(), default=1)
+    body = rows[n_header:]
+    if body and _names_the_index(body[0], first):
         body = body[1:]
     if not body:
         raise LabelError(path, 'no rows below the header', 'at least one labelled frame')
-    names = ['/'.join(t for t in r[:first] if t) for r in body]
-    faults = _Faults(path, names, screen)
+    names = [_row_name(row, first) for row in body]
+    faults = RowFaults(path, names, screen)
     faults.once()
-    return _Sheet(
-        cols, names, lambda c, what, limit: _csv_column(faults, body, c, what, limit), faults
-    )
 
-# %% ../../nbs/readers/20_label_csv.ipynb #0b1723e1
-def _csv_column(faults, rows, c, what, limit):
-    "One column as floats, empty cells as NaN"
-    out = np.full(len(rows), np.nan)
-    for i, r in enumerate(rows):
-        t = r[c].strip() if len(r) > c else ''
-        try:
-            out[i] = float(t or 'nan')
-        except ValueError:
-            faults(i, f', {what} is {t!r}', 'a number or nothing')
-    return _checked(faults, out, what, limit)
+    def read(column, what, limit):
+        return _csv_numbers(faults, body, column, what, limit)
+
+    return LabelSheet(columns, names, read, faults=faults)
 
 # %% ../../nbs/readers/20_label_csv.ipynb #04e5d70a
 def read_dlc_csv(
     path,  # CSV with the header rows scorer, (individuals,) bodyparts, coords
-    skeleton,  # `Skeleton` or name; joints are matched by name, in any order. None: one with the joints of the file
+    skeleton,  # `Skeleton` or name, joints in any order; None: one with the joints of the file
     limit: float = 1e5,  # Larger coordinates are refused
     individual=None,  # Which animal, if there are several; 'all': a row for each
     names=None,  # {name in the file: joint of the skeleton}, see `match_joints`
     rename: str = 'exact',  # 'exact' or 'auto', see `match_joints`
     missing: str = 'error',  # 'error' or 'invisible', see `match_joints`
-    screen=None,  # Function (kind, where, found, expected) that is told of an unusable row, which is then left out; None: raise
+    screen=None,  # Function (kind, where, found, expected), told of rows left out; None: raise
 ) -> Labels:
     "Labels or predictions in DeepLabCut's layout; raises `LabelError` that names row and joint"
     rows = _csv_rows(path, "DeepLabCut's CSV")
-    return _from_sheet(
+    sheet = _csv_sheet(path, rows, _dlc_header(path, rows), screen=screen)
+    return labels_from_sheet(
         path,
-        _csv_sheet(path, rows, _dlc_head(path, rows), screen),
+        sheet,
         skeleton,
-        individual,
-        names,
-        rename,
-        missing,
-        limit,
+        individual=individual,
+        names=names,
+        rename=rename,
+        missing=missing,
+        limit=limit,
     )
 
 # %% ../../nbs/readers/20_label_csv.ipynb #6d589fd5
+def _rows_of_part(path, rows, n_header, part):
+    "The header and the rows that the column `set` gives the name `part`"
+    titles = [title.strip() for title in rows[0]]
+    if 'set' not in titles:
+        found = f'no column set, from which part={part!r} could be taken'
+        raise LabelError(path, found, 'predictions of labelled images')
+    column = titles.index('set')
+    body = rows[n_header:]
+    parts = [row[column].strip() if len(row) > column else '' for row in body]
+    if part not in parts:
+        found = f'no row is of the part {part!r}'
+        raise LabelError(path, found, f'one of {sorted(set(parts))}')
+    chosen = [row for row, its_part in zip(body, parts) if its_part == part]
+    return rows[:n_header] + chosen
+
+
 def read_lightning_csv(
     path,  # Labels (CollectedData.csv) or predictions of Lightning Pose
     skeleton,  # `Skeleton` or name; None: one with the joints of the file
-    part=None,  # Only the rows that the column `set` gives this name: 'train', 'validation' or 'test'
+    part=None,  # Only the rows of this column `set`: 'train', 'validation' or 'test'
     screen=None,  # As `read_dlc_csv`
     **kwargs,  # As `read_dlc_csv`
 ) -> Labels:
-    "Labels or predictions in Lightning Pose's layout; further columns are ignored; raises `LabelError` that names row and joint"
+    "Labels or predictions in Lightning Pose's layout, further columns ignored; raises `LabelError`"
     rows = _csv_rows(path, "Lightning Pose's CSV")
-    n = _lightning_head(path, rows)
+    n_header = _lightning_header(path, rows)
     if part is not None:
-        c = next((i for i, t in enumerate(rows[0]) if t.strip() == 'set'), None)
-        if c is None:
-            raise LabelError(
-                path,
-                f'no column set, from which part={part!r} could be taken',
-                'predictions of labelled images',
-            )
-        sets = [r[c].strip() if len(r) > c else '' for r in rows[n:]]
-        rows = rows[:n] + [r for r, s in zip(rows[n:], sets) if s == part]
-        if len(rows) == n:
-            raise LabelError(path, f'no row is of the part {part!r}', f'one of {sorted(set(sets))}')
-    return _from_sheet(path, _csv_sheet(path, rows, n, screen), skeleton, **kwargs)
-
-# %% ../../nbs/readers/20_label_csv.ipynb #9499a17f
-def _layout(path, kp, likelihood, skeleton, index):
-    "Checked values (N,K,2 or 3), the names of the coordinates and of the rows"
-    kp = np.asarray(kp, np.float64)
-    if kp.shape[1:] != (skeleton.n_joints, 2):
-        raise LabelError(path, f'keypoints {kp.shape}', f'(N, {skeleton.n_joints}, 2)')
-    index = list(range(len(kp)) if index is None else index)
-    if len(index) != len(kp):
-        raise LabelError(path, f'{len(index)} names for {len(kp)} rows', 'one each')
-    if likelihood is None:
-        return kp, ['x', 'y'], index
-    lik = np.asarray(likelihood, np.float64)
-    if lik.shape != kp.shape[:2]:
-        raise LabelError(path, f'likelihood {lik.shape}', f'{kp.shape[:2]}')
-    return np.concatenate([kp, lik[..., None]], -1), list(_COORDS), index
+        rows = _rows_of_part(path, rows, n_header, part)
+    sheet = _csv_sheet(path, rows, n_header, screen=screen)
+    return labels_from_sheet(path, sheet, skeleton, **kwargs)
 
 # %% ../../nbs/readers/20_label_csv.ipynb #dbbb23e7
+def _cell(value):
+    return '' if np.isnan(value) else f'{value:.3f}'
+
+
 def write_dlc_csv(
     path,  # Target
     kp,  # (N,K,2) pixels of the original frames; NaN is written as nothing
@@ -171,14 +205,18 @@ def write_dlc_csv(
     scorer: str = 'geomrecon',  # First header row
     index=None,  # (N,) image names or frame numbers; 0..N-1 if None
 ) -> Path:
-    "Labels or predictions in the layout that DeepLabCut and Lightning Pose read, to a thousandth of a pixel"
+    "Labels or predictions as DeepLabCut and Lightning Pose read them, to 0.001 pixel"
     skeleton = get_skeleton(skeleton)
-    x, c, index = _layout(path, kp, likelihood, skeleton, index)
-    with atomic_path(path) as t, open(t, 'w', newline='') as f:
-        w = csv.writer(f, lineterminator='\n')
-        w.writerow(['scorer'] + [scorer] * len(c) * skeleton.n_joints)
-        w.writerow(['bodyparts'] + [j for j in skeleton.joints for _ in c])
-        w.writerow(['coords'] + c * skeleton.n_joints)
-        for n, r in zip(index, x.reshape(len(x), -1)):
-            w.writerow([n] + ['' if np.isnan(v) else f'{v:.3f}' for v in r])
+    values, coordinates, index = table_to_write(
+        path, kp, likelihood, skeleton=skeleton, index=index
+    )
+    n_joints = skeleton.n_joints
+    joints = np.repeat(skeleton.joints, len(coordinates)).tolist()
+    with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
+        writer = csv.writer(file, lineterminator='\n')
+        writer.writerow(['scorer'] + [scorer] * len(coordinates) * n_joints)
+        writer.writerow(['bodyparts'] + joints)
+        writer.writerow(['coords'] + coordinates * n_joints)
+        for name, row in zip(index, values.reshape(len(values), -1)):
+            writer.writerow([name] + [_cell(value) for value in row])
     return Path(path)

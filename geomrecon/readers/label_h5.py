@@ -6,192 +6,250 @@
 __all__ = ['read_dlc_h5', 'write_dlc_h5']
 
 # %% ../../nbs/readers/21_label_h5.ipynb #23bf7b8f
-import copy, csv, difflib, json, re, warnings
 from pathlib import Path
-from typing import NamedTuple
-import h5py, numpy as np, torch
-from fastcore.basics import patch
-from ..core.files import atomic_path, safe_loads
+import h5py
+import numpy as np
 from ..core.errors import GeomReconError, LabelError
+from ..core.files import atomic_path
+from ..core.pickles import safe_loads
 from ..core.skeleton import get_skeleton
 from .joint_names import Labels
-from .label_tables import _Faults, _Sheet, _checked, _from_sheet
-from .label_csv import _COORDS, _layout
+from geomrecon.readers.label_tables import (
+    COORDINATES,
+    LabelSheet,
+    RowFaults,
+    labels_from_sheet,
+    table_to_write,
+    within_limit,
+)
 
 # %% ../../nbs/readers/21_label_h5.ipynb #134a7513
 _LARGEST = 1 << 31  # bytes of one array
 
 
-def _member(g, name, path):
+def _member(group, name, path):
     "A group or array inside the file itself; raises `LabelError`"
-    if not isinstance(g.get(name, getlink=True), h5py.HardLink):
-        raise LabelError(
-            path,
-            f'has no {name!r}' if name not in g else f'{name!r} is a link',
-            'a DeepLabCut table',
-        )
-    d = g[name]
-    if isinstance(d, h5py.Dataset) and (
-        d.external or d.is_virtual or d.size is None or d.size * d.dtype.itemsize > _LARGEST
-    ):
-        raise LabelError(
-            path,
-            f'array {name!r} of shape {d.shape} lies outside the file or is too large',
-            'arrays in the file',
-        )
-    return d
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        found = f'{name!r} is a link' if name in group else f'has no {name!r}'
+        raise LabelError(path, found, 'a DeepLabCut table')
+    member = group[name]
+    if isinstance(member, h5py.Dataset) and not _is_in_file(member):
+        found = f'array {name!r} of shape {member.shape} lies outside the file or is too large'
+        raise LabelError(path, found, 'arrays in the file')
+    return member
 
 
-def _attr(o, name, default=None):
+def _is_in_file(array):
+    "Does an array have its data in the file itself, and no more than can be read?"
+    if array.external or array.is_virtual or array.size is None:
+        return False
+    return array.size * array.dtype.itemsize <= _LARGEST
+
+
+def _attribute(member, name, default=None):
     "An attribute as text or number; a pickled one stays bytes"
-    v = o.attrs.get(name, default)
-    if isinstance(v, h5py.Empty):
+    value = member.attrs.get(name, default)
+    if isinstance(value, h5py.Empty):
         return ''
-    return bytes(v) if isinstance(v, (bytes, np.bytes_)) else v
+    if isinstance(value, (bytes, np.bytes_)):
+        return bytes(value)
+    return value
 
 # %% ../../nbs/readers/21_label_h5.ipynb #8e51a1bc
-def _entries(d, path):
+def _unpickled(raw, array, path):
+    "What a restricted unpickler takes of an entry of an array; raises `LabelError`"
+    return np.asarray(safe_loads(raw.tobytes(), f'{path}{array.name}'), object)
+
+
+def _pickled_entries(array, path):
+    "Values of a list of objects"
+    raw = array[0] if array.shape == (1,) else None
+    if not isinstance(raw, np.ndarray) or raw.dtype != np.uint8:
+        raise LabelError(path, f'{array.name} holds objects', 'text or numbers')
+    return list(np.ravel(_unpickled(raw, array, path)))
+
+
+def _entries(array, path):
     "Values of an array as a list: text, numbers, or what a restricted unpickler takes"
-    if d.attrs.get('PSEUDOATOM') is not None:
-        raw = d[0] if d.shape == (1,) else None
-        if not isinstance(raw, np.ndarray) or raw.dtype != np.uint8:
-            raise LabelError(path, f'{d.name} holds objects', 'text or numbers')
-        return list(np.ravel(np.asarray(safe_loads(raw.tobytes(), f'{path}{d.name}'), object)))
-    x = d[()]
-    if x.ndim != 1 or x.dtype.kind not in 'Siuf':
-        raise LabelError(path, f'{d.name} is {x.dtype} {x.shape}', 'a list of text or numbers')
-    return [v.decode('utf-8') for v in x.tolist()] if x.dtype.kind == 'S' else x.tolist()
+    if array.attrs.get('PSEUDOATOM') is not None:
+        return _pickled_entries(array, path)
+    values = array[()]
+    if values.ndim != 1 or values.dtype.kind not in 'Siuf':
+        found = f'{array.name} is {values.dtype} {values.shape}'
+        raise LabelError(path, found, 'a list of text or numbers')
+    if values.dtype.kind == 'S':
+        return [value.decode('utf-8') for value in values.tolist()]
+    return values.tolist()
 
 # %% ../../nbs/readers/21_label_h5.ipynb #0b164823
-def _fixed_axis(g, name, path):
+def _level(group, axis, k, path):
+    "Labels of one level of an axis, as text or numbers"
+    names = _entries(_member(group, f'{axis}_level{k}', path), path)
+    codes = np.array(_entries(_member(group, f'{axis}_label{k}', path), path))
+    valid = codes.dtype.kind in 'iu'
+    if valid and len(codes):
+        valid = codes.max() < len(names) and codes.min() >= -1
+    if not valid:
+        raise LabelError(path, f'{axis}_label{k} points beyond its level', 'codes of labels')
+    return [names[code] if code >= 0 else '' for code in codes]
+
+
+def _fixed_axis(group, axis, path):
     "Labels along one axis as tuples"
-    if _attr(g, f'{name}_variety') != b'multi':
-        return [(v,) for v in _entries(_member(g, name, path), path)]
-    n = int(_attr(g, f'{name}_nlevels', 0))
-    out = []
-    if not 1 <= n <= 9:
-        raise LabelError(path, f'{name} has {n} levels', 'three or four')
-    for k in range(n):
-        level = _entries(_member(g, f'{name}_level{k}', path), path)
-        code = np.array(_entries(_member(g, f'{name}_label{k}', path), path))
-        if (
-            code.dtype.kind not in 'iu'
-            or len(code)
-            and (code.max() >= len(level) or code.min() < -1)
-        ):
-            raise LabelError(path, f'{name}_label{k} points beyond its level', 'codes of labels')
-        out.append([level[c] if c >= 0 else '' for c in code])
-    if len({len(o) for o in out}) > 1:
-        raise LabelError(path, f'levels of {name} differ in length')
-    return list(zip(*out))
+    if _attribute(group, f'{axis}_variety') != b'multi':
+        return [(label,) for label in _entries(_member(group, axis, path), path)]
+    n_levels = int(_attribute(group, f'{axis}_nlevels', 0))
+    if not 1 <= n_levels <= 9:
+        raise LabelError(path, f'{axis} has {n_levels} levels', 'three or four')
+    levels = [_level(group, axis, k, path=path) for k in range(n_levels)]
+    if len({len(level) for level in levels}) > 1:
+        raise LabelError(path, f'levels of {axis} differ in length')
+    return list(zip(*levels))
 
 # %% ../../nbs/readers/21_label_h5.ipynb #aa4d7238
-def _block(d, path):
+def _block_values(array, path):
     "Numbers of one block"
-    x = (
-        np.asarray(safe_loads(d[0].tobytes(), f'{path}{d.name}'), object)
-        if d.attrs.get('PSEUDOATOM') is not None
-        else d[()]
-    )
+    if array.attrs.get('PSEUDOATOM') is not None:
+        values = _unpickled(array[0], array, path)
+    else:
+        values = array[()]
     try:
-        x = np.array(x, np.float64)
+        return np.array(values, np.float64)
     except (TypeError, ValueError):
-        raise LabelError(path, f'{d.name} holds {x.dtype}', 'numbers') from None
-    return x
+        raise LabelError(path, f'{array.name} holds {values.dtype}', 'numbers') from None
 
 
-def _h5_fixed(g, path):
+def _h5_fixed(group, path):
     "Columns, rows and values of the fixed layout"
-    cols = _fixed_axis(g, 'axis0', path)
-    rows = _fixed_axis(g, 'axis1', path)
-    out = np.full((len(rows), len(cols)), np.nan)
-    at = {c: i for i, c in enumerate(cols)}
-    for k in range(int(_attr(g, 'nblocks', 0))):
-        d = _member(g, f'block{k}_values', path)
-        items = _fixed_axis(g, f'block{k}_items', path)
-        x = _block(d, path)
-        x = x if d.attrs.get('transposed') else x.T
-        if x.shape != (len(rows), len(items)) or not set(items) <= set(at):
-            raise LabelError(
-                path,
-                f'block {k} of shape {x.shape}',
-                f'({len(rows)}, {len(items)}), for columns of the table',
-            )
-        out[:, [at[c] for c in items]] = x
-    return cols, rows, out
+    columns = _fixed_axis(group, 'axis0', path)
+    rows = _fixed_axis(group, 'axis1', path)
+    table = np.full((len(rows), len(columns)), np.nan)
+    index = {column: i for i, column in enumerate(columns)}
+    for k in range(int(_attribute(group, 'nblocks', 0))):
+        array = _member(group, f'block{k}_values', path)
+        items = _fixed_axis(group, f'block{k}_items', path)
+        values = _block_values(array, path)
+        if not array.attrs.get('transposed'):
+            values = values.T
+        if values.shape != (len(rows), len(items)) or not set(items) <= set(index):
+            found = f'block {k} of shape {values.shape}'
+            expected = f'({len(rows)}, {len(items)}), for columns of the table'
+            raise LabelError(path, found, expected)
+        table[:, [index[item] for item in items]] = values
+    return columns, rows, table
 
 # %% ../../nbs/readers/21_label_h5.ipynb #f6c355fc
-def _h5_table(g, path):
+def _table_field(array, values, field, path):
+    "Columns and (N,C) values of one field of the compound array"
+    kind = _attribute(array, f'{field}_kind')
+    if not isinstance(kind, bytes):
+        raise LabelError(path, f'column {field!r} without its names')
+    items = safe_loads(kind, f'{path}: {field}_kind')
+    values = values[field].reshape(len(values), -1)
+    n_items = len(items) if isinstance(items, list) else -1
+    if n_items != values.shape[1] or values.dtype.kind not in 'iuf':
+        found = f'{field!r} holds {values.dtype} {values.shape}'
+        raise LabelError(path, found, 'numbers for each of its columns')
+    columns = [tuple(item) if isinstance(item, (tuple, list)) else (item,) for item in items]
+    return columns, values.astype(np.float64)
+
+
+def _h5_table(group, path):
     "Columns, rows and values of the table layout"
-    d = _member(g, 'table', path)
-    names = d.dtype.names or ()
-    if 'index' not in names:
-        raise LabelError(path, f'table of {d.dtype}', "a column 'index'")
-    x, cols, vals = d[()], [], []
-    for f in [n for n in names if n != 'index']:
-        kind = _attr(d, f'{f}_kind')
-        if not isinstance(kind, bytes):
-            raise LabelError(path, f'column {f!r} without its names')
-        items = safe_loads(kind, f'{path}: {f}_kind')
-        v = x[f].reshape(len(x), -1)
-        if not isinstance(items, list) or len(items) != v.shape[1] or v.dtype.kind not in 'iuf':
-            raise LabelError(
-                path, f'{f!r} holds {v.dtype} {v.shape}', 'numbers for each of its columns'
-            )
-        cols += [tuple(c) if isinstance(c, (tuple, list)) else (c,) for c in items]
-        vals.append(v.astype(np.float64))
-    rows = [v.decode('utf-8') if isinstance(v, bytes) else v for v in x['index'].tolist()]
-    return (
-        cols,
-        [(r,) for r in rows],
-        np.concatenate(vals, -1) if vals else np.zeros((len(rows), 0)),
-    )
+    array = _member(group, 'table', path)
+    fields = array.dtype.names or ()
+    if 'index' not in fields:
+        raise LabelError(path, f'table of {array.dtype}', "a column 'index'")
+    values = array[()]
+    columns = []
+    parts = []
+    for field in fields:
+        if field != 'index':
+            its_columns, part = _table_field(array, values, field, path=path)
+            columns += its_columns
+            parts.append(part)
+    rows = []
+    for name in values['index'].tolist():
+        rows.append((name.decode('utf-8') if isinstance(name, bytes) else name,))
+    table = np.concatenate(parts, -1) if parts else np.zeros((len(rows), 0))
+    return columns, rows, table
 
 # %% ../../nbs/readers/21_label_h5.ipynb #a375f6d0
-def _h5_sheet(path, key, screen):
-    "The sheet of a file"
-    with h5py.File(path, 'r') as f:
-        kinds = {
-            k: _attr(f[k], 'pandas_type')
-            for k in f
-            if isinstance(f.get(k, getlink=True), h5py.HardLink)
-        }
-        found = [k for k, t in kinds.items() if t in (b'frame', b'frame_table')]
-        if key is None and 'df_with_missing' in found:
-            key = 'df_with_missing'
-        if key is None and len(found) != 1 or key is not None and key not in found:
-            raise LabelError(
-                path,
-                f'tables {found}',
-                f'key= one of them' if found else 'a table that pandas wrote',
-            )
-        key = key or found[0]
-        cols, rows, x = (_h5_fixed if kinds[key] == b'frame' else _h5_table)(
-            _member(f, key, path), path
-        )
-    keys = [_h5_key(c) for c in cols]
+def _table_kinds(file):
+    "{name: layout} of the tables that pandas wrote into a file"
+    kinds = {}
+    for name in file:
+        if isinstance(file.get(name, getlink=True), h5py.HardLink):
+            kind = _attribute(file[name], 'pandas_type')
+            if kind in (b'frame', b'frame_table'):
+                kinds[name] = kind
+    return kinds
+
+
+def _chosen_table(path, tables, key):
+    "The name of the table to read; raises `LabelError` where it is not told which"
+    if key is None and 'df_with_missing' in tables:
+        return 'df_with_missing'
+    if key is None and len(tables) == 1:
+        return tables[0]
+    if key is not None and key in tables:
+        return key
+    expected = 'key= one of them' if tables else 'a table that pandas wrote'
+    raise LabelError(path, f'tables {tables}', expected)
+
+
+def _read_table(path, key):
+    "Columns, rows and values of a table of a file"
+    with h5py.File(path, 'r') as file:
+        kinds = _table_kinds(file)
+        name = _chosen_table(path, list(kinds), key)
+        read = _h5_fixed if kinds[name] == b'frame' else _h5_table
+        return read(_member(file, name, path), path)
+
+# %% ../../nbs/readers/21_label_h5.ipynb #d017a215
+def _sheet_key(levels):
+    "(individual or '', joint, coordinate) of a column; None if it has not three or four levels"
+    levels = tuple(str(level) for level in levels)
+    if len(levels) == 3:
+        return '', levels[1], levels[2]
+    if len(levels) == 4:
+        return levels[1:]
+    return None
+
+
+def _sheet_columns(path, columns):
+    "Column number by (individual or '', joint, coordinate)"
+    keys = [_sheet_key(levels) for levels in columns]
     if None in keys:
         raise LabelError(
             path,
-            f'columns {cols[:2]}',
+            f'columns {columns[:2]}',
             '(scorer, bodypart, coordinate) or (scorer, individual, bodypart, coordinate)',
         )
-    keep = {k: i for i, k in enumerate(keys) if k[2] in _COORDS}
-    if len(keep) < sum(k[2] in _COORDS for k in keys):
-        raise LabelError(path, 'joints named twice', 'each joint once, by one scorer')
-    names = ['/'.join(str(t) for t in r) for r in rows]
+    index = {}
+    for i, key in enumerate(keys):
+        if key[2] not in COORDINATES:
+            continue
+        if key in index:
+            raise LabelError(path, 'joints named twice', 'each joint once, by one scorer')
+        index[key] = i
+    return index
+
+
+def _h5_sheet(path, key, screen):
+    "The `LabelSheet` of a file"
+    levels, rows, table = _read_table(path, key)
+    columns = _sheet_columns(path, levels)
+    names = ['/'.join(map(str, row)) for row in rows]
     if not names:
         raise LabelError(path, 'no rows', 'at least one labelled frame')
-    faults = _Faults(path, names, screen)
+    faults = RowFaults(path, names, screen)
     faults.once()
-    return _Sheet(
-        keep, names, lambda c, what, limit: _checked(faults, x[:, c], what, limit), faults
-    )
 
+    def read(column, what, limit):
+        return within_limit(faults, table[:, column], what, limit)
 
-def _h5_key(c):
-    c = tuple(map(str, c))
-    return ('', *c[1:]) if len(c) == 3 else c[1:] if len(c) == 4 else None
+    return LabelSheet(columns, names, read, faults=faults)
 
 # %% ../../nbs/readers/21_label_h5.ipynb #f9cd43e7
 def read_dlc_h5(
@@ -202,20 +260,42 @@ def read_dlc_h5(
     screen=None,  # As `read_dlc_csv`
     **kwargs,  # individual, names, rename, missing, as `read_dlc_csv`
 ) -> Labels:
-    "Labels or predictions in DeepLabCut's HDF5; nothing in the file is run; raises `LabelError`"
+    "Labels or predictions in DeepLabCut's HDF5; nothing in it is run; raises `LabelError`"
     if not Path(path).is_file():
         raise LabelError(path, 'no such file', "DeepLabCut's H5")
     try:
         sheet = _h5_sheet(path, key, screen)
     except GeomReconError:
         raise
-    except Exception as e:
-        raise LabelError(
-            path, f'cannot be read ({type(e).__name__}: {str(e)[:90]})', "DeepLabCut's H5"
-        ) from None
-    return _from_sheet(path, sheet, skeleton, limit=limit, **kwargs)
+    except Exception as error:
+        found = f'cannot be read ({type(error).__name__}: {str(error)[:90]})'
+        raise LabelError(path, found, "DeepLabCut's H5") from None
+    return labels_from_sheet(path, sheet, skeleton, limit=limit, **kwargs)
 
 # %% ../../nbs/readers/21_label_h5.ipynb #10542d1f
+def _h5_frame(values, scorer, individual, joints, coordinates, index):
+    "A DeepLabCut table as a pandas data frame"
+    import pandas as pd
+
+    levels = [[scorer], joints, coordinates]
+    titles = ['scorer', 'bodyparts', 'coords']
+    if individual is not None:
+        levels.insert(1, [individual])
+        titles.insert(1, 'individuals')
+    columns = pd.MultiIndex.from_product(levels, names=titles)
+    return pd.DataFrame(values.reshape(len(values), -1), columns=columns, index=index)
+
+
+def _path_levels(index):
+    "Image names of three parts each as a pandas index of three levels; others as they are"
+    import pandas as pd
+
+    parts = [tuple(str(name).split('/')) for name in index]
+    if parts and all(len(part) == 3 for part in parts):
+        return pd.MultiIndex.from_tuples(parts)
+    return index
+
+
 def write_dlc_h5(
     path,  # Target
     kp,  # (N,K,2) pixels of the original frames; NaN where there is none
@@ -226,24 +306,27 @@ def write_dlc_h5(
     individual=None,  # Name of the animal, for a project with several; None: a project with one
 ) -> Path:
     "Labels or predictions as `pandas.read_hdf` and DeepLabCut read them; raises `LabelError`"
-    import pandas as pd, tables
+    import tables
 
     skeleton = get_skeleton(skeleton)
-    x, c, index = _layout(path, kp, likelihood, skeleton, index)
-    who = [] if individual is None else [[individual]]
-    cols = pd.MultiIndex.from_product(
-        [[scorer], *who, skeleton.joints, c],
-        names=['scorer', *['individuals'] * len(who), 'bodyparts', 'coords'],
+    values, coordinates, index = table_to_write(
+        path, kp, likelihood, skeleton=skeleton, index=index
     )
-    if likelihood is None and len(index) and all(len(str(n).split('/')) == 3 for n in index):
-        index = pd.MultiIndex.from_tuples([tuple(str(n).split('/')) for n in index])
-    df = pd.DataFrame(x.reshape(len(x), -1), columns=cols, index=index)
-    with atomic_path(path) as t:
-        df.to_hdf(
-            t, key='df_with_missing', mode='w', format='fixed' if likelihood is None else 'table'
-        )
-        with tables.open_file(t, 'a') as f:
-            f.root.df_with_missing._v_attrs.pandas_version = (
-                '0.15.2'  # without it pandas 1 and 2 take the file for one of before 0.10
-            )
+    layout = 'table'
+    if likelihood is None:
+        layout = 'fixed'
+        index = _path_levels(index)
+    frame = _h5_frame(
+        values,
+        scorer,
+        individual,
+        joints=skeleton.joints,
+        coordinates=coordinates,
+        index=index,
+    )
+    with atomic_path(path) as temporary:
+        frame.to_hdf(temporary, key='df_with_missing', mode='w', format=layout)
+        with tables.open_file(temporary, 'a') as file:
+            # without it pandas 1 and 2 take the file for one of before 0.10
+            file.root.df_with_missing._v_attrs.pandas_version = '0.15.2'
     return Path(path)

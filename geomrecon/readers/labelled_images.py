@@ -6,105 +6,189 @@
 __all__ = ['place_images', 'OwnPoses', 'CocoPoses', 'DlcPoses']
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #658a3b23
-import csv, hashlib, json, os, re, time, warnings, zlib
-from collections import Counter, OrderedDict
-from contextlib import contextmanager
+import re
 from pathlib import Path
-from typing import NamedTuple
-import cv2, numpy as np, torch
-import matplotlib.pyplot as plt
+import numpy as np
+import torch
 from fastcore.basics import patch
-from fastprogress.fastprogress import progress_bar
-from .label_coco import read_coco, read_labels
-from ..data.images import image_size
 from ..core.checks import Check, Screen, choose
-from .pose_files import PoseFiles
-from .splits import tight_boxes
 from ..core.errors import DataError, LabelError, MediaError
 from ..core.geometry import square_box
 from ..core.show_pose import show_poses
-from ..data.motion import read_boxes
 from ..data.frames import _boxes_arg
+from ..data.images import image_size
+from ..data.motion import read_boxes
+from .label_coco import read_coco, read_labels
+from .labelled_frames import n_leading_folders, path_parts
+from .pose_files import PoseFiles
+from .splits import tight_boxes
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #2f33c89c
 def place_images(
     names,  # Image names of a label file
     root,  # Folder that holds them, at any depth of the names' paths
 ) -> list:  # Path of each, relative to `root`; as named where it is not there
-    "Find the folder of each image once per folder that the label file names: `root/name`, or with leading folders left out"
-    split = [
-        [t for t in re.split(r'[/\\]', str(n)) if t not in ('', '.', '..')] or ['?'] for n in names
-    ]
-    where = {}
-    for p in split:
-        d = tuple(p[:-1])
-        if where.get(d) is None:
-            where[d] = next(
-                (i for i in range(len(p)) if Path(root).joinpath(*p[i:]).is_file()), None
-            )
-    return ['/'.join(p[where[tuple(p[:-1])] or 0 :]) for p in split]
+    "Where images are below `root`, found once per folder of the label file"
+    paths = [path_parts(name) or ['?'] for name in names]
+    left_out = {}
+    for parts in paths:
+        folder = tuple(parts[:-1])
+        if left_out.get(folder) is None:
+            left_out[folder] = n_leading_folders(parts, root)
+    placed = []
+    for parts in paths:
+        n = left_out[tuple(parts[:-1])] or 0
+        placed.append('/'.join(parts[n:]))
+    return placed
+
+# %% ../../nbs/readers/25_labelled_images.ipynb #afb15aef
+def _image_sizes(root, files, stated, keypoints, images):
+    "(N,2) from the label file, else from the images; guessed where an image is missing"
+    if stated is not None:
+        return stated
+    farthest = np.nan_to_num(keypoints).max(1)[:, ::-1]
+    guessed = farthest.clip(1, 1e5).astype(int) + 2
+    if not images:
+        return guessed
+    known = {}
+    for file in dict.fromkeys(files):
+        try:
+            known[file] = image_size(Path(root) / file)
+        except MediaError:
+            pass
+    return np.array([known.get(file, guessed[i]) for i, file in enumerate(files)], int)
+
+# %% ../../nbs/readers/25_labelled_images.ipynb #a3751fa7
+def _frame_number(file):
+    "The last number in a file's name, or -1"
+    stem = file.rpartition('/')[2].rpartition('.')[0]
+    numbers = re.findall(r'\d+', stem)
+    if not numbers or len(numbers[-1]) >= 16:
+        return -1
+    return int(numbers[-1])
+
+
+def _moments(files, video):
+    "The video and the frame of each image; files are counted where names do not number them"
+    file_ids = np.unique(files, return_inverse=True)[1].reshape(-1)
+    if video == 'image':
+        return file_ids, np.zeros(len(files), int)
+    folders = [file.rpartition('/')[0] for file in files]
+    frames = np.array([_frame_number(file) for file in files])
+    files_at = {}
+    for folder, file, frame in zip(folders, files, frames):
+        files_at.setdefault((folder, frame), set()).add(file)
+    ambiguous = any(len(some) > 1 for some in files_at.values())
+    if ambiguous or (frames < 0).any():
+        frames = file_ids
+    return np.array(folders), frames
+
+# %% ../../nbs/readers/25_labelled_images.ipynb #374f5ee4
+def _given_boxes(crop, rows):
+    "(N,4) boxes of an array or a CSV: one for all, or one for each row of the label file"
+    boxes = _boxes_arg(crop)
+    if len(boxes) == 1:
+        return np.repeat(boxes, len(rows), 0)
+    if len(boxes) <= rows.max():
+        raise DataError(
+            'crop',
+            f'{len(boxes)} boxes',
+            'one for all, or one for each row of the label file, '
+            f'of which row {rows.max()} is used',
+        )
+    return boxes[rows]
+
+
+def _whole_boxes(frame_size):
+    "(N,4) boxes of whole images"
+    corner = np.zeros_like(frame_size)
+    return np.concatenate([corner, frame_size[:, ::-1]], 1).astype(np.float32)
+
+
+def _joint_boxes(keypoints, frame_size):
+    "(N,4) boxes around joints, edge to edge, of 8 pixels and a twentieth of the image at least"
+    boxes = tight_boxes(keypoints)
+    boxes[:, :2] += 0.5  # edges are half a pixel from centres
+    least = (0.05 * frame_size.max(1)).clip(8)
+    grow = np.maximum(least - boxes[:, 2:].max(1), 0)[:, None]
+    return np.concatenate([boxes[:, :2] - grow / 2, boxes[:, 2:] + grow], 1)
+
+
+def _own_boxes(crop, stated, keypoints, frame_size, margin, rows):
+    "(N,4) square boxes"
+    if not isinstance(crop, str):
+        return square_box(torch.as_tensor(_given_boxes(crop, rows))).numpy()
+    if crop == 'whole':
+        return square_box(torch.as_tensor(_whole_boxes(frame_size))).numpy()
+    boxes = _joint_boxes(keypoints, frame_size)
+    if crop == 'box' and stated is not None:
+        usable = np.isfinite(stated).all(1) & (stated[:, 2:] >= 2).all(1)
+        boxes = np.where(usable[:, None], stated, boxes)
+    return square_box(torch.as_tensor(boxes, dtype=torch.float32), margin).numpy()
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #e2ddb419
-class OwnPoses(PoseFiles):
-    "Labels and a folder of images as a labelled source; raises `DataError`, `LabelError` or `MediaError`"
+def _used_joints(labels, visibility):
+    "(N,K) joints to train on: labelled, or (with 'visible') also in view"
+    if visibility == 'visible' and labels.state is not None:
+        return labels.visible & (labels.state == 2)
+    return labels.visible
 
-    name, home = 'own labels', 'your own labelling'
+
+def _rows_of(values, rows):
+    return None if values is None else values[rows]
+
+
+class OwnPoses(PoseFiles):
+    "Labels and images as a labelled source; raises `DataError`, `LabelError` or `MediaError`"
+
+    name = 'own labels'
+    home = 'your own labelling'
 
     def _build(
         self,
-        labels,
-        root,
-        size,
-        crop,
-        margin,
-        min_keypoints,
-        visibility,
-        video,
-        on_error,
-        screen,
-        images,
+        labels,  # `Labels`
+        root,  # Folder with the images
+        crop,  # As `CocoPoses`
+        margin,  # As `CocoPoses`
+        min_keypoints,  # As `CocoPoses`
+        visibility,  # As `CocoPoses`
+        video,  # As `CocoPoses`
+        images,  # As `CocoPoses`
+        **kwargs,  # size, on_error and screen, as `setup`
     ):
         self.skeleton = labels.skeleton
-        vis = (
-            labels.visible & (labels.state == 2)
-            if visibility == 'visible' and labels.state is not None
-            else labels.visible
-        )
-        few = vis.sum(1) < max(1, min_keypoints)
-        keep = np.flatnonzero(~few)
-        if not len(keep):
-            raise DataError(
-                root,
-                f'none of {len(few)} annotations has {max(1, min_keypoints)} keypoints',
-                'labelled joints',
-            )
-        file = place_images([labels.names[i] for i in keep], root)
-        kp = np.where(vis[..., None], labels.keypoints, np.nan)[keep]
-        vis = vis[keep]
-        hw = _image_sizes(
-            root, file, None if labels.size is None else labels.size[keep], kp, images
-        )
+        visible = _used_joints(labels, visibility)
+        least = max(1, min_keypoints)
+        few = visible.sum(1) < least
+        rows = np.flatnonzero(~few)
+        if not len(rows):
+            found = f'none of {len(few)} annotations has {least} keypoints'
+            raise DataError(root, found, 'labelled joints')
+        files = place_images([labels.names[row] for row in rows], root)
+        keypoints = np.where(visible[..., None], labels.keypoints, np.nan)[rows]
+        stated_size = _rows_of(labels.size, rows)
+        frame_size = _image_sizes(root, files, stated_size, keypoints=keypoints, images=images)
         box = _own_boxes(
             crop,
-            None if labels.boxes is None else labels.boxes[keep],
-            kp,
-            hw,
-            margin,
-            labels.row[keep],
-        )
-        vid, frame = _moments(file, video)
-        self.setup(
-            root,
-            dict(
-                file=file, keypoints=kp, visible=vis, frame_size=hw, box=box, video=vid, frame=frame
-            ),
-            size,
+            _rows_of(labels.boxes, rows),
+            keypoints,
+            frame_size=frame_size,
             margin=margin,
-            on_error=on_error,
-            screen=screen,
-            images=images,
+            rows=labels.row[rows],
         )
-        self.report.update({'few keypoints': int(few.sum())} if few.any() else {})
+        videos, frames = _moments(files, video)
+        columns = dict(
+            file=files,
+            keypoints=keypoints,
+            visible=visible[rows],
+            frame_size=frame_size,
+            box=box,
+            video=videos,
+            frame=frames,
+        )
+        self.setup(root, columns, margin=margin, images=images, **kwargs)
+        if few.any():
+            self.report['few keypoints'] += int(few.sum())
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #e1b14da2
 @patch
@@ -114,87 +198,39 @@ def show(
     ncols: int = 8,  # In a row
     size: float = 1.1,  # Side of a thumbnail, inches
 ):
-    "A contact sheet: crops with their skeletons; joints that are not labelled are not drawn"
-    b = self.batch(np.unique(np.linspace(0, len(self) - 1, n).round().astype(int)))
-    return show_poses(
-        b['image'],
-        b['keypoints'].masked_fill(~b['visible'][..., None], float('nan')),
-        self.skeleton,
-        ncols=ncols,
-        size=size,
-    )
+    "A contact sheet: crops with their skeletons, without joints that are not labelled"
+    spread = np.unique(np.linspace(0, len(self) - 1, n).round().astype(int))
+    batch = self.batch(spread)
+    hidden = ~batch['visible'][..., None]
+    keypoints = batch['keypoints'].masked_fill(hidden, float('nan'))
+    return show_poses(batch['image'], keypoints, self.skeleton, ncols=ncols, size=size)
 
-# %% ../../nbs/readers/25_labelled_images.ipynb #afb15aef
-def _image_sizes(root, file, stated, kp, images):
-    "(N,2) from the label file, else from the headers of the images; guessed where an image is missing"
-    if stated is not None:
-        return stated
-    far = np.nan_to_num(kp).max(1)[:, ::-1].clip(1, 1e5).astype(int) + 2
-    if not images:
-        return far
-    size = {}
-    for f in dict.fromkeys(file):
-        try:
-            size[f] = image_size(Path(root) / f)
-        except MediaError:
-            pass
-    return np.array([size.get(f, far[i]) for i, f in enumerate(file)], int)
-
-# %% ../../nbs/readers/25_labelled_images.ipynb #374f5ee4
-def _own_boxes(crop, stated, kp, hw, margin, keep):
-    "(N,4) square boxes"
-    if not isinstance(crop, str):
-        b = _boxes_arg(crop)
-        if len(b) != 1 and len(b) <= keep.max():
-            raise DataError(
-                'crop',
-                f'{len(b)} boxes',
-                f'one for all, or one for each row of the label file, of which row {keep.max()} is used',
-            )
-        return square_box(
-            torch.as_tensor(np.repeat(b, len(kp), 0) if len(b) == 1 else b[keep])
-        ).numpy()
-    whole = np.concatenate([np.zeros_like(hw), hw[:, ::-1]], 1).astype(np.float32)
-    if crop == 'whole':
-        return square_box(torch.as_tensor(whole)).numpy()
-    t = tight_boxes(kp)
-    t[:, :2] += 0.5  # edges are half a pixel from centres
-    least = (0.05 * hw.max(1)).clip(8)
-    grow = np.maximum(least - t[:, 2:].max(1), 0)[:, None]
-    t = np.concatenate([t[:, :2] - grow / 2, t[:, 2:] + grow], 1)
-    if crop == 'box' and stated is not None:
-        ok = np.isfinite(stated).all(1) & (stated[:, 2:] >= 2).all(1)
-        t = np.where(ok[:, None], stated, t)
-    return square_box(torch.as_tensor(t, dtype=torch.float32), margin).numpy()
-
-# %% ../../nbs/readers/25_labelled_images.ipynb #a3751fa7
-def _moments(file, video):
-    "Which video each image is from, and which moment: one per image, or the folder and the number in the name"
-    if video == 'image':
-        return np.unique(file, return_inverse=True)[1].reshape(-1), np.zeros(len(file), int)
-    folder = [f.rpartition('/')[0] for f in file]
-    number = [re.findall(r'\d+', f.rpartition('/')[2].rpartition('.')[0]) for f in file]
-    frame = np.array([int(n[-1]) if n and len(n[-1]) < 16 else -1 for n in number])
-    at = {}
-    for d, f, n in zip(folder, file, frame):
-        at.setdefault((d, n), set()).add(f)
-    if (frame < 0).any() or any(len(v) > 1 for v in at.values()):
-        frame = np.unique(file, return_inverse=True)[1].reshape(-1)
-    return np.array(folder), frame
+# %% ../../nbs/readers/25_labelled_images.ipynb #09cd5360
+def _check_files(cls, labels, root, what):
+    "What is missing of a label file and its folder of images"
+    check = Check(cls.name, root, cls.home)
+    if Path(labels).is_file():
+        check.found.append(f'{Path(labels).name} ({what})')
+    else:
+        check.problem(f'{labels} ({what})')
+    if not Path(root).is_dir():
+        check.problem(f'{root} (the folder of images)')
+    return check
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #a7588860
 class CocoPoses(OwnPoses):
-    "COCO keypoints as a labelled source, one sample per annotation, crowds left out; raises `DataError`, `LabelError` or `MediaError`"
+    "COCO keypoints as a source, a sample per annotation without crowds; raises as `OwnPoses`"
 
-    name, home = 'COCO keypoints', 'https://cocodataset.org/#download, or your own labelling'
+    name = 'COCO keypoints'
+    home = 'https://cocodataset.org/#download, or your own labelling'
 
     def __init__(
         self,
         json,  # COCO keypoints JSON
         root=None,  # Folder with the images; None: the folder of the JSON
-        skeleton=None,  # `Skeleton` or name; None: the category's joints and bones, left and right paired by their names
+        skeleton=None,  # `Skeleton` or name; None: the category's, sides paired by their names
         size: int = 256,  # Side of the crops, px
-        crop='box',  # 'box', 'joints', 'whole', or boxes (N,4), a row per annotation; see the table above
+        crop='box',  # 'box', 'joints', 'whole', or boxes (N,4), a row per annotation; see above
         margin: float = 1.25,  # Side of the crop as a multiple of the longer side of the box
         category=None,  # Name or id; None: the one that fits the skeleton, or the only one
         min_keypoints: int = 1,  # Annotations with fewer usable joints are left out and counted
@@ -202,20 +238,18 @@ class CocoPoses(OwnPoses):
         names=None,  # {name in the file: joint of the skeleton}
         rename: str = 'exact',  # 'exact' or 'auto'
         missing: str = 'error',  # 'error' or 'invisible'
-        video: str = 'image',  # 'image': stills; 'folder': a folder is a video, the number in the name its frame
-        on_error: str = 'raise',  # 'raise', or 'skip': unusable annotations and images are left out, counted and reported
+        video: str = 'image',  # 'image': stills; 'folder': folders are videos, numbers frames
+        on_error: str = 'raise',  # 'raise', or 'skip': what is unusable is left out and counted
         images: bool = True,  # False: labels alone; image files need not be there
     ):
         root = Path(json).parent if root is None else Path(root)
         screen = Screen(on_error, self.name)
-        for k, v, ok in (
-            ('visibility', visibility, ('labelled', 'visible')),
-            ('video', video, ('image', 'folder')),
-            ('crop', crop if isinstance(crop, str) else 'box', ('box', 'joints', 'whole')),
-        ):
-            choose(k, v, ok)
+        choose('visibility', visibility, ('labelled', 'visible'))
+        choose('video', video, ('image', 'folder'))
+        if isinstance(crop, str):
+            choose('crop', crop, ('box', 'joints', 'whole'))
         self.check(json, root).require()
-        lb = read_coco(
+        labels = read_coco(
             json,
             skeleton,
             category=category,
@@ -225,30 +259,28 @@ class CocoPoses(OwnPoses):
             screen=None if on_error == 'raise' else screen,
         )
         self._build(
-            lb, root, size, crop, margin, min_keypoints, visibility, video, on_error, screen, images
+            labels,
+            root,
+            crop=crop,
+            margin=margin,
+            min_keypoints=min_keypoints,
+            visibility=visibility,
+            video=video,
+            images=images,
+            size=size,
+            on_error=on_error,
+            screen=screen,
         )
 
     @classmethod
     def check(cls, json, root=None):
         "What is missing"
-        return _check(
-            cls, json, Path(json).parent if root is None else root, 'a COCO keypoints JSON'
-        )
-
-# %% ../../nbs/readers/25_labelled_images.ipynb #09cd5360
-def _check(cls, labels, root, what):
-    c = Check(cls.name, root, cls.home)
-    if Path(labels).is_file():
-        c.found.append(f'{Path(labels).name} ({what})')
-    else:
-        c.problem(f'{labels} ({what})')
-    if not Path(root).is_dir():
-        c.problem(f'{root} (the folder of images)')
-    return c
+        root = Path(json).parent if root is None else root
+        return _check_files(cls, json, root, what='a COCO keypoints JSON')
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #e08fe72a
 class DlcPoses(OwnPoses):
-    "Labels of DeepLabCut (CSV, H5) or Lightning Pose (CSV) as a labelled source; raises `DataError`, `LabelError` or `MediaError`"
+    "Labels of DeepLabCut or Lightning Pose (CSV, H5) as a source; raises as `OwnPoses`"
 
     name = 'DeepLabCut labels'
     home = 'your own labelling'
@@ -256,36 +288,31 @@ class DlcPoses(OwnPoses):
     def __init__(
         self,
         labels,  # CSV or H5
-        root=None,  # Folder with the images, at any depth of the labels' paths; None: the folder of the labels
-        skeleton=None,  # `Skeleton` or name; None: the file's joints without bones, left and right paired by their names
+        root=None,  # Folder with the images, at any depth of their paths; None: that of the labels
+        skeleton=None,  # `Skeleton` or name; None: the file's joints, without bones
         size: int = 256,  # Side of the crops, px
-        crop='joints',  # 'joints', 'whole', or boxes: (N,4) or a CSV with a row per row of the labels; see the table above
+        crop='joints',  # 'joints', 'whole', or boxes: (N,4) or a CSV, a row per row of the labels
         margin: float = 1.5,  # Side of the crop as a multiple of the longer side of the joints' box
-        individual='all',  # With several animals: 'all' of them, a sample each, or the name of one
+        individual='all',  # With several animals: 'all' of them, a sample each, or one's name
         min_keypoints: int = 1,  # Rows with fewer usable joints are left out and counted
-        min_likelihood: float = 0.0,  # Joints with less count as not labelled, if the file has likelihoods
+        min_likelihood: float = 0.0,  # Joints with less count as not labelled
         names=None,  # {name in the file: joint of the skeleton}
         rename: str = 'exact',  # 'exact' or 'auto'
         missing: str = 'error',  # 'error' or 'invisible'
-        video: str = 'folder',  # 'folder': a folder is a video, the number in the name its frame; 'image': stills
-        on_error: str = 'raise',  # 'raise', or 'skip': unusable rows and images are left out, counted and reported
+        video: str = 'folder',  # 'folder': folders are videos, numbers frames; 'image': stills
+        on_error: str = 'raise',  # 'raise', or 'skip': what is unusable is left out and counted
         images: bool = True,  # False: labels alone; image files need not be there
     ):
         root = Path(labels).parent if root is None else Path(root)
         screen = Screen(on_error, self.name)
-        for k, v, ok in (
-            ('video', video, ('image', 'folder')),
-            (
-                'crop',
-                crop if isinstance(crop, str) and not crop.endswith('.csv') else 'whole',
-                ('joints', 'whole'),
-            ),
-        ):
-            choose(k, v, ok)
+        crop_is_file = isinstance(crop, str) and crop.endswith('.csv')
+        choose('video', video, ('image', 'folder'))
+        if isinstance(crop, str) and not crop_is_file:
+            choose('crop', crop, ('joints', 'whole'))
         self.check(labels, root).require()
         if Path(labels).suffix.lower() == '.json':
             raise LabelError(labels, 'a JSON file', 'CSV or H5; CocoPoses reads COCO keypoints')
-        lb = read_labels(
+        read = read_labels(
             labels,
             skeleton,
             individual=individual,
@@ -294,20 +321,25 @@ class DlcPoses(OwnPoses):
             missing=missing,
             screen=None if on_error == 'raise' else screen,
         )
-        if lb.likelihood is not None:
-            lb = lb._replace(visible=lb.visible & (np.nan_to_num(lb.likelihood) >= min_likelihood))
-        if isinstance(crop, str) and crop.endswith('.csv'):
-            crop = read_boxes(crop)
+        if read.likelihood is not None:
+            likely = np.nan_to_num(read.likelihood) >= min_likelihood
+            read = read._replace(visible=read.visible & likely)
         self._build(
-            lb, root, size, crop, margin, min_keypoints, 'labelled', video, on_error, screen, images
+            read,
+            root,
+            crop=read_boxes(crop) if crop_is_file else crop,
+            margin=margin,
+            min_keypoints=min_keypoints,
+            visibility='labelled',
+            video=video,
+            images=images,
+            size=size,
+            on_error=on_error,
+            screen=screen,
         )
 
     @classmethod
     def check(cls, labels, root=None):
         "What is missing"
-        return _check(
-            cls,
-            labels,
-            Path(labels).parent if root is None else root,
-            "DeepLabCut's or Lightning Pose's labels",
-        )
+        root = Path(labels).parent if root is None else root
+        return _check_files(cls, labels, root, what="DeepLabCut's or Lightning Pose's labels")

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from ..core.errors import LabelError
 from ..core.skeleton import BODY16
-from ..core.files import as_array, load_mat
+from ..core.files import as_array
+from ..core.matlab import load_mat
 from ..core.checks import Check, Screen, choose
 from .pose_files import PoseFiles
 

@@ -11,7 +11,8 @@ import numpy as np
 from fastcore.basics import patch
 from ..core.errors import ConfigError, DataError, LabelError
 from ..core.skeleton import HAND21
-from ..core.files import as_array, load_npy, load_pickle, need_key
+from ..core.files import as_array, need_key
+from ..core.pickles import load_npy, load_pickle
 from ..core.checks import Check, Screen, choose
 from .pose_files import PoseFiles
 from .hands import MVHAND_ORDER, join_columns, mirrored

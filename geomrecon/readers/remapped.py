@@ -6,19 +6,17 @@
 __all__ = ['Remapped']
 
 # %% ../../nbs/readers/23_remapped.ipynb #2e29ead9
-import copy, csv, difflib, json, re, warnings
-from pathlib import Path
-from typing import NamedTuple
-import h5py, numpy as np, torch
+import copy
+import numpy as np
+import torch
 from fastcore.basics import patch
 from ..core.errors import SkeletonError
 from ..core.skeleton import get_skeleton
 from .joint_names import match_joints
 
 # %% ../../nbs/readers/23_remapped.ipynb #731f7893
-_EMPTY = dict(
-    keypoints=0.0, visible=False, joints3d=float('nan')
-)  # what a joint that the source lacks has
+# What a joint has that the source lacks
+_ABSENT = dict(keypoints=0.0, visible=False, joints3d=float('nan'))
 
 
 class Remapped:
@@ -28,49 +26,52 @@ class Remapped:
         self,
         source,  # Labelled source
         skeleton,  # `Skeleton` or name that its batches shall have
-        names=None,  # {joint of the source: joint of `skeleton`} for those that are called otherwise
+        names=None,  # {joint of the source: joint of `skeleton`} where they differ
         rename: str = 'exact',  # 'exact', or 'auto': also by plain names, see `match_joints`
-        missing: str = 'error',  # 'error'; 'invisible': joints that the source lacks are never visible
+        missing: str = 'error',  # 'error'; 'invisible': joints that the source lacks are never seen
     ):
         self.source = source
         self.skeleton = get_skeleton(skeleton)
-        where = f'{source.skeleton.name} -> {self.skeleton.name}'
-        self.at = np.array(
-            match_joints(
-                source.skeleton.joints,
-                self.skeleton.joints,
-                names,
-                rename,
-                missing,
-                where,
-                SkeletonError,
-            )
+        at = match_joints(
+            source.skeleton.joints,
+            self.skeleton.joints,
+            names,
+            rename=rename,
+            missing=missing,
+            where=f'{source.skeleton.name} -> {self.skeleton.name}',
+            error=SkeletonError,
         )
+        self.at = np.array(at)
 
     def __len__(self):
         return len(self.source)
 
-    def __getattr__(self, k):
-        if k.startswith('__') or k in ('source', 'at', 'skeleton'):
-            raise AttributeError(k)
-        x = getattr(self.source, k)
-        return self._pick(x, _EMPTY[k]) if k in _EMPTY and x is not None else x
+    def __getattr__(self, name):
+        if name.startswith('__') or name in ('source', 'at', 'skeleton'):
+            raise AttributeError(name)
+        values = getattr(self.source, name)
+        if name in _ABSENT and values is not None:
+            return self._pick(values, _ABSENT[name])
+        return values
 
     def batch(self, idxs):
         "As the source's, with keypoints, visible and joints3d in the other order"
-        b = self.source.batch(idxs)
-        return dict(b, **{k: self._pick(b[k], fill) for k, fill in _EMPTY.items() if k in b})
+        batch = dict(self.source.batch(idxs))
+        for name, absent in _ABSENT.items():
+            if name in batch:
+                batch[name] = self._pick(batch[name], absent)
+        return batch
 
     def __getitem__(self, i):
-        return {k: v[0] for k, v in self.batch([i]).items()}
+        return {name: values[0] for name, values in self.batch([i]).items()}
 
 # %% ../../nbs/readers/23_remapped.ipynb #73156ed4
 @patch
-def _pick(self: Remapped, x, fill):
-    "Joints of `x` (n,K,...) in the other order; `fill` where there is none"
-    y = torch.as_tensor(x)[:, self.at].clone()
-    y[:, self.at < 0] = fill
-    return y if torch.is_tensor(x) else y.numpy()
+def _pick(self: Remapped, values, absent):
+    "Joints of (n,K,...) values in the other order; `absent` where the source has none"
+    picked = torch.as_tensor(values)[:, self.at].clone()
+    picked[:, self.at < 0] = absent
+    return picked if torch.is_tensor(values) else picked.numpy()
 
 
 @patch
@@ -79,6 +80,6 @@ def subset(
     idxs,  # Which samples
 ):
     "The same with the samples `idxs` alone"
-    out = copy.copy(self)
-    out.source = self.source.subset(idxs)
-    return out
+    smaller = copy.copy(self)
+    smaller.source = self.source.subset(idxs)
+    return smaller

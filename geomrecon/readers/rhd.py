@@ -11,7 +11,8 @@ import numpy as np
 from fastcore.basics import patch
 from ..core.errors import LabelError
 from ..core.skeleton import HAND21
-from ..core.files import as_array, load_pickle, need_key
+from ..core.files import as_array, need_key
+from ..core.pickles import load_pickle
 from ..core.checks import Check, Screen, choose
 from .pose_files import PoseFiles
 from .splits import family_boxes, tight_boxes

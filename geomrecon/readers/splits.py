@@ -6,13 +6,10 @@
 __all__ = ['tight_boxes', 'family_boxes', 'seeded_order', 'family_split']
 
 # %% ../../nbs/readers/00_splits.ipynb #c3440f95
-import array, copy, hashlib, os, random, warnings
-import cv2
-from collections import Counter, OrderedDict
-from pathlib import Path
-import numpy as np, torch
-from fastcore.basics import patch
-from fastprogress.fastprogress import progress_bar
+import random
+import warnings
+
+import numpy as np
 from ..core.checks import choose
 
 # %% ../../nbs/readers/00_splits.ipynb #8e882b5f
@@ -23,8 +20,9 @@ def tight_boxes(
     kp = np.asarray(kp, np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning)
-        lo, hi = np.nanmin(kp, 1), np.nanmax(kp, 1)
-    return np.concatenate([lo, hi - lo], -1)
+        low = np.nanmin(kp, 1)
+        high = np.nanmax(kp, 1)
+    return np.concatenate([low, high - low], -1)
 
 
 def family_boxes(
@@ -32,13 +30,13 @@ def family_boxes(
     frame_size,  # (height, width), or (N,2)
     margin: float = 1.5,  # Side, as a multiple of the longer side of the joints' box
 ) -> np.ndarray:  # (N,4) x, y, side, side in whole pixels (edges)
-    "Square crops of whole pixels, no larger than the image and moved inside it (the rule of RegDA's loaders)"
-    t = tight_boxes(kp)
-    hw = np.broadcast_to(np.asarray(frame_size, np.float32), (len(kp), 2))
-    side = np.minimum(np.round(margin * t[:, 2:].max(1)), hw.min(1))
-    xy = np.round(t[:, :2] + t[:, 2:] / 2 - side[:, None] / 2)
-    xy = np.maximum(np.minimum(xy, hw[:, ::-1] - side[:, None]), 0)
-    return np.concatenate([xy, side[:, None], side[:, None]], -1).astype(np.float32)
+    "Square crops of whole pixels, moved inside the image (the rule of RegDA's loaders)"
+    tight = tight_boxes(kp)
+    frame = np.broadcast_to(np.asarray(frame_size, np.float32), (len(kp), 2))
+    side = np.minimum(np.round(margin * tight[:, 2:].max(1)), frame.min(1))[:, None]
+    corner = np.round(tight[:, :2] + tight[:, 2:] / 2 - side / 2)
+    corner = np.maximum(np.minimum(corner, frame[:, ::-1] - side), 0)
+    return np.concatenate([corner, side, side], -1).astype(np.float32)
 
 # %% ../../nbs/readers/00_splits.ipynb #a2edd0a7
 def seeded_order(
@@ -54,13 +52,16 @@ def seeded_order(
 def family_split(
     n: int,  # Length of the list
     part: str,  # 'train', 'test' or 'all'
-    seed: int = 42,
-    share: float = 0.2,
-    most: int = 3200,
+    seed: int = 42,  # Of the shuffle
+    share: float = 0.2,  # Share of the list that is for testing
+    most: int = 3200,  # Largest number for testing
 ) -> np.ndarray:
-    "Indices of a part: 'test' is the beginning of the shuffled list (a fifth, at most 3200), 'train' what follows"
+    "Indices of a part: 'test' begins the shuffled list, 'train' is what follows"
+    choose('split', part, ('train', 'test', 'all'))
     order = seeded_order(n, seed)
-    k = min(int(share * n), most)
-    return {'test': order[:k], 'train': order[k:], 'all': order}[
-        choose('split', part, ('train', 'test', 'all'))
-    ]
+    n_test = min(int(share * n), most)
+    if part == 'test':
+        return order[:n_test]
+    if part == 'train':
+        return order[n_test:]
+    return order

@@ -15,7 +15,8 @@ from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 from ..core.errors import ConfigError, LabelError, MediaError
 from ..core.skeleton import BODY16
-from ..core.files import as_array, load_mat
+from ..core.files import as_array
+from ..core.matlab import load_mat
 from ..core.checks import Check, Screen, choose
 from .pose_files import PoseFiles
 

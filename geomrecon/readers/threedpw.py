@@ -6,23 +6,21 @@
 __all__ = ['SMPL_TO_BODY', 'SHOULDERS', 'PW3D_SPLITS', 'smpl_to_body', 'ThreeDPW']
 
 # %% ../../nbs/readers/16_threedpw.ipynb #c86cfc88
-import itertools, random, re
+import re
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-import av, numpy as np, torch
+import numpy as np
 from fastcore.basics import patch
-from fastprogress.fastprogress import progress_bar
-from ..core.errors import ConfigError, DataError, LabelError, MediaError
-from ..core.skeleton import BODY16
-from ..core.files import as_array, load_pickle, need_key
-from ..data.images import image_size
 from ..core.checks import Check, Screen, choose
+from ..core.errors import ConfigError, DataError, LabelError, MediaError
+from ..core.files import as_array, need_key
+from ..core.pickles import load_pickle
+from ..core.skeleton import BODY16
+from ..data.images import image_size
+from .h36m_cameras import inside_frame, lens_project, with_bar
 from .pose_files import PoseFiles
 from .splits import family_boxes
-from .h36m_cameras import lens_project
-from .h36m_json import _with_bar
-from .h36m import _inside_frame
 
 # %% ../../nbs/readers/16_threedpw.ipynb #5c66c0d5
 SMPL_TO_BODY = (
@@ -42,193 +40,263 @@ SMPL_TO_BODY = (
     16,
     18,
     20,
-)  # 3DPW is not mirrored, unlike SURREAL
+)  # not mirrored, unlike SURREAL
 SHOULDERS = ('shoulder', 'collar')
 
 
 def smpl_to_body(
     x,  # (...,24,D) joints of SMPL
-    shoulders: str = 'shoulder',  # 'shoulder': the joint of the upper arm; 'collar': the one between it and the neck
+    shoulders: str = 'shoulder',  # Joint of the upper arm; 'collar': the one between it and the neck
 ) -> np.ndarray:  # (...,16,D)
     "The order of `BODY16`"
-    t = list(SMPL_TO_BODY)
+    order = list(SMPL_TO_BODY)
     if choose('shoulders', shoulders, SHOULDERS) == 'collar':
-        t[12:14] = 14, 13
-    return x[..., t, :]
+        order[12:14] = 14, 13
+    return x[..., order, :]
 
 # %% ../../nbs/readers/16_threedpw.ipynb #6bae1172
 PW3D_SPLITS = dict(train=('train',), validation=('validation', 'val'), test=('test',))
 
 
+def _sequences_of(root, part):
+    "Sequence files of one part, from the first folder that has any"
+    folders = [Path(root) / 'sequenceFiles' / 'sequenceFiles', Path(root) / 'sequenceFiles']
+    for folder in folders:
+        for name in PW3D_SPLITS[part]:
+            files = sorted((folder / name).glob('*.pkl'))
+            if files:
+                return files
+    return []
+
+
 def _pw3d_files(root, split):
-    "Sequence files of the splits asked for, also where the archive was unpacked one folder too deep"
-    splits = (
-        [choose('split', split, tuple(PW3D_SPLITS) + ('all',))]
-        if split != 'all'
-        else list(PW3D_SPLITS)
-    )
-    tops = [Path(root) / 'sequenceFiles' / 'sequenceFiles', Path(root) / 'sequenceFiles']
-    have = lambda s: [
-        f for t in tops for n in PW3D_SPLITS[s] if (f := sorted((t / n).glob('*.pkl')))
-    ]
-    return [p for s in splits for p in (have(s) or [[]])[0]]
+    "Sequence files of the splits asked for"
+    choose('split', split, tuple(PW3D_SPLITS) + ('all',))
+    files = []
+    for part in PW3D_SPLITS if split == 'all' else (split,):
+        files += _sequences_of(root, part)
+    return files
+
+# %% ../../nbs/readers/16_threedpw.ipynb #8bd7d6cc
+_PW3D_IMAGE = re.compile(r'image_(\d{5,6})\.jpg')
 
 
-def _pw3d_images(root, seq):
-    "Folder of a sequence's images relative to `root`, and how many frames they reach"
-    top = next(
-        (t for t in ('imageFiles/imageFiles', 'imageFiles') if (Path(root) / t / seq).is_dir()),
-        'imageFiles',
-    )
-    folder = Path(root) / top / seq
-    n = [
-        int(m[1])
-        for p in (folder.iterdir() if folder.is_dir() else ())
-        if (m := re.fullmatch(r'image_(\d{5,6})\.jpg', p.name))
-    ]
-    return f'{top}/{seq}', max(n, default=-1) + 1
+def _image_folder(root, sequence):
+    "Folder of a sequence's images relative to `root`"
+    for top in ('imageFiles/imageFiles', 'imageFiles'):
+        if (Path(root) / top / sequence).is_dir():
+            return f'{top}/{sequence}'
+    return f'imageFiles/{sequence}'
+
+
+def _pw3d_images(root, sequence):
+    "That folder, and how many frames its images reach"
+    name = _image_folder(root, sequence)
+    folder = Path(root) / name
+    n_frames = 0
+    for path in folder.iterdir() if folder.is_dir() else ():
+        found = _PW3D_IMAGE.fullmatch(path.name)
+        if found:
+            n_frames = max(n_frames, int(found[1]) + 1)
+    return name, n_frames
 
 # %% ../../nbs/readers/16_threedpw.ipynb #75bf30c5
-def _actors(d, key, P, shape, path):
+def _actors(d, key, n_actors, shape, path):
     "An entry that is a list over the actors as one array, cut to the shortest; raises `LabelError`"
-    v = need_key(d, key, path)
-    if not isinstance(v, (list, np.ndarray)) or len(v) != P:
-        raise LabelError(path, f'{key} does not have {P} actors')
-    v = [as_array(x, shape, f'{path}: {key}[{p}]') for p, x in enumerate(v)]
-    n = min(map(len, v))
-    return np.stack([x[:n] for x in v])
+    values = need_key(d, key, path)
+    if not isinstance(values, (list, np.ndarray)) or len(values) != n_actors:
+        raise LabelError(path, f'{key} does not have {n_actors} actors')
+    arrays = [as_array(v, shape, f'{path}: {key}[{actor}]') for actor, v in enumerate(values)]
+    shortest = min(map(len, arrays))
+    return np.stack([v[:shortest] for v in arrays])
 
-# %% ../../nbs/readers/16_threedpw.ipynb #9cac5991
-def _pw3d_read(path, need2d):
-    "World joints (P,I,24,3) mm, valid (P,I), 2D (P,I,3,18) or None, poses (I,4,4) in mm, K, and their frame counts; raises `LabelError`"
-    d = load_pickle(path)
-    J = need_key(d, 'jointPositions', path)
-    P = len(J) if isinstance(J, (list, np.ndarray)) else 0
-    if not 1 <= P <= 8:
-        raise LabelError(path, f'jointPositions of {P} actors', 'one or two actors')
-    J = _actors(d, 'jointPositions', P, (None, 72), path)
-    valid = _actors(d, 'campose_valid', P, (None,), path)
-    det = _actors(d, 'poses2d', P, (None, 3, 18), path) if need2d else None
-    K, T = (
-        as_array(need_key(d, k, path), n, f'{path}: {k}')
-        for k, n in (('cam_intrinsics', (3, 3)), ('cam_poses', (None, 4, 4)))
-    )
-    T[:, :3, 3] *= 1000
+
+def _pw3d_cameras(d, path):
+    "Intrinsics (3,3), and pose (I,4,4) in mm of each frame's camera; raises `LabelError`"
+    K = as_array(need_key(d, 'cam_intrinsics', path), (3, 3), f'{path}: cam_intrinsics')
+    poses = as_array(need_key(d, 'cam_poses', path), (None, 4, 4), f'{path}: cam_poses')
+    poses[:, :3, 3] *= 1000
     px = K[[0, 1, 0, 1], [0, 1, 2, 2]]
     if not (np.isfinite(K).all() and px.min() > 0 and px.max() < 1e5):
-        raise LabelError(
-            f'{path}: cam_intrinsics', f'{K.tolist()}', 'focal lengths and a centre in pixels'
-        )
-    n = dict(
-        joints=J.shape[1],
-        cameras=len(T),
-        valid=valid.shape[1],
-        **({} if det is None else dict(poses2d=det.shape[1])),
+        expected = 'focal lengths and a centre in pixels'
+        raise LabelError(f'{path}: cam_intrinsics', f'{K.tolist()}', expected)
+    return K, poses
+
+# %% ../../nbs/readers/16_threedpw.ipynb #9cac5991
+def _pw3d_read(
+    path,  # Sequence file
+    need2d,  # Are detected joints wanted?
+):
+    "A sequence: its path and frame counts, joints (P,I,24,3) mm, and the cameras; raises `LabelError`"
+    d = load_pickle(path)
+    joints = need_key(d, 'jointPositions', path)
+    n_actors = len(joints) if isinstance(joints, (list, np.ndarray)) else 0
+    if not 1 <= n_actors <= 8:
+        raise LabelError(path, f'jointPositions of {n_actors} actors', 'one or two actors')
+    joints = _actors(d, 'jointPositions', n_actors, shape=(None, 72), path=path)
+    valid = _actors(d, 'campose_valid', n_actors, shape=(None,), path=path)
+    detected = None
+    if need2d:
+        detected = _actors(d, 'poses2d', n_actors, shape=(None, 3, 18), path=path)
+    K, poses = _pw3d_cameras(d, path)
+    n_frames = dict(joints=joints.shape[1], cameras=len(poses), valid=valid.shape[1])
+    if need2d:
+        n_frames['poses2d'] = detected.shape[1]
+    joints = joints.reshape(n_actors, -1, 24, 3) * 1000
+    return SimpleNamespace(
+        path=path,
+        joints=joints,  # in the world
+        valid=valid,  # (P,I)
+        detected=detected,  # (P,I,3,18) or None
+        poses=poses,  # (I,4,4) of the cameras
+        K=K,
+        n_frames=n_frames,
     )
-    return J.reshape(P, -1, 24, 3) * 1000, valid, det, T, K, n
+
+
+def _before_camera(
+    joints,  # (n,J,3) world
+    poses,  # (n,4,4) of the cameras
+):
+    "Joints in the frame of each frame's camera"
+    return np.einsum('nab,njb->nja', poses[:, :3, :3], joints) + poses[:, None, :3, 3]
 
 # %% ../../nbs/readers/16_threedpw.ipynb #16469b1f
-def _box_joints(px, size, det=None):
-    "Points (n,K,2) whose box is wanted, and (n,16) joints inside the picture: these, or detections; the others stand at one of them"
-    inside = _inside_frame(px, size)
-    pts, use = px, inside
-    if det is not None:
-        seen = (det[:, 2] > 0) & np.isfinite(det).all(1)
-        few = seen.sum(1) < 2  # then the joints after all
-        pts = np.where(
-            few[:, None, None], np.concatenate([px, px[:, :2]], 1), det[:, :2].transpose(0, 2, 1)
-        )
-        use = np.where(few[:, None], np.concatenate([inside, inside[:, :2]], 1), seen)
-    first = np.take_along_axis(pts, use.argmax(1)[:, None, None].repeat(2, 2), 1)
-    return np.where(use[..., None], pts, first), inside
+def _detected_points(detected, px, inside):
+    "Detections (n,18,2) and which are sure; the joints after all where there are fewer than two"
+    seen = (detected[:, 2] > 0) & np.isfinite(detected).all(1)
+    few = seen.sum(1) < 2
+    joints = np.concatenate([px, px[:, :2]], 1)
+    points = np.where(few[:, None, None], joints, detected[:, :2].transpose(0, 2, 1))
+    use = np.where(few[:, None], np.concatenate([inside, inside[:, :2]], 1), seen)
+    return points, use
+
+
+def _box_joints(px, size, detected=None):
+    "Points (n,K,2) whose box is wanted, and (n,16) joints inside the picture"
+    inside = inside_frame(px, size)
+    points, use = px, inside
+    if detected is not None:
+        points, use = _detected_points(detected, px, inside)
+    first = np.take_along_axis(points, use.argmax(1)[:, None, None].repeat(2, 2), 1)
+    return np.where(use[..., None], points, first), inside
 
 # %% ../../nbs/readers/16_threedpw.ipynb #1c027913
 def _pw3d_size(root, folder, K, images):
     "Height and width: of the first readable image, else twice the principal point"
-    for p in sorted((root / folder).glob('image_*.jpg'))[:16] if images else ():
+    for path in sorted((root / folder).glob('image_*.jpg'))[:16] if images else ():
         try:
-            return image_size(p)
+            return image_size(path)
         except MediaError:
             pass
     return int(round(2 * K[1, 2])), int(round(2 * K[0, 2]))
 
 # %% ../../nbs/readers/16_threedpw.ipynb #ea4f9fbd
-def _pw3d_frames(J, valid, det, T, I, o, path, screen, left):
-    "Actor and frame of the samples that the rules admit"
-    p, i = (
-        v.reshape(-1)
-        for v in np.meshgrid(np.arange(len(J)), np.arange(0, I, o['every']), indexing='ij')
-    )
-    keep = np.ones(len(p), bool) if o['valid'] == 'all' else valid[p, i] > 0
+def _admitted(sequence, actor, frame, rule, left):
+    "Which samples a rule of `valid` admits; `left` counts the others"
+    keep = np.ones(len(actor), bool)
+    if rule != 'all':
+        keep = sequence.valid[actor, frame] > 0
     left['camera not aligned for the actor'] += int((~keep).sum())
-    if o['valid'] == 'campose+poses2d':
-        none = keep & ~(np.nan_to_num(det[p, i]) != 0).any((1, 2))
-        left['no joints detected in 2D'] += int(none.sum())
-        keep &= ~none
-    p, i = p[keep], i[keep]
-    R = np.nan_to_num(T[i, :3, :3])
-    odd = ~np.isfinite(T[i]).all((1, 2)) | (
-        np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > 1e-2
-    )
-    screen.mask(
-        'bad camera pose',
-        odd,
-        lambda k: (
-            f'{path}: frame {i[k]}',
-            'cam_poses is no rigid motion',
-            'a rotation and a translation',
-        ),
-    )
-    bad = ~(np.abs(J[p, i]) < 1e6).all((1, 2)) & ~odd
-    screen.mask(
-        'bad 3D joint',
-        bad,
-        lambda k: (
-            f'{path}: actor {p[k]}, frame {i[k]}',
-            'a joint is NaN or more than a kilometre away',
-            'metres',
-        ),
-    )
-    return p[~(odd | bad)], i[~(odd | bad)]
+    if rule == 'campose+poses2d':
+        found = (np.nan_to_num(sequence.detected[actor, frame]) != 0).any((1, 2))
+        left['no joints detected in 2D'] += int((keep & ~found).sum())
+        keep = keep & found
+    return keep
+
+
+def _is_rigid(poses):
+    "Which of (n,4,4) are a rotation and a translation"
+    R = np.nan_to_num(poses[:, :3, :3])
+    off = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
+    return np.isfinite(poses).all((1, 2)) & ~(off > 1e-2)
+
+# %% ../../nbs/readers/16_threedpw.ipynb #f878b723
+def _pw3d_frames(sequence, n_frames, options, screen, left):
+    "Actor and frame of the samples that the rules admit"
+    actors = np.arange(len(sequence.joints))
+    frames = np.arange(0, n_frames, options.every)
+    actor, frame = (v.reshape(-1) for v in np.meshgrid(actors, frames, indexing='ij'))
+    keep = _admitted(sequence, actor, frame, rule=options.valid, left=left)
+    actor, frame = actor[keep], frame[keep]
+    rigid = _is_rigid(sequence.poses[frame])
+    near = (np.abs(sequence.joints[actor, frame]) < 1e6).all((1, 2))
+
+    def no_rigid_motion(k):
+        where = f'{sequence.path}: frame {frame[k]}'
+        return where, 'cam_poses is no rigid motion', 'a rotation and a translation'
+
+    def far_away(k):
+        where = f'{sequence.path}: actor {actor[k]}, frame {frame[k]}'
+        return where, 'a joint is NaN or more than a kilometre away', 'metres'
+
+    screen.mask('bad camera pose', ~rigid, no_rigid_motion)
+    screen.mask('bad 3D joint', ~near & rigid, far_away)
+    good = rigid & near
+    return actor[good], frame[good]
 
 # %% ../../nbs/readers/16_threedpw.ipynb #affb1773
-def _pw3d_sequence(root, path, o, screen, left):
+def _common_frames(sequence, n_images, left):
+    "Frames that images, joints and cameras have in common; `left` counts those beyond"
+    counts = dict(sequence.n_frames)
+    if n_images is not None:
+        counts['images'] = n_images
+    shortest = min(counts.values())
+    beyond = max(counts.values()) - shortest
+    if beyond:
+        n_actors = len(sequence.joints)
+        left[f'frames beyond the shortest of {"/".join(counts)}'] += n_actors * beyond
+    return shortest
+
+
+def _pw3d_sequence(root, path, options, screen, left):
     "Columns of one sequence; `left` counts frames that the rules leave out"
-    J, valid, det, T, K, n = _pw3d_read(path, 'poses2d' in o['valid'] or o['box'] == 'poses2d')
-    folder, m = _pw3d_images(root, path.stem)
-    n = dict(n, **({'images': m} if o['images'] else {}))
-    I = min(n.values())
-    if max(n.values()) > I:
-        left[f'frames beyond the shortest of {"/".join(n)}'] += len(J) * (max(n.values()) - I)
-    p, i = _pw3d_frames(J, valid, det, T, I, o, path, screen, left)
-    xyz = (
-        np.einsum('nab,njb->nja', T[i, :3, :3], smpl_to_body(J[p, i], o['shoulders']))
-        + T[i, None, :3, 3]
-    )
-    px = lens_project(xyz, K[None])
-    size = _pw3d_size(root, folder, K, o['images'])
-    pts, inside = _box_joints(px, size, det[p, i] if o['box'] == 'poses2d' else None)
-    k = inside.sum(1) >= o['least']
-    left[f'fewer than {o["least"]} joints in the picture'] += int((~k).sum())
-    far = 4 * max(size)
-    p = p[k]
-    i = i[k]
-    px = np.nan_to_num(px[k], nan=-far).clip(-far, far)
-    pts = np.nan_to_num(pts[k])
-    inside = inside[k]
+    need2d = 'poses2d' in options.valid or options.box == 'poses2d'
+    sequence = _pw3d_read(path, need2d)
+    folder, n_images = _pw3d_images(root, path.stem)
+    n_frames = _common_frames(sequence, n_images if options.images else None, left)
+    actor, frame = _pw3d_frames(sequence, n_frames, options, screen=screen, left=left)
+    body = smpl_to_body(sequence.joints[actor, frame], options.shoulders)
+    xyz = _before_camera(body, sequence.poses[frame])
+    px = lens_project(xyz, sequence.K[None])
+    size = _pw3d_size(root, folder, sequence.K, images=options.images)
+    detected = sequence.detected[actor, frame] if options.box == 'poses2d' else None
+    points, inside = _box_joints(px, size, detected)
+
+    enough = inside.sum(1) >= options.least
+    left[f'fewer than {options.least} joints in the picture'] += int((~enough).sum())
+    actor, frame, inside = actor[enough], frame[enough], inside[enough]
+    n, far = len(frame), 4 * max(size)
     return dict(
-        files=[f'{folder}/image_{v:05d}.jpg' for v in range(I)],
-        file_id=i,
-        frame=i,
-        subject=p,
-        video=np.array([f'{path.stem} {a}' for a in p], dtype=str),
-        keypoints=px.astype(np.float32),
-        joints3d=xyz[k].astype(np.float32),
-        visible=inside if o['visible'] == 'inside' else np.ones_like(inside),
-        intrinsics=np.broadcast_to(K, (len(i), 3, 3)),
-        frame_size=np.broadcast_to(np.array(size, np.int32), (len(i), 2)),
-        box=family_boxes(pts, size, o['margin']),
+        files=[f'{folder}/image_{number:05d}.jpg' for number in range(n_frames)],
+        file_id=frame,
+        frame=frame,
+        subject=actor,
+        video=np.array([f'{path.stem} {number}' for number in actor], dtype=str),
+        keypoints=np.nan_to_num(px[enough], nan=-far).clip(-far, far).astype(np.float32),
+        joints3d=xyz[enough].astype(np.float32),
+        visible=inside if options.visible == 'inside' else np.ones_like(inside),
+        intrinsics=np.broadcast_to(sequence.K, (n, 3, 3)),
+        frame_size=np.broadcast_to(np.array(size, np.int32), (n, 2)),
+        box=family_boxes(np.nan_to_num(points[enough]), size, options.margin),
     )
+
+# %% ../../nbs/readers/16_threedpw.ipynb #e844084c
+def _pw3d_join(parts, root):
+    "Columns of all sequences"
+    if not parts:
+        raise DataError(root, 'no sequence can be read', 'sequenceFiles/<part>/<sequence>.pkl')
+    out = {}
+    for name in parts[0]:
+        if name not in ('files', 'file_id'):
+            out[name] = np.concatenate([part[name] for part in parts])
+    out['files'] = []
+    file_ids = []
+    for part in parts:
+        file_ids.append(part['file_id'] + len(out['files']))
+        out['files'] += part['files']
+    out['file_id'] = np.concatenate(file_ids)
+    return out
 
 # %% ../../nbs/readers/16_threedpw.ipynb #16bc6cc0
 _PW3D_OPTIONS = dict(
@@ -239,18 +307,18 @@ _PW3D_OPTIONS = dict(
 )
 
 
-def _pw3d_options(**given):
-    "The options, if they are allowed; raises `ConfigError`"
-    for k, v in given.items():
-        if k in _PW3D_OPTIONS:
-            choose(k, v, _PW3D_OPTIONS[k])
-        elif not (isinstance(v, int) and v > 0):
-            raise ConfigError(k, repr(v), 'a positive whole number')
-    return given
+def _check_options(options):
+    "Raise `ConfigError` for a value that is not allowed"
+    for name, allowed in _PW3D_OPTIONS.items():
+        choose(name, getattr(options, name), allowed)
+    for name in ('least', 'every'):
+        value = getattr(options, name)
+        if not (isinstance(value, int) and value > 0):
+            raise ConfigError(name, repr(value), 'a positive whole number')
 
 # %% ../../nbs/readers/16_threedpw.ipynb #1c187a99
 class ThreeDPW(PoseFiles):
-    "3D Poses in the Wild, from its sequence files; raises `ConfigError`, `DataError`, `LabelError`, `MediaError`"
+    "3D Poses in the Wild; raises `ConfigError`, `DataError`, `LabelError`, `MediaError`"
 
     name = '3DPW'
     skeleton = BODY16
@@ -261,31 +329,40 @@ class ThreeDPW(PoseFiles):
         root,  # Folder with `sequenceFiles` and `imageFiles`
         split: str = 'train',  # 'train', 'validation', 'test', or 'all'
         size: int = 256,  # Side of the crops, px
-        shoulders: str = 'shoulder',  # 'shoulder', or 'collar': 12 cm nearer to the neck, as baselines have it on SURREAL
-        valid: str = 'campose',  # 'campose': frames whose camera is aligned for the actor; 'campose+poses2d': fewer, easier ones; 'all' keeps misaligned labels
-        box: str = 'joints',  # Crop around the 'joints' inside the picture, or around 'poses2d', detections that leave out head top and feet
-        visible: str = 'inside',  # Joints 'inside' the picture count, or 'all', also where there is no picture
-        least: int = 6,  # Frames with fewer joints inside the picture are left out; 1 keeps feet at the rim
-        every: int = 1,  # Every n-th frame of a sequence; 30 frames a second differ little from one to the next
+        shoulders: str = 'shoulder',  # Or 'collar': 12 cm nearer to the neck, as baselines on SURREAL
+        valid: str = 'campose',  # Camera aligned for the actor; 'campose+poses2d': easier; 'all'
+        box: str = 'joints',  # Crop around the 'joints' inside the picture, or around 'poses2d'
+        visible: str = 'inside',  # Joints 'inside' the picture count, or 'all'
+        least: int = 6,  # Frames with fewer joints inside the picture are left out
+        every: int = 1,  # Every n-th frame of a sequence, of 30 a second
         margin: float = 1.5,  # Side of the crop, as a multiple of the joints' box
-        on_error: str = 'raise',  # 'raise', or 'skip': unusable samples and images are left out, counted and reported
+        on_error: str = 'raise',  # 'raise', or 'skip': the unusable is left out, counted and reported
         images: bool = True,  # False: labels alone; image files need not be there
     ):
-        o = _pw3d_options(
-            shoulders=shoulders, valid=valid, box=box, visible=visible, least=least, every=every
+        options = SimpleNamespace(
+            shoulders=shoulders,
+            valid=valid,
+            box=box,
+            visible=visible,
+            least=least,
+            every=every,
+            margin=margin,
+            images=images,
         )
-        o.update(margin=margin, images=images)
+        _check_options(options)
         self.check(root, split, images).require()
         root = Path(root)
         screen = Screen(on_error, self.name)
         self.left = Counter()
         parts = []
-        for p in _with_bar(_pw3d_files(root, split), _pw3d_files(root, split)):
+        files = _pw3d_files(root, split)
+        for path in with_bar(files, files):
             try:
-                parts.append(_pw3d_sequence(root, p, o, screen, self.left))
+                parts.append(_pw3d_sequence(root, path, options, screen=screen, left=self.left))
             except LabelError as e:
                 screen('unreadable sequence', e.where, e.found, e.expected)
-        self.setup(root, _pw3d_join(parts, root), size, margin, on_error, screen, images)
+        cols = _pw3d_join(parts, root)
+        self.setup(root, cols, size, margin, on_error, screen, images)
         self.left = +self.left
 
 # %% ../../nbs/readers/16_threedpw.ipynb #8b6eee29
@@ -293,36 +370,25 @@ class ThreeDPW(PoseFiles):
 def check(
     cls: ThreeDPW,
     root,  # Folder
-    split: str = 'train',
-    images: bool = True,  # As for the reader
+    split: str = 'train',  # As for the reader
+    images: bool = True,  # Are image files wanted?
 ) -> Check:
     "What is missing in the folder"
-    c = Check(cls.name, root, cls.home)
-    found = _pw3d_files(root, split)
-    for s in PW3D_SPLITS if split == 'all' else (split,):
-        if not _pw3d_files(root, s):
-            c.problem(f'sequenceFiles/{s}/*.pkl (sequences of this part)')
-    for p in found if images else ():
-        if not _pw3d_images(root, p.stem)[1]:
-            c.need(f'imageFiles/{p.stem}/image_00000.jpg', 'pictures of the sequence')
-    return c if not c.ok else c.need('sequenceFiles', f'{len(found)} sequences')
+    check = Check(cls.name, root, cls.home)
+    files = _pw3d_files(root, split)
+    for part in PW3D_SPLITS if split == 'all' else (split,):
+        if not _sequences_of(root, part):
+            check.problem(f'sequenceFiles/{part}/*.pkl (sequences of this part)')
+    for path in files if images else ():
+        _, n_images = _pw3d_images(root, path.stem)
+        if not n_images:
+            first = f'imageFiles/{path.stem}/image_00000.jpg'
+            check.need(first, 'pictures of the sequence')
+    if check.ok:
+        check.need('sequenceFiles', f'{len(files)} sequences')
+    return check
 
-# %% ../../nbs/readers/16_threedpw.ipynb #e844084c
-def _pw3d_join(parts, root):
-    "Columns of all sequences"
-    if not parts:
-        raise DataError(root, 'no sequence can be read', 'sequenceFiles/<part>/<sequence>.pkl')
-    out = {
-        k: np.concatenate([p[k] for p in parts]) for k in parts[0] if k not in ('files', 'file_id')
-    }
-    start = np.cumsum([0] + [len(p['files']) for p in parts])
-    return dict(
-        out,
-        files=[f for p in parts for f in p['files']],
-        file_id=np.concatenate([p['file_id'] + s for p, s in zip(parts, start)]),
-    )
-
-
+# %% ../../nbs/readers/16_threedpw.ipynb #57cf8d58
 @patch
 def summary(
     self: ThreeDPW,

@@ -53,7 +53,9 @@ def evaluate(
     data,  # Labelled target images: used here and nowhere in training
     domain: str = 'target',  # Whose batch-norm statistics
     bs: int = 256,  # Images at a time
-) -> dict:  # pck and pck_legacy by group, keypoints, confidence; with depth and cameras also `figures3d`
+) -> (
+    dict
+):  # pck and pck_legacy by group, keypoints, confidence; with depth and cameras also `figures3d`
     "PCK@0.05 by joint group in both conventions, and errors in 3D"
     parts = []
     for idxs in np.array_split(np.arange(len(data)), -(-len(data) // bs)):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
+from ..core.helpers import evenly_spread
 from ..core.checks import choose
 from ..core.errors import CheckpointError, ConfigError
 from ..core.parallel import main_first, share
@@ -296,7 +297,7 @@ def batchnorm_only(
     "A copy of the pose net with batch-norm statistics of the target"
     model = PoseAdapter(copy.deepcopy(pose).cpu(), beta=self.preset.beta, split_bn=False)
     n_frames = len(self.frames)
-    idxs = np.linspace(0, n_frames - 1, min(n, n_frames)).round().astype(int)
+    idxs = evenly_spread(n_frames, min(n, n_frames), nearest=True)
     parts = np.array_split(idxs, max(1, len(idxs) // 64))
     reestimate_batchnorm(model.pose, (self.frames.images(part).float() / 255 for part in parts))
     return model
