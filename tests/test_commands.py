@@ -1,52 +1,45 @@
 "The commands, end to end, as a user types them."
 
-import json, subprocess, sys
-import numpy as np, pytest
-from geomrecon.use.cli import main
-from geomrecon.readers.label_coco import read_coco
-from geomrecon.readers.label_csv import read_dlc_csv
-from geomrecon.data.video import video_info, write_video
-from geomrecon.puppet.videos import PuppetVideos
-from geomrecon.use.results_file import read_results
+import re
+import subprocess
+import sys
+import cv2
+import numpy as np
+import pytest
+from geomrecon.core.geometry import to_pixels
 from geomrecon.core.skeleton import MOUSE4
+from geomrecon.data.video import video_info, write_video
+from geomrecon.learn.presets import PRESETS
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.readers.label_coco import read_coco, write_coco
+from geomrecon.readers.label_csv import read_dlc_csv
+from geomrecon.use.cli import COMMANDS, main
+from geomrecon.use.results_file import read_results
 from test_one_step import MINI
+
+
+def adapt(target, out, *options):
+    "The exit status of `geomrecon adapt`"
+    small = ['--crop', 'whole', '--preset', 'mini', '--no-bar']
+    return main(['adapt', '--target', str(target), '--out', str(out), *small, *options])
 
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    d = tmp_path_factory.mktemp('run')
-    b = PuppetVideos(MOUSE4, 1, 30, 96, 'real', seed=0, split='test').batch(np.arange(30))
-    write_video(d / 'm.mp4', (x.permute(1, 2, 0).numpy() for x in b['image']), 15)
-    from geomrecon.learn.presets import PRESETS
-    from dataclasses import replace
-
+    "A folder with a video `m.mp4`, and the adaptation to it in `out`"
+    folder = tmp_path_factory.mktemp('run')
+    labels = PuppetVideos(MOUSE4, 1, 30, 96, 'real', seed=0, split='test').batch(np.arange(30))
+    write_video(folder / 'm.mp4', labels['image'].permute(0, 2, 3, 1).numpy(), 15)
     PRESETS['mini'] = MINI.changed(name='mini', steps=2, epochs=1, adapt_epochs=1)
-    assert (
-        main(
-            [
-                'adapt',
-                '--skeleton',
-                'mouse',
-                '--target',
-                str(d / 'm.mp4'),
-                '--crop',
-                'whole',
-                '--out',
-                str(d / 'out'),
-                '--preset',
-                'mini',
-                '--pool',
-                '32',
-                '--no-bar',
-            ]
-        )
-        == 0
-    )
-    return d
+    assert adapt(folder / 'm.mp4', folder / 'out', '--skeleton', 'mouse', '--pool', '32') == 0
+    yield folder
+    del PRESETS['mini']
 
 
-def test_adapt_writes_everything(run):
-    assert {
+@pytest.mark.parametrize(
+    'name',
+    [
         'model.pth',
         'labelled.mp4',
         'before_after.mp4',
@@ -54,93 +47,59 @@ def test_adapt_writes_everything(run):
         'predictions.json',
         'report.html',
         'results.json',
-    } <= {p.name for p in (run / 'out').iterdir()}
-    res = read_results(run / 'out')
-    assert [r['method'] for r in res['rows']] == ['source', 'pseudo', 'full'] and res[
-        'peak_rss_mb'
-    ] > 0
+    ],
+)
+def test_adapt_writes(run, name):
+    assert (run / 'out' / name).exists()
+
+
+def test_adapt_measures_every_phase(run):
+    results = read_results(run / 'out')
+    assert [row['method'] for row in results['rows']] == ['source', 'pseudo', 'full']
+    assert results['peak_rss_mb'] > 0
     assert video_info(run / 'out/labelled.mp4').n_frames == 30
 
 
 def test_predict_repeats_what_adapt_wrote(run):
-    assert (
-        main(
-            [
-                'predict',
-                '--model',
-                str(run / 'out'),
-                '--input',
-                str(run / 'm.mp4'),
-                '--out',
-                str(run / 'pred'),
-                '--no-bar',
-            ]
-        )
-        == 0
-    )
-    a = read_dlc_csv(run / 'out/predictions.csv', MOUSE4)
-    b = read_dlc_csv(run / 'pred/predictions.csv', MOUSE4)
-    np.testing.assert_allclose(a.keypoints, b.keypoints, atol=2e-3)
-    c = read_coco(run / 'pred/predictions.json', MOUSE4)
-    np.testing.assert_allclose(c.keypoints, b.keypoints, atol=0.02)
-    assert video_info(run / 'pred/m_pose.mp4').n_frames == 30
+    out = run / 'pred'
+    files = ['--model', str(run / 'out'), '--input', str(run / 'm.mp4'), '--out', str(out)]
+    assert main(['predict', *files, '--no-bar']) == 0
+    of_adapt = read_dlc_csv(run / 'out/predictions.csv', MOUSE4).keypoints
+    of_predict = read_dlc_csv(out / 'predictions.csv', MOUSE4).keypoints
+    as_coco = read_coco(out / 'predictions.json', MOUSE4).keypoints
+    np.testing.assert_allclose(of_adapt, of_predict, atol=2e-3)
+    np.testing.assert_allclose(as_coco, of_predict, atol=0.02)
+    assert video_info(out / 'm_pose.mp4').n_frames == 30
 
 
 def test_report_is_one_file(run):
     page = (run / 'out/report.html').read_text()
-    assert 'src="http' not in page and "src='http" not in page and 'data:image/png;base64' in page
+    assert 'src="http' not in page
+    assert "src='http" not in page
+    assert 'data:image/png;base64' in page
 
 
 @pytest.fixture(scope='module')
 def labelled(run):
     "Labelled images in COCO's format, with names of their own"
-    import cv2
-    from geomrecon.readers.label_coco import write_coco
-    from geomrecon.puppet.images import PuppetImages
-    from geomrecon.core.geometry import to_pixels
-
-    d = run / 'lab'
-    d.mkdir()
-    b = PuppetImages(MOUSE4, 24, 64, 'synthetic', seed=0).batch(range(24))
-    for i, x in enumerate(b['image']):
-        cv2.imwrite(str(d / f'{i}.png'), x.permute(1, 2, 0).numpy()[..., ::-1])
-    write_coco(
-        d / 'labels.json',
-        [f'{i}.png' for i in range(24)],
-        to_pixels(b['keypoints'], 64).numpy(),
-        MOUSE4,
-        (64, 64),
-    )
-    (d / 'labels.json').write_text((d / 'labels.json').read_text().replace('"snout"', '"nose"'))
-    return d / 'labels.json'
+    folder = run / 'lab'
+    folder.mkdir()
+    labels = PuppetImages(MOUSE4, 24, 64, 'synthetic', seed=0).batch(range(24))
+    names = [f'{i}.png' for i in range(24)]
+    for name, picture in zip(names, labels['image'].permute(0, 2, 3, 1).numpy()):
+        cv2.imwrite(str(folder / name), picture[..., ::-1])
+    file = folder / 'labels.json'
+    write_coco(file, names, to_pixels(labels['keypoints'], 64).numpy(), MOUSE4, size=(64, 64))
+    file.write_text(file.read_text().replace('"snout"', '"nose"'))
+    return file
 
 
 def test_adapt_from_own_labels(run, labelled):
-    assert (
-        main(
-            [
-                'adapt',
-                '--skeleton',
-                'source',
-                '--source',
-                f'coco:{labelled}?margin=1.5',
-                '--target',
-                str(run / 'm.mp4'),
-                '--crop',
-                'whole',
-                '--out',
-                str(run / 'own'),
-                '--preset',
-                'mini',
-                '--no-video',
-                '--no-bar',
-            ]
-        )
-        == 0
-    )
-    assert 'nose' in (run / 'own/predictions.csv').read_text().splitlines()[1] and read_results(
-        run / 'own'
-    )['source'].startswith('coco:')
+    source = ['--skeleton', 'source', '--source', f'coco:{labelled}?margin=1.5']
+    assert adapt(run / 'm.mp4', run / 'own', *source, '--no-video') == 0
+    header = (run / 'own/predictions.csv').read_text().splitlines()[1]
+    assert 'nose' in header
+    assert read_results(run / 'own')['source'].startswith('coco:')
 
 
 @pytest.mark.parametrize(
@@ -153,36 +112,14 @@ def test_adapt_from_own_labels(run, labelled):
     ],
 )
 def test_adapt_refuses(run, labelled, capsys, skeleton, source, says):
-    import re
-
-    assert (
-        main(
-            [
-                'adapt',
-                '--skeleton',
-                skeleton,
-                '--source',
-                source.format(labelled),
-                '--target',
-                str(run / 'm.mp4'),
-                '--crop',
-                'whole',
-                '--out',
-                str(run / 'no'),
-                '--preset',
-                'mini',
-                '--no-bar',
-            ]
-        )
-        == 2
-    )
+    options = ['--skeleton', skeleton, '--source', source.format(labelled)]
+    assert adapt(run / 'm.mp4', run / 'no', *options) == 2
     assert re.search(says, capsys.readouterr().err)
 
 
-def test_data_lists_checks_and_draws(run, labelled, capsys):
-    assert main(['data']) == 0
-    text = capsys.readouterr().out
-    for name in (
+@pytest.mark.parametrize(
+    'name',
+    [
         'rhd',
         'h3d',
         'mvhand',
@@ -194,22 +131,27 @@ def test_data_lists_checks_and_draws(run, labelled, capsys):
         'lsp',
         'coco',
         'dlc',
-    ):
-        assert f'{name}: ' in text
-    assert (
-        main(['data', '--dataset', f'coco:{labelled}', '--out', str(run / 'sheet.png')]) == 0
-        and (run / 'sheet.png').exists()
-    )
+    ],
+)
+def test_data_lists(capsys, name):
+    assert main(['data']) == 0
+    assert f'{name}: ' in capsys.readouterr().out
+
+
+def test_data_checks_and_draws(run, labelled, capsys):
+    sheet = run / 'sheet.png'
+    assert main(['data', '--dataset', f'coco:{labelled}', '--out', str(sheet)]) == 0
+    assert sheet.exists()
     assert 'samples: 24' in capsys.readouterr().out
     assert main(['data', '--dataset', f'rhd:{labelled.parent}']) == 2
     assert 'RHD lacks' in capsys.readouterr().err
 
 
-def test_help_reads_well():
-    out = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', 'from geomrecon.cli import main; main(["--help"])'],
-        capture_output=True,
-        text=True,
-    )
-    for c in ('demo', 'adapt', 'train', 'predict', 'data'):
-        assert c in out.stdout, out
+def test_help_names_every_command():
+    script = 'from geomrecon.use.cli import main; main(["--help"])'
+    command = [sys.executable, '-W', 'ignore', '-c', script]
+    text = subprocess.run(command, capture_output=True, text=True).stdout
+    for name in ('demo', 'adapt', 'train', 'predict', 'data'):
+        assert name in text
+    for name in COMMANDS:
+        assert name in text

@@ -1,13 +1,23 @@
-"Two processes (Gloo, CPU) compute what one computes with the joint batch: loss, gradients, statistics, log; and one goes on where two were stopped."
+"""Two processes (Gloo, CPU) compute what one computes with the joint batch.
 
-import os, subprocess, sys
-import pytest, torch
-from geomrecon.learn.checkpoint import load_checkpoint
+Loss, gradients, statistics, log; and one goes on where two were stopped.
+"""
+
+import os
+import subprocess
+import sys
+import pytest
+import torch
 import two_processes as two
+from geomrecon.learn.checkpoint import load_checkpoint
 
-each = pytest.mark.parametrize(
-    'case', two.CASES, ids=lambda c: f"{c[0]}-{'float64' if c[1] else 'float32'}"
-)
+
+def name_of(case):
+    kind, exact = case
+    return f"{kind}-{'float64' if exact else 'float32'}"
+
+
+each_case = pytest.mark.parametrize('case', two.CASES, ids=name_of)
 
 
 @pytest.fixture(scope='module')
@@ -16,129 +26,170 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp('two')
     for kinks in (True, False):
         torch.save(two.trained(kinks), out / f'net_{kinks}.pt')
-    p = subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'torch.distributed.run',
-            '--standalone',
-            '--nproc-per-node=2',
-            two.__file__,
-            str(out),
-        ],
+    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
+    process = subprocess.run(
+        [sys.executable, *launcher, two.__file__, str(out)],
         capture_output=True,
         text=True,
         timeout=900,
         env=dict(os.environ, OMP_NUM_THREADS='1'),
     )
-    assert p.returncode == 0, p.stderr[-4000:]
+    assert process.returncode == 0, process.stderr[-4000:]
     return out
+
+
+def of_both(folder, name):
+    "What process 0 and process 1 saved by a name"
+    return [torch.load(folder / f'{name}{rank}.pt', weights_only=False) for rank in (0, 1)]
 
 
 @pytest.fixture(scope='module')
 def results(folder):
     "By case: of process 0, of process 1, of one process with the joint batch"
-    a = [torch.load(folder / f'steps{r}.pt', weights_only=False) for r in (0, 1)]
-    return {c: (a[0][c], a[1][c], two.one_step(folder, *c)) for c in two.CASES}
+    first, second = of_both(folder, 'steps')
+    by_case = {}
+    for case in two.CASES:
+        by_case[case] = (first[case], second[case], two.one_step(folder, *case))
+    return by_case
 
 
-@each
+def joined(first, second, with_other_look):
+    "The joint batch of two shares; aligned ones hold images, then their other looks"
+    if not with_other_look:
+        return torch.cat([first, second])
+    halves = zip(first.chunk(2), second.chunk(2))
+    return torch.cat([torch.cat(pair) for pair in halves])
+
+
+@each_case
 def test_shares_are_the_joint_batch(results, case):
-    a, b, one = results[case]
-    for k in ('x', 'y'):
-        assert len(a[k]) == len(b[k]) == len(one[k])
-        for i, joint in enumerate(one[k]):
-            parts = [s[k][i] for s in (a, b)]
-            assert len(parts[0]) == len(parts[1]) == len(joint) // 2
-            if case[0] == 'pretrain':
-                parts = [
-                    h for hs in zip(*(p.chunk(2) for p in parts)) for h in hs
-                ]  # images, then their other looks
-            assert torch.equal(torch.cat(parts), joint)
-    assert a['y'][1].sum() != b['y'][1].sum(), (
-        'both processes see as many joints: local means would go unnoticed'
+    first, second, one = results[case]
+    assert first['batch'].keys() == one['batch'].keys()
+    assert second['batch'].keys() == one['batch'].keys()
+    for name, joint in one['batch'].items():
+        shares = first['batch'][name], second['batch'][name]
+        for share in shares:
+            assert len(share) == len(joint) // 2
+        assert torch.equal(joined(*shares, with_other_look=case[0] == 'pretrain'), joint), name
+    # were both to see as many joints, local means would go unnoticed
+    assert first['batch']['visible'].sum() != second['batch']['visible'].sum()
+
+
+def assert_close(value, expected, tolerance, name):
+    torch.testing.assert_close(
+        value, expected, rtol=tolerance, atol=tolerance, msg=lambda text: f'{name}: {text}'
     )
 
 
-@each
+@each_case
 def test_gradients(results, case):
-    a, b, one = results[case]
-    tol = 1e-10 if case[1] else 1e-5
-    assert all(g is not None and g.abs().max() > 0 for n, g in one['grad'].items() if 'weight' in n)
-    for n, g in one['grad'].items():
-        for s in (a, b):
-            torch.testing.assert_close(
-                s['grad'][n], g, rtol=tol, atol=tol, msg=lambda m: f'{n}: {m}'
-            )
-    assert (a['loss'] + b['loss']) / 2 == pytest.approx(one['loss'], rel=tol)
+    first, second, one = results[case]
+    tolerance = 1e-10 if case[1] else 1e-5
+    for name, gradient in one['gradients'].items():
+        if 'weight' in name:
+            assert gradient is not None, name
+            assert gradient.abs().max() > 0, name
+        assert_close(first['gradients'][name], gradient, tolerance, name)
+        assert_close(second['gradients'][name], gradient, tolerance, name)
+    mean_loss = (first['loss'] + second['loss']) / 2
+    assert mean_loss == pytest.approx(one['loss'], rel=tolerance)
 
 
-@each
+TERMS = dict(
+    pretrain={'sup', 'depth', 'align'},
+    adapt={'sup', 'depth', 'pseudo', 'pseudo_3d', 'labelled', 'M_2D', 'M_3D', 'rec'},
+)
+
+
+@each_case
 def test_statistics_log_and_metrics(results, case):
-    a, b, one = results[case]
-    assert a['keys'] == b['keys'] == one['keys']
-    for n, v in one['stats'].items():
-        assert torch.equal(a['stats'][n], b['stats'][n])
-        torch.testing.assert_close(a['stats'][n], v, rtol=1e-5, atol=1e-5)
-    want = dict(
-        pretrain={'sup', 'depth', 'align'},
-        adapt={'sup', 'depth', 'pseudo', 'pseudo_3d', 'labelled', 'M_2D', 'M_3D', 'rec'},
-    )[case[0]]
-    assert set(one['log']) == want and a['log'] == b['log']
-    for t in want:
-        assert a['log'][t] == pytest.approx(one['log'][t], rel=1e-5), t
-    assert a['values'] == b['values'] and a['values'] == pytest.approx(
-        one['values'], rel=1e-3
-    )  # training and validation loss, PCK, terms
+    first, second, one = results[case]
+    assert first['keys'] == one['keys']
+    assert second['keys'] == one['keys']
+    for name, value in one['statistics'].items():
+        assert torch.equal(first['statistics'][name], second['statistics'][name])
+        assert_close(first['statistics'][name], value, 1e-5, name)
+    assert set(one['log']) == TERMS[case[0]]
+    assert first['log'] == second['log']
+    for term, values in one['log'].items():
+        assert first['log'][term] == pytest.approx(values, rel=1e-5), term
+    # training and validation loss, PCK, terms
+    assert first['values'] == second['values']
+    assert first['values'] == pytest.approx(one['values'], rel=1e-3)
     if case[0] == 'adapt':
-        assert 0 < one['log']['M_3D'][0] < 1 and 0 < one['log']['M_2D'][0] < 1
+        assert 0 < one['log']['M_3D'][0] < 1
+        assert 0 < one['log']['M_2D'][0] < 1
+
+
+@pytest.fixture(scope='module')
+def methods(folder):
+    return of_both(folder, 'methods')
 
 
 @pytest.mark.parametrize('name', two.METHODS)
-def test_comparison_methods(folder, name):
-    "Every comparison method: the gradients of the joint batch where its draws are the same, and the same weights in both processes afterwards"
-    a, b = (torch.load(folder / f'methods{r}.pt', weights_only=False)[name] for r in (0, 1))
-    for k, v in a['state'].items():
-        assert torch.equal(v, b['state'][k]), f'{k} differs between the processes'
-    assert a['log'] == b['log'] and all(max(map(abs, v)) > 0 for v in a['log'].values()), a['log']
-    if name not in two.SAME_DRAWS:
-        return
+def test_methods_stay_alike(methods, name):
+    "Every comparison method has the same weights and log in both processes"
+    first, second = (by_name[name] for by_name in methods)
+    for key, value in first['state'].items():
+        assert torch.equal(value, second['state'][key]), key
+    assert first['log'] == second['log']
+    for term, values in first['log'].items():
+        assert max(map(abs, values)) > 0, term
+
+
+@pytest.mark.parametrize('name', two.SAME_DRAWS)
+def test_methods_compute_the_joint_batch(folder, methods, name):
+    "A comparison method whose draws are the same has the gradients of the joint batch"
+    first, second = (by_name[name] for by_name in methods)
     one = two.method_step(folder, name)
-    assert set(one['log']) == set(a['log'])
-    assert any(g is not None and g.abs().max() > 0 for g in one['grad'].values())
-    for n, g in one['grad'].items():
-        for s in (a, b):
-            if g is None:
-                assert s['grad'][n] is None or not s['grad'][n].any(), n
-            else:
-                torch.testing.assert_close(
-                    s['grad'][n], g, rtol=1e-4, atol=1e-5, msg=lambda m: f'{n}: {m}'
-                )
-    assert (a['loss'] + b['loss']) / 2 == pytest.approx(one['loss'], rel=1e-5)
-    for t, v in one['log'].items():
-        assert a['log'][t][0] == pytest.approx(v[0], rel=1e-4), t
+    assert set(one['log']) == set(first['log'])
+    largest = [
+        gradient.abs().max() for gradient in one['gradients'].values() if gradient is not None
+    ]
+    assert max(largest) > 0
+    for key, gradient in one['gradients'].items():
+        for share in (first, second):
+            assert_same_gradient(share['gradients'][key], gradient, key)
+    mean_loss = (first['loss'] + second['loss']) / 2
+    assert mean_loss == pytest.approx(one['loss'], rel=1e-5)
+    for term, values in one['log'].items():
+        assert first['log'][term][0] == pytest.approx(values[0], rel=1e-4), term
+
+
+def assert_same_gradient(gradient, expected, name):
+    "Close; a weight without a gradient has none in the share, or zeros"
+    if expected is None:
+        assert gradient is None or not gradient.any(), name
+    else:
+        torch.testing.assert_close(
+            gradient, expected, rtol=1e-4, atol=1e-5, msg=lambda text: f'{name}: {text}'
+        )
 
 
 def test_processes_stay_alike_and_resume(folder):
-    a, b = (torch.load(folder / f'stage{r}.pt', weights_only=False) for r in (0, 1))
-    assert a['world'] == b['world'] == 2
-    for k, v in a['whole'].items():
-        assert torch.equal(v, b['whole'][k]), f'{k} differs between the processes'
-        assert torch.equal(v, a['again'][k]) and torch.equal(v, b['again'][k]), (
-            f'{k} differs after resuming'
-        )
-    assert not torch.equal(a['draws'], b['draws']), 'both processes draw the same augmentation'
-    assert a['values'] == b['values'] and a['seconds'] == b['seconds']
+    first, second = of_both(folder, 'phase')
+    assert first['world'] == 2
+    assert second['world'] == 2
+    for name, value in first['whole'].items():
+        assert torch.equal(value, second['whole'][name]), f'{name} differs between the processes'
+        assert torch.equal(value, first['again'][name]), f'{name} differs after resuming'
+        assert torch.equal(value, second['again'][name]), f'{name} differs after resuming'
+    assert not torch.equal(first['draws'], second['draws']), 'both draw the same augmentation'
+    assert first['values'] == second['values']
+    assert first['seconds'] == second['seconds']
 
 
-def test_one_process_goes_on(folder, tmp_path):
-    st = load_checkpoint(folder / 'left.ckpt')
-    assert st['epoch'] == 1 and not any(k.startswith('module.') for k in st['model'])
-    two.stage(folder, 'left.ckpt', still=True)
+def test_one_process_goes_on(folder):
+    left = load_checkpoint(folder / 'left.ckpt')
+    assert left['epoch'] == 1
+    for name in left['model']:
+        assert not name.startswith('module.')
+    two.phase(folder, 'left.ckpt', still=True)
     done = load_checkpoint(folder / 'left.ckpt')
-    whole = two.stage(folder, 'alone.ckpt', still=True).loss_history.steps
-    assert done['epoch'] == 3 and {t: len(v) for t, v in done['history'].items()} == {
-        t: len(v) for t, v in whole.items()
-    }
-    for t in ('sup', 'depth', 'pseudo', 'rec'):
-        assert done['history'][t][:3] == pytest.approx(whole[t][:3], rel=1e-2), t
+    whole = two.phase(folder, 'alone.ckpt', still=True).loss_history.steps
+    assert done['epoch'] == 3
+    assert done['history'].keys() == whole.keys()
+    for term, values in whole.items():
+        assert len(done['history'][term]) == len(values), term
+    for term in ('sup', 'depth', 'pseudo', 'rec'):
+        assert done['history'][term][:3] == pytest.approx(whole[term][:3], rel=1e-2), term

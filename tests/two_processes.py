@@ -1,30 +1,32 @@
-"What `test_distributed` runs, alone and in two processes: torchrun --nproc-per-node 2 two_processes.py FOLDER"
+"""What `test_distributed` runs, alone and in two processes.
+
+torchrun --nproc-per-node 2 two_processes.py FOLDER
+"""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
-from torch import nn
+from geomrecon.core.parallel import rank, start, stop, world
+from geomrecon.core.skeleton import HAND21
+from geomrecon.data.batch import batch_of
 from geomrecon.data.pairs import pose_dls
-from geomrecon.puppet.images import PuppetImages
-from geomrecon.puppet.videos import PuppetVideos
-from geomrecon.methods.catalogue import BASELINES
-from geomrecon.methods.oracle import TargetLabels
-from geomrecon.methods.temporal import TemporalConsistency
-from geomrecon.methods.catalogue import CROSSMODAL
 from geomrecon.learn.distributed import distribute
 from geomrecon.learn.learner import adapt_learner, build_pose, pose_learner
 from geomrecon.learn.presets import get_preset
 from geomrecon.learn.speed import CPUMixedPrecision
-from geomrecon.core.parallel import rank, start, stop, world
+from geomrecon.methods.catalogue import METHODS as CATALOGUE
+from geomrecon.methods.oracle import TargetLabels
+from geomrecon.methods.temporal import TemporalConsistency
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.videos import PuppetVideos
 from geomrecon.use.phases import train_phase
-from geomrecon.core.skeleton import HAND21
+from torch import nn
 
 torch.set_num_threads(1)
 STILL = dict(rotate=0.0, scale=(1.0, 1.0), shift=0.0, flip=0.0, colour=0.0, cutout=0.0)
-P = get_preset(
+PRESET = get_preset(
     'tiny',
     size=48,
     width=0.25,
@@ -50,88 +52,113 @@ P = get_preset(
 
 
 class Patchy:
-    "A source with samples that show all joints and others that show a few: their number differs between the halves of a batch"
+    """A source with samples that show all joints and others that show a few.
 
-    def __init__(self, ds):
-        self.ds = ds
+    So the number of visible joints differs between the halves of a batch.
+    """
+
+    def __init__(self, images):
+        self.images = images
 
     def __len__(self):
-        return len(self.ds)
+        return len(self.images)
 
-    def __getattr__(self, k):
-        if k in ('ds', 'labels'):
-            raise AttributeError(k)
-        return getattr(self.ds, k)
+    def __getattr__(self, name):
+        if name in ('images', 'labels'):
+            raise AttributeError(name)
+        return getattr(self.images, name)
 
     def batch(self, idxs):
-        b = self.ds.batch(idxs)
-        few = torch.arange(21) < 4
-        b['visible'] = b['visible'] & (few | (torch.as_tensor(idxs) % 3 > 0)[:, None])
-        return b
+        labels = self.images.batch(idxs)
+        always = torch.arange(21) < 4
+        shows_all = torch.as_tensor(idxs) % 3 > 0
+        labels['visible'] = labels['visible'] & (always | shows_all[:, None])
+        return labels
 
 
-class Look(Callback):
+class FirstStep(Callback):
     "Keeps batch, loss and gradients of the first step"
 
-    order, seen = MixedPrecision.order + 5, None
+    order = MixedPrecision.order + 5
+    seen = None
 
     def after_loss(self):
         if self.training and self.seen is None:
-            self.seen = dict(
-                x=[x.clone() for x in self.xb],
-                y=[y.clone() for y in self.yb],
-                loss=self.loss_grad.item(),
-            )
+            batch = batch_of(self.learn)
+            tensors = {}
+            for name, part in zip(batch.names, batch):
+                if torch.is_tensor(part):
+                    tensors[name] = part.clone()
+            self.seen = dict(batch=tensors, loss=self.loss_grad.item())
 
     def before_step(self):
-        m = getattr(self.model, 'module', self.model)
-        if 'grad' not in self.seen:
-            self.seen['grad'] = {
-                n: None if p.grad is None else p.grad.clone() for n, p in m.named_parameters()
-            }
+        model = getattr(self.model, 'module', self.model)
+        if 'gradients' in self.seen:
+            return
+        self.seen['gradients'] = {}
+        for name, weight in model.named_parameters():
+            gradient = None if weight.grad is None else weight.grad.clone()
+            self.seen['gradients'][name] = gradient
 
 
-FLOAT = torch.Tensor.float
+TO_FLOAT = torch.Tensor.float
+
+
+def doubled(parts):
+    "The same parts of a batch in double precision"
+    more_exact = []
+    for part in parts:
+        is_float = torch.is_tensor(part) and part.is_floating_point()
+        more_exact.append(part.double() if is_float else part)
+    return tuple(more_exact)
 
 
 class Double(Callback):
-    "Training steps in double precision, also where the package asks for float32: what differs then is a mistake and not rounding"
+    """Training steps in double precision, also where the package asks for float32.
+
+    What differs then is a mistake and not rounding.
+    """
 
     order = -5
 
     def before_fit(self):
-        for m in (self.model, *(v for cb in self.learn.cbs for v in vars(cb).values())):
-            if isinstance(m, nn.Module):
-                m.double()
+        for module in modules_of(self.learn):
+            module.double()
 
     def before_batch(self):
         torch.set_default_dtype(torch.float64)
-        torch.Tensor.float = lambda t: t.double()
-        avg = self.learn.recorder.smooth_loss
-        avg.val = avg.val.double()
-        up = lambda ts: tuple(
-            t.double() if torch.is_tensor(t) and t.is_floating_point() else t for t in ts
-        )
-        self.learn.xb = up(self.xb)
-        self.learn.yb = up(self.yb)
+        torch.Tensor.float = lambda tensor: tensor.double()
+        average = self.learn.recorder.smooth_loss
+        average.val = average.val.double()
+        self.learn.xb = doubled(self.xb)
+        self.learn.yb = doubled(self.yb)
 
     def after_batch(self):
         torch.set_default_dtype(torch.float32)
-        torch.Tensor.float = FLOAT
+        torch.Tensor.float = TO_FLOAT
+
+
+def modules_of(learn):
+    "The model and all modules that callbacks hold"
+    modules = [learn.model]
+    for callback in learn.cbs:
+        modules += [value for value in vars(callback).values() if isinstance(value, nn.Module)]
+    return modules
 
 
 def smooth(model):
     "Without kinks, at which rounding alone may turn a gradient"
-    for m in model.modules():
-        for n, c in m.named_children():
-            if isinstance(c, nn.ReLU):
-                setattr(m, n, nn.Softplus(5.0))
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ReLU):
+                setattr(module, name, nn.Softplus(5.0))
     return model
 
 
 def smoothed(learn):
-    smooth(learn.model)
-    [smooth(v) for cb in learn.cbs for v in vars(cb).values() if isinstance(v, nn.Module)]
+    "A learner whose modules have no kinks"
+    for module in modules_of(learn):
+        smooth(module)
     return learn
 
 
@@ -143,61 +170,57 @@ def video():
     return PuppetVideos(HAND21, 2, 24, 48, 'real', seed=0)
 
 
-def data(target, steps, aug=STILL, **more):
-    return pose_dls(
-        Patchy(source()),
-        source(1, 7),
-        video().frames() if target else None,
-        **dict(
-            dict(
-                steps=steps,
-                bs=6,
-                bs_target=4,
-                stride=(2, 9),
-                aug=aug,
-                seed=3,
-                device='cpu',
-                depth=True,
-            ),
-            **more,
-        ),
-    )
+def loaders(target, steps, aug=STILL, **more):
+    "Loaders of one or two domains"
+    options = dict(steps=steps, bs=6, bs_target=4, stride=(2, 9), aug=aug)
+    options.update(seed=3, device='cpu', depth=True)
+    options.update(more)
+    frames = video().frames() if target else None
+    return pose_dls(Patchy(source()), source(1, 7), frames, **options)
 
 
-def quiet(learn, n, cbs=None):
+def fit_quietly(learn, n_epoch, cbs=None):
     with learn.no_bar(), learn.no_logging():
-        learn.fit(n, cbs=cbs)
+        learn.fit(n_epoch, cbs=cbs)
     return learn
 
 
 def trained(kinks):
-    "State of a pose net that has seen some images, so that its heatmaps have peaks and its gradients the usual sizes"
+    """State of a pose net that has seen some images.
+
+    Its heatmaps have peaks, and its gradients the usual sizes.
+    """
     torch.manual_seed(0)
-    pose = build_pose(HAND21, P)
+    pose = build_pose(HAND21, PRESET)
     if not kinks:
         smooth(pose)
-    quiet(
-        pose_learner(
-            pose_dls(source(), source(1, 7), steps=30, bs=12, aug=STILL, device='cpu', depth=True),
-            P,
-            pose=pose,
-        ),
-        1,
-    )
+    options = dict(steps=30, bs=12, aug=STILL, device='cpu', depth=True)
+    dls = pose_dls(source(), source(1, 7), **options)
+    fit_quietly(pose_learner(dls, PRESET, pose=pose), 1)
     return pose.state_dict()
 
 
-def learner(folder, kind, steps=1, preset=P, aug=STILL, kinks=True):
+def another_look(images):
+    return 0.1 + 0.8 * images.flip(1)
+
+
+def trained_pose(folder, kinks, preset=PRESET):
+    "The pose net whose state `trained` gave; weights drawn next are always the same"
     pose = build_pose(HAND21, preset)
     pose.load_state_dict(torch.load(Path(folder) / f'net_{kinks}.pt'))
     torch.manual_seed(1)
+    return pose
+
+
+def learner(folder, kind, steps=1, preset=PRESET, aug=STILL, kinks=True):
+    "A learner for pre-training or adaptation that goes on from the trained net"
+    pose = trained_pose(folder, kinks, preset)
     if kind == 'pretrain':
-        l = pose_learner(
-            data(False, steps, aug), preset, pose, restyle=lambda x: 0.1 + 0.8 * x.flip(1)
-        )
+        learn = pose_learner(loaders(False, steps, aug), preset, pose, restyle=another_look)
     else:
-        l = adapt_learner(data(True, steps, aug), pose, preset, terms=('pseudo', 'rec'))
-    return l if kinks else smoothed(l)
+        terms = ('pseudo', 'rec')
+        learn = adapt_learner(loaders(True, steps, aug), pose, preset, terms=terms)
+    return learn if kinks else smoothed(learn)
 
 
 METHODS = dict(
@@ -209,76 +232,77 @@ METHODS = dict(
     temporal={},
     oracle={},
 )
-SAME_DRAWS = [
-    m for m in METHODS if m != 'uniframe'
-]  # It draws views and patches of its own, in every process others
+#: UniFrame draws views and patches of its own, in every process others
+SAME_DRAWS = [name for name in METHODS if name != 'uniframe']
 
 
 def comparison(folder, name):
     "Learner of a comparison method, or of a control"
-    pose = build_pose(HAND21, P)
-    pose.load_state_dict(torch.load(Path(folder) / 'net_False.pt'))
-    torch.manual_seed(1)
-    b = {**BASELINES, **CROSSMODAL}.get(name)
-    dls = data(True, 2, **(b.loaders if b else dict(stride=(1, 1)) if name == 'temporal' else {}))
-    if b:
-        l = b.build(dls, pose, P, **METHODS[name])
+    pose = trained_pose(folder, kinks=False)
+    if name == 'temporal':
+        dls = loaders(True, 2, **TemporalConsistency.loaders)
+        cbs = [TemporalConsistency(1.0)]
+        learn = adapt_learner(dls, pose, PRESET, (), cbs=cbs)
+    elif name == 'oracle':
+        cbs = [TargetLabels(video())]
+        learn = adapt_learner(loaders(True, 2), pose, PRESET, (), cbs=cbs)
     else:
-        l = adapt_learner(
-            dls,
-            pose,
-            P,
-            (),
-            cbs=[TemporalConsistency(1.0) if name == 'temporal' else TargetLabels(video())],
-        )
-    return smoothed(l)
+        method = CATALOGUE[name]
+        dls = loaders(True, 2, **method.loaders)
+        learn = method.build(dls, pose, PRESET, **METHODS[name])
+    return smoothed(learn)
+
+
+def cloned_state(model, prefix=''):
+    return {prefix + name: value.clone() for name, value in model.state_dict().items()}
 
 
 def method_step(folder, name):
-    "Batch, loss and gradients of the first of two steps of a comparison method, and its weights after both"
-    learn, look = comparison(folder, name), Look()
+    "Batch, loss and gradients of the first of two steps of a method, and its weights after both"
+    learn = comparison(folder, name)
+    first_step = FirstStep()
     with distribute(learn):
-        quiet(learn, 1, [look])
-    nets = dict(
-        net=learn.model,
-        **{
-            type(cb).__name__: cb.teacher.net
-            for cb in learn.cbs
-            if getattr(cb, 'teacher', None) is not None
-        },
-    )
-    return dict(
-        look.seen,
-        state={f'{n}.{k}': v.clone() for n, m in nets.items() for k, v in m.state_dict().items()},
-        log=learn.loss_history.steps,
-    )
+        fit_quietly(learn, 1, [first_step])
+    state = cloned_state(learn.model, 'net.')
+    for callback in learn.cbs:
+        teacher = getattr(callback, 'teacher', None)
+        if teacher is not None:
+            state.update(cloned_state(teacher.net, f'{type(callback).__name__}.'))
+    return dict(first_step.seen, state=state, log=learn.loss_history.steps)
 
 
-SAVING = P.changed(accumulate=2, checkpointing=('pose', 'warp', 'generator'))
+SAVING = PRESET.changed(accumulate=2, checkpointing=('pose', 'warp', 'generator'))
 
 
 def one_step(folder, kind, exact):
-    "Batch, loss, gradients, statistics, log and metrics of one step: in double precision and by two micro-batches with activations computed twice, or in float32 without kinks"
-    learn = learner(folder, kind, 2, SAVING) if exact else learner(folder, kind, kinks=False)
-    look = Look()
+    """Batch, loss, gradients, statistics, log and metrics of one step.
+
+    `exact`: in double precision, in two parts with activations computed twice;
+    else in float32 without kinks.
+    """
+    cbs = [FirstStep()]
+    if exact:
+        learn = learner(folder, kind, steps=2, preset=SAVING)
+        cbs.append(Double())
+    else:
+        learn = learner(folder, kind, kinks=False)
     with distribute(learn):
-        quiet(learn, 1, [look, Double()] if exact else look)
-    stats = {
-        n: b.clone()
-        for n, b in learn.model.named_buffers()
-        if 'mean' in n or 'var' in n or 'tracked' in n
-    }
+        fit_quietly(learn, 1, cbs)
+    statistics = {}
+    for name, buffer in learn.model.named_buffers():
+        if any(word in name for word in ('mean', 'var', 'tracked')):
+            statistics[name] = buffer.clone()
     return dict(
-        look.seen,
-        stats=stats,
+        cbs[0].seen,
+        statistics=statistics,
         log=learn.loss_history.steps,
         values=list(learn.recorder.values[0]),
         keys=list(learn.model.state_dict()),
     )
 
 
-CASES = [(k, e) for k in ('pretrain', 'adapt') for e in (True, False)]
-MOVING = P.changed(rec_start=0.5, rec_attach=1.5, decay=0.9, lr=5e-4)
+CASES = [('pretrain', True), ('pretrain', False), ('adapt', True), ('adapt', False)]
+MOVING = PRESET.changed(rec_start=0.5, rec_attach=1.5, decay=0.9, lr=5e-4)
 
 
 class Stop(Exception):
@@ -286,22 +310,29 @@ class Stop(Exception):
 
 
 class StopAt(Callback):
-    def __init__(self, epoch):
-        self.at = epoch
+    "Stops in an epoch"
+
+    def __init__(self, at_epoch):
+        self.at_epoch = at_epoch
 
     def after_step(self):
-        if self.epoch == self.at:
+        if self.epoch == self.at_epoch:
             raise Stop('now')
 
 
-def stage(folder, name, killed=None, still=False):
-    "Three epochs of adaptation as a stage of a run, perhaps killed in one, perhaps resumed; `still`: without augmentation and half precision"
-    learn = learner(folder, 'adapt', 2, MOVING, STILL if still else {})
-    learn.add_cbs([] if still else [CPUMixedPrecision()])
+def phase(folder, name, killed=None, still=False):
+    """Three epochs of adaptation as a phase of a run, perhaps killed in one, perhaps resumed.
+
+    `still`: without augmentation and half precision.
+    """
+    learn = learner(folder, 'adapt', steps=2, preset=MOVING, aug=STILL if still else {})
+    if not still:
+        learn.add_cb(CPUMixedPrecision())
     if killed is not None:
         learn.add_cb(StopAt(killed))
+    meta = dict(stage='test')
     try:
-        learn.seconds = train_phase(learn, Path(folder) / name, 3, dict(stage='test'), bar=False)
+        learn.seconds = train_phase(learn, Path(folder) / name, 3, meta, bar=False)
     except Stop:
         pass
     return learn
@@ -310,25 +341,23 @@ def stage(folder, name, killed=None, still=False):
 def main(out):
     start()
     out = Path(out)
-    r = rank()
-    torch.save({c: one_step(out, *c) for c in CASES}, out / f'steps{r}.pt')
-    torch.save({m: method_step(out, m) for m in METHODS}, out / f'methods{r}.pt')
-    whole = stage(out, 'whole.ckpt')
-    stage(out, 'broken.ckpt', killed=2)
-    again = stage(out, 'broken.ckpt')
-    stage(out, 'left.ckpt', killed=1, still=True)
-    state = lambda l: {k: v.clone() for k, v in l.model.state_dict().items()}
-    torch.save(
-        dict(
-            world=world(),
-            whole=state(whole),
-            again=state(again),
-            seconds=whole.seconds,
-            draws=torch.rand(3),
-            values=[list(v) for v in whole.recorder.values],
-        ),
-        out / f'stage{r}.pt',
+    steps = {case: one_step(out, *case) for case in CASES}
+    torch.save(steps, out / f'steps{rank()}.pt')
+    methods = {name: method_step(out, name) for name in METHODS}
+    torch.save(methods, out / f'methods{rank()}.pt')
+    whole = phase(out, 'whole.ckpt')
+    phase(out, 'broken.ckpt', killed=2)
+    again = phase(out, 'broken.ckpt')
+    phase(out, 'left.ckpt', killed=1, still=True)
+    ends = dict(
+        world=world(),
+        whole=cloned_state(whole.model),
+        again=cloned_state(again.model),
+        seconds=whole.seconds,
+        draws=torch.rand(3),
+        values=[list(values) for values in whole.recorder.values],
     )
+    torch.save(ends, out / f'phase{rank()}.pt')
     stop()
 
 
