@@ -6,8 +6,8 @@
 Floor: matrix products at the measured rate of their dtype, everything else at the measured rate of copying what it
 reads and writes, operator by operator; a fused or cached operator can beat it.
 One by one: the same results from loops over samples, joints or bones on the host (`straightforward.py`), checked
-before either is timed. They say what batches on the device are worth, not how fast other packages are: nobody's
-careful code is as slow. Each row says what its loop is.
+before either is timed. They say what batches on the device are worth, not how fast other packages are: but for OpenCV's
+they are slower than anyone's careful code. Each row says what its loop is.
 With --memory nothing is computed: the step of the paper's presets runs on fake tensors at full batch, and the bytes
 alive are counted, with FLOPs and traffic."""
 

@@ -1,7 +1,7 @@
 """Parts of a training step, one by one, for `step.py`: (name, ours, theirs or None, comparison of the two or None).
 
-What some are compared with is slower than anyone's careful code: it does one sample, joint or bone at a time, on the
-host. `COMPARED_WITH` says of each what it is."""
+What some are compared with does one sample, joint or bone at a time, on the host: but for OpenCV's it is slower than
+anyone's careful code. `COMPARED_WITH` says of each what it is."""
 
 import numpy as np
 import torch
