@@ -50,7 +50,9 @@ def trained_style_net(data):
     autoencoder = fit_once(encoder_learner(data.plain_loaders(170), widths=(16, 32)), 2e-3).model
     torch.manual_seed(0)
     learn = style_learner(data.plain_loaders(100), autoencoder.style_net(), style='moments')
-    return fit_once(learn, 2e-3).model.net.eval()
+    net = fit_once(learn, 2e-3).model.net.eval()
+    net.zero_grad()
+    return net
 
 
 def values_of(module):
