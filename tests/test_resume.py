@@ -13,7 +13,6 @@ from geomrecon.learn.checkpoint import load_checkpoint
 SCRIPT = '''
 import sys
 import torch
-import geomrecon.use.phases
 from geomrecon.core.skeleton import MOUSE4
 from geomrecon.learn.presets import get_preset
 from geomrecon.puppet.images import PuppetImages

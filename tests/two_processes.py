@@ -21,7 +21,7 @@ from geomrecon.methods.oracle import TargetLabels
 from geomrecon.methods.temporal import TemporalConsistency
 from geomrecon.puppet.images import PuppetImages
 from geomrecon.puppet.videos import PuppetVideos
-from geomrecon.use.phases import train_phase
+from geomrecon.use.task import train_phase
 from torch import nn
 
 torch.set_num_threads(1)

@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from ..core.errors import ConfigError
 from ..core.geometry import from_pixels, to_pixels
 from ..core.heatmap import decode, peak_confidence
+from ..core.helpers import eval_mode, to_unit_range
 from ..core.parallel import main_alone, share, shared_count
 from ..learn.checkpoint import PoseLearner
 from ..learn.learner import adapt_learner
@@ -194,14 +195,12 @@ def relabel(self: CCSSL):
     net = get_model(self.model).pose
     frames = self.dls.train.pairs.frames
     n_parts = -(-len(frames) // self.bs)
-    was_training = net.training
-    net.eval()
     joints, confidences = [], []
-    for idxs in np.array_split(np.arange(len(frames)), n_parts):
-        kp, conf = self._look_at(frames.images(idxs))
-        joints.append(kp)
-        confidences.append(conf)
-    net.train(was_training)
+    with eval_mode(net):
+        for idxs in np.array_split(np.arange(len(frames)), n_parts):
+            kp, conf = self._look_at(frames.images(idxs))
+            joints.append(kp)
+            confidences.append(conf)
     kp, conf = torch.cat(joints), torch.cat(confidences)
     self.took = torch.zeros(conf.shape, dtype=torch.bool)
     if self.flow:
@@ -213,7 +212,7 @@ def relabel(self: CCSSL):
 def _look_at(self: CCSSL, images):
     "Joints and confidences of uint8 frames, averaged over views, on the CPU"
     model = get_model(self.model)
-    images = images.to(self.dls.device or 'cpu').float() / 255
+    images = to_unit_range(images.to(self.dls.device or 'cpu'))
     with domain_split(model.pose, 0), autocast_of(self.learn):
         heatmaps = averaged_heatmaps(model.pose, images, self.n_views)
     return decode(heatmaps, 'local', model.beta).cpu(), peak_confidence(heatmaps).cpu()

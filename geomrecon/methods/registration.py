@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['greedy_lengths', 'registered_pose', 'least_moved']
 
-# %% ../../nbs/methods/08_registration.ipynb #b13c1b1f
+# %% ../../nbs/methods/08_registration.ipynb #1f9c83c9
 import math
 import torch
 from ..core.errors import ConfigError
@@ -20,7 +20,7 @@ def greedy_lengths(
 ) -> torch.Tensor:  # (B,K,3)
     "Poses whose bone lengths are feasible, corrected greedily from the root; angles are free"
     x = joints3d.float()
-    tables = limits._tables(x)
+    tables = limits.tables(x)
     lengths = _length(x[:, tables.child] - x[:, tables.parent])[..., 0]
     suggested = (lengths / tables.mid_length).median(1).values
     unit = lengths[:, tables.reference].clamp(0.8 * suggested, 1.25 * suggested)[:, None]
@@ -28,12 +28,12 @@ def greedy_lengths(
     ends = x[:, tables.root, None]  # of the bones before
     placed = [x]
     for level in tables.levels:
-        start = ends[:, level['up']]
-        bone = x[:, level['child']] - start
+        start = ends[:, level.up]
+        bone = x[:, level.child] - start
         length = _length(bone)
         direction = torch.where(length > 1e-7, bone / length, z_axis)
-        shortest = unit * level['length'][:, 0]
-        longest = unit * level['length'][:, 1]
+        shortest = unit * level.length[:, 0]
+        longest = unit * level.length[:, 1]
         ends = start + direction * length[..., 0].clamp(shortest, longest)[..., None]
         placed.append(ends)
     return torch.cat(placed, 1)[:, tables.joint_slot]

@@ -10,6 +10,7 @@ import torch
 from fastai.torch_core import get_model, params
 from fastcore.basics import patch
 from ..core.heatmap import decode, decode_depth
+from ..core.helpers import eval_mode
 from ..learn.terms import TaughtTerm
 from ..losses.align import FeatureTap
 from ..models.pose import domain_split
@@ -50,15 +51,12 @@ def predicted(
 ) -> tuple:  # joints (B,K,2), depth (B,K) or None
     "What the labeller sees in them, in eval mode with the target's statistics"
     net = self.labeller
-    was_training = net.training
-    net.eval()
     depth_maps = None
-    with domain_split(net, 0):
+    with eval_mode(net), domain_split(net, 0):
         if net.has_depth:
             heatmaps, depth_maps = net(images, depth=True)
         else:
             heatmaps = net(images)
-    net.train(was_training)
     joints = decode(heatmaps, 'local', self.beta)
     if depth_maps is None:
         return joints, None

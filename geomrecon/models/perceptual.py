@@ -79,9 +79,9 @@ class NoFeatures(nn.Module):
 
 # %% ../../nbs/models/04_perceptual.ipynb #e1617095
 def feature_net(
-    features='vgg19',  # 'vgg19', a path to a VGG-19 state dict, a `PoseNet` (or module with a `features` method), or 'pixels' for none
+    features='vgg19',  # 'vgg19', a VGG-19 file, 'pixels' for none, or a net with `features(x)`
 ) -> nn.Module:
-    "Frozen features for `PerceptualLoss`; raises `WeightsError` without weights, `ConfigError` if `features` is no source"
+    "Frozen features for `PerceptualLoss`; raises `WeightsError`, or `ConfigError` for no source"
     return _feature_net(features).eval().requires_grad_(False)
 
 

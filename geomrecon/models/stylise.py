@@ -17,9 +17,9 @@ from fastcore.basics import patch
 from ..core.canvas import show_images
 from ..core.errors import ConfigError, DataError, WeightsError
 from ..core.files import atomic_path
+from ..core.helpers import evenly_spread, to_unit_range
 from ..data.batch import batch_of, set_batch
 from .style import StyleNet, moments, read_saved
-from .style_training import to_unit_range
 
 # %% ../../nbs/models/07_stylise.ipynb #76868b20
 class StyleStats(nn.Module):
@@ -108,8 +108,7 @@ def style_stats(
     "Statistics of the target at the style layer; raises `DataError`, `WeightsError` if `cache` is no such file"
     if not len(frames):
         raise DataError('target frames', 'none', 'at least one')
-    places = np.linspace(0, len(frames) - 1, min(n, len(frames)))
-    idxs = np.unique(places.round().astype(int))
+    idxs = evenly_spread(len(frames), min(n, len(frames)), nearest=True)
     some_images = frames.images(idxs[[0, len(idxs) // 2, -1]])
     key = f'{net.digest()}-{_digest(some_images, torch.from_numpy(idxs))}'
     if cache is not None and Path(cache).exists():

@@ -20,7 +20,7 @@ from ..learn.pseudo_label import LabelQuality
 from ..methods.oracle import oracle_learner
 from ..methods.temporal import TemporalConsistency
 from ..use.measure import evaluate
-from ..use.phases import train_phase
+from ..use.task import train_phase
 from ..use.task import Task
 from .benches import open_bench
 from .settings import FURTHER, OTHERS, OURS, Spec
