@@ -16,7 +16,7 @@ from ..core.charts import chart_axes
 from ..core.errors import DataError, NothingToShowError
 from ..core.intervals import Gain, middle_95
 from ..use.diagnosis import FIGURES
-from ..use.results_file import _isnum
+from ..use.results_file import is_number
 from .specification import method_label
 
 # %% ../../nbs/paper/11_label_free.ipynb #431961b2
@@ -116,7 +116,7 @@ def _figure_changes(run):
     return {
         name: after[name] - before[name]
         for name in FIGURES
-        if _isnum(before.get(name)) and _isnum(after.get(name))
+        if is_number(before.get(name)) and is_number(after.get(name))
     }
 
 

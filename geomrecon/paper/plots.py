@@ -12,7 +12,7 @@ import numpy as np
 from ..core.canvas import method_colour
 from ..core.charts import chart_axes, INK
 from ..core.errors import NothingToShowError
-from ..use.results_file import _isnum
+from ..use.results_file import is_number
 from .intervals import mean_interval
 from .needed import get_table
 from .tables import shown_groups
@@ -171,7 +171,7 @@ def _curve_of(run, key):
 
 def _show_band(ax, curves, colour, name, style='-'):
     "Mean over seeds, and the band from the lowest to the highest"
-    whole = [curve for curve in curves if curve and all(map(_isnum, curve))]
+    whole = [curve for curve in curves if curve and all(map(is_number, curve))]
     if not whole:
         return
     n_epochs = min(map(len, whole))

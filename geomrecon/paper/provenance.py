@@ -7,7 +7,7 @@ __all__ = ['starts', 'started_again', 'provenance', 'or_say', 'check_tables']
 
 # %% ../../nbs/paper/12_provenance.ipynb #b5e7301d
 from ..core.errors import DataError, NothingToShowError
-from ..use.result_table import _time
+from ..use.result_table import time_text
 from .run_files import run_key
 from .specification import TABLES, method_label
 from .needed import get_tables
@@ -86,7 +86,7 @@ def provenance(
     if not mine:
         return f'command: {commands}\nno run yet'
     seeds = ', '.join(map(str, sorted({run['seed'] for run in mine})))
-    hours = _time(sum(run['seconds'] for run in mine))
+    hours = time_text(sum(run['seconds'] for run in mine))
     lines = [
         f'command: {commands}',
         f'preset {preset}; seeds {seeds}; {len(mine)} runs, {hours} of training in all',

@@ -12,7 +12,7 @@ import json
 import math
 from pathlib import Path
 from ..core.files import write_atomic
-from ..use.results_file import _isnum
+from ..use.results_file import is_number
 from .needed import get_table, get_tables, missing, needed
 
 # %% ../../nbs/paper/06_raw_results.ipynb #72dd4526
@@ -24,11 +24,11 @@ _times = ('before', 'after', 'after_without')
 def _test_figures(run):
     for metric in _metrics:
         for group, value in (run['test'].get(metric) or {}).items():
-            if _isnum(value) and math.isfinite(value):
+            if is_number(value) and math.isfinite(value):
                 yield metric, group, value
     yield 'seconds', '', run['seconds']
     for epoch in run['epochs']:
-        if _isnum(epoch.get('test')):
+        if is_number(epoch.get('test')):
             yield 'pck_test_by_epoch', epoch['epoch'], epoch['test']
 
 

@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 import numpy as np
 from ..core.errors import DataError
-from ..use.results_file import _isnum
+from ..use.results_file import is_number
 
 # %% ../../nbs/paper/00_run_files.ipynb #c5f01ea4
 COMMAND = 'python -m geomrecon.paper'  # What is typed in a clone
@@ -123,12 +123,12 @@ def check_run(
     _check_groups(run, where)
     pck = run['test'].get('pck')
     overall = pck.get('all') if isinstance(pck, dict) else None
-    if not _isnum(overall) or not math.isfinite(overall):
+    if not is_number(overall) or not math.isfinite(overall):
         raise DataError(where, 'no finite test.pck.all', 'percent')
     _check_counts(run, where)
     _check_pck(run, where)
     for i, epoch in enumerate(run['epochs']):
-        if not isinstance(epoch, dict) or not _isnum(epoch.get('epoch')):
+        if not isinstance(epoch, dict) or not is_number(epoch.get('epoch')):
             raise DataError(where, f'epochs[{i}] is {epoch}', 'epoch, test, valid')
     return run
 
@@ -138,7 +138,7 @@ def _comparable(value):
         return {key: _comparable(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_comparable(v) for v in value]
-    return float(value) if _isnum(value) else value
+    return float(value) if is_number(value) else value
 
 
 def changes_key(

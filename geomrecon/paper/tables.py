@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from ..core.canvas import method_name
 from ..core.intervals import count_of_seeds, mean_and_deviation
-from ..use.results_file import _isnum
-from ..use.result_table import _lay, _time, metric_title
+from ..use.results_file import is_number
+from ..use.result_table import lay_out, time_text, metric_title
 from .run_files import find_runs
 from .intervals import by_common_seed, figure_of_run, gap_closed, paired_gain
 from .printed import printed_frame
@@ -45,7 +45,7 @@ def best_epoch(
     run: dict,  # A run
 ) -> float | None:  # percent
     "PCK of the best epoch on test labels"
-    figures = [epoch['test'] for epoch in run['epochs'] if _isnum(epoch.get('test'))]
+    figures = [epoch['test'] for epoch in run['epochs'] if is_number(epoch.get('test'))]
     return max(figures) if figures else None
 
 # %% ../../nbs/paper/05_tables.ipynb #31c17b6f
@@ -233,7 +233,7 @@ def table_frame(
         line = dict(bench=row.bench) if len(table.benches) > 1 else {}
         line['seeds'] = f'{len(mine)}/{len(seeds)}'
         line.update(_cells(table, row, mine, runs, preset))
-        line['time'] = _time(np.mean([run['seconds'] for run in mine])) if mine else '-'
+        line['time'] = time_text(np.mean([run['seconds'] for run in mine])) if mine else '-'
         lines[row.bench, row.name] = line
     frame = pd.DataFrame.from_dict(lines, orient='index').fillna('-')
     frame.index = [name for _, name in lines]
@@ -290,7 +290,7 @@ def format_table_text(
     table = get_table(table)
     frame = table_frame(table, runs, seeds, preset)
     lines = [[name, *map(str, cells)] for name, cells in zip(frame.index, frame.values.tolist())]
-    body = _lay([' ', *frame.columns], lines)
+    body = lay_out([' ', *frame.columns], lines)
     return '\n'.join([table.heading, '', body, '', *_notes(table, frame)])
 
 # %% ../../nbs/paper/05_tables.ipynb #8751e70e

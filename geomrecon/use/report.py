@@ -21,7 +21,7 @@ from ..core.charts import show_bars, show_curves
 from ..core.errors import DataError, MediaError
 from ..core.files import write_atomic
 from geomrecon.use.result_table import (
-    _time,
+    time_text,
     compared_cells,
     escaped,
     gain_html,
@@ -34,8 +34,8 @@ from geomrecon.use.result_table import (
     row_label,
     single_figures_html,
 )
-from .results_file import _isnum, check_results
-from .seeds import _gain_lines
+from .results_file import is_number, check_results
+from .seeds import gain_sentences
 
 # %% ../../nbs/use/08_report.ipynb #ced4ce72
 @dataclass
@@ -133,11 +133,11 @@ def facts_html(results):
         if is_fact and name not in ('rows', 'peak_rss_mb', 'gains'):
             facts.append((name.replace('_', ' '), value))
     megabytes = results.get('peak_rss_mb')
-    if _isnum(megabytes):
+    if is_number(megabytes):
         facts.append(('peak memory', memory_text(megabytes)))
     if isinstance(results.get('seeds'), list):
         facts.append(('seeds', ', '.join(map(str, results['seeds']))))
-    facts.append(('time', _time(sum(row['seconds'] for row in results['rows']))))
+    facts.append(('time', time_text(sum(row['seconds'] for row in results['rows']))))
     spans = ''
     for name, value in facts:
         text = f'{value:g}' if isinstance(value, float) else str(value)
@@ -196,7 +196,7 @@ def results_html(results, groups):
     first = metrics[0]
     parts = [paragraphs_html(note_on(results)), html_table(rows, first, groups)]
     if results.get('gains'):
-        items = ''.join(f'<li>{escaped(line)}</li>' for line in _gain_lines(results))
+        items = ''.join(f'<li>{escaped(line)}</li>' for line in gain_sentences(results))
         parts.append(f'<ul>{items}</ul>')
     for metric in metrics[1:]:
         parts.append(html_table(rows, metric, groups, time=False))

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['TITLES', 'ERRORS', 'NOT_SHOWN', 'escaped', 'metric_title', 'lower_is_better', 'metrics_of', 'keys_of', 'groups_of',
-           'overall_group', 'source_of', 'row_label', 'Cell', 'compared_cells', 'compared_cell', 'number_of',
-           'number_text', 'single_figures', 'single_texts', 'format_table', 'metric_block', 'gain_html', 'cell_html',
-           'table_html', 'html_table', 'single_figures_html']
+           'overall_group', 'source_of', 'case_of', 'row_label', 'time_text', 'Cell', 'compared_cells', 'compared_cell',
+           'number_of', 'number_text', 'single_figures', 'single_texts', 'lay_out', 'format_table', 'metric_block',
+           'gain_html', 'cell_html', 'table_html', 'html_table', 'single_figures_html']
 
 # %% ../../nbs/use/06_result_table.ipynb #b5251458
 import html
 from typing import NamedTuple
 from ..core.canvas import method_name
-from .results_file import _ismetric, _isnum
+from .results_file import is_metric, is_number
 
 # %% ../../nbs/use/06_result_table.ipynb #6d470ecf
 TITLES = dict(
@@ -56,7 +56,7 @@ def metrics_of(
     rows,  # Rows of results
 ) -> list:
     "Keys of all metrics by group, in order of appearance, without their deviations"
-    return keys_of(rows, _ismetric)
+    return keys_of(rows, is_metric)
 
 
 def keys_of(rows, is_kind):
@@ -97,18 +97,18 @@ def source_of(rows, row):
     return None
 
 
-def _case(row):
+def case_of(row):
     return f"{row['case']}: " if row.get('case') else ''
 
 
 def row_label(row):
-    label = _case(row) + method_name(row['method'])
+    label = case_of(row) + method_name(row['method'])
     if row.get('seed') is not None:
         label += f" (seed {row['seed']})"
     return label
 
 
-def _time(seconds):
+def time_text(seconds):
     whole = int(seconds)
     if seconds >= 3600:
         return f'{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}'
@@ -165,7 +165,7 @@ NOT_SHOWN = {'seconds', 'seed', 'n_seeds', 'frames', 'epochs', 'steps'}
 
 def single_figures(rows):
     "Keys of plain numbers worth a column: counts and single figures"
-    return [key for key in keys_of(rows, _isnum) if key not in NOT_SHOWN]
+    return [key for key in keys_of(rows, is_number) if key not in NOT_SHOWN]
 
 
 def single_texts(rows, row, keys):
@@ -178,7 +178,7 @@ def single_texts(rows, row, keys):
     return texts
 
 
-def _lay(head, body):
+def lay_out(head, body):
     "Columns padded to their widest cell, the first to the left"
     lines = [[str(cell) for cell in line] for line in [head] + body]
     widths = [max(map(len, column)) for column in zip(*lines)]
@@ -205,7 +205,7 @@ def format_table(
     if keys:
         head = ['single figures'] + [metric_title(key) for key in keys]
         body = [[row_label(row)] + single_texts(rows, row, keys) for row in rows]
-        blocks.append(_lay(head, body))
+        blocks.append(lay_out(head, body))
     return '\n\n'.join(blocks)
 
 
@@ -227,9 +227,9 @@ def metric_block(rows, metric, groups, with_time):
             gain = cells[overall].gain
             line.append('' if gain is None else f'{gain:+.1f}')
         if with_time:
-            line.append(_time(row['seconds']))
+            line.append(time_text(row['seconds']))
         body.append(line)
-    return _lay(head, body)
+    return lay_out(head, body)
 
 # %% ../../nbs/use/06_result_table.ipynb #cde97939
 escaped = html.escape
@@ -285,7 +285,7 @@ def html_table(
     for row, cells in zip(rows, compared_cells(rows, metric, groups)):
         line = ''.join(cell_html(cell, metric) for cell in cells)
         if time:
-            line += f"<td>{_time(row['seconds'])}</td>"
+            line += f"<td>{time_text(row['seconds'])}</td>"
         lines.append((row_label(row), line))
     return table_html(head, lines)
 

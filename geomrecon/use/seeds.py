@@ -10,8 +10,8 @@ import math
 from ..core.errors import DataError
 from ..core.canvas import method_name
 from ..core.intervals import gain_over_seeds, mean_and_deviation
-from .results_file import _ismetric, _isnum, check_results
-from .result_table import _case, format_table, metric_title, metrics_of
+from .results_file import is_metric, is_number, check_results
+from .result_table import case_of, format_table, metric_title, metrics_of
 
 # %% ../../nbs/use/07_seeds.ipynb #408306d8
 def _figure_of(results, number, method, metric, group, case):
@@ -113,9 +113,9 @@ def _merge_row(rows):
         values = [row.get(key) for row in rows]
         if key in ('case', 'method', 'seed', 'n_seeds'):
             continue
-        if all(value is None or _isnum(value) for value in values):
+        if all(value is None or is_number(value) for value in values):
             merged[key], merged[key + '_sd'] = mean_and_deviation(values)
-        elif all(value is None or _ismetric(value) for value in values):
+        elif all(value is None or is_metric(value) for value in values):
             merged[key], merged[key + '_sd'] = _merged_metric(values)
     return merged
 
@@ -153,7 +153,7 @@ def merge_seeds(
     keys = _same_methods(results)
     rows_by_seed = [{_row_key(row): row for row in result['rows']} for result in results]
     merged = _shared_settings(results)
-    memory = [r['peak_rss_mb'] for r in results if _isnum(r.get('peak_rss_mb'))]
+    memory = [r['peak_rss_mb'] for r in results if is_number(r.get('peak_rss_mb'))]
     if memory:
         merged['peak_rss_mb'] = max(memory)
     merged['seeds'] = [result.get('seed') for result in results]
@@ -173,7 +173,7 @@ def gain_sentences(
             deviation += f" [{gain['low']:+.1f}, {gain['high']:+.1f}]"
         by_seed = ', '.join(f'{value:+.1f}' for value in gain['each'])
         yield (
-            f"{_case(gain)}{methods}, {metric_title(gain['metric'])}, {gain['group']}: "
+            f"{case_of(gain)}{methods}, {metric_title(gain['metric'])}, {gain['group']}: "
             f"{gain['mean']:+.1f}{deviation} (by seed: {by_seed})"
         )
 
@@ -189,6 +189,3 @@ def format_seed_table(
         title = f'mean ± sample standard deviation over {n_seeds} seeds'
     table = format_table(merged['rows'], groups)
     return '\n'.join([title, table, '', *gain_sentences(merged)])
-
-
-_gain_lines = gain_sentences  # The name that `use.report` still imports
