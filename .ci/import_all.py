@@ -1,6 +1,8 @@
 "Imports every module of the installed geomrecon and says from where, with which versions; fails at the first that does not import."
 
-import importlib, pkgutil, sys
+import importlib
+import pkgutil
+import sys
 from importlib.metadata import version
 import geomrecon
 

@@ -13,12 +13,14 @@ import collections
 import numpy as np
 import pytest
 import torch
+from fastai.torch_core import to_device
 from fastai.callback.core import Callback
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from geomrecon.data.augment import PoseAugment, TensorPoses
+from geomrecon.data.batch import Batch
 from geomrecon.data.pairs import pose_dls
 from geomrecon.puppet.videos import Frames, PuppetVideos
 from geomrecon.puppet.images import PuppetImages
@@ -250,15 +252,22 @@ def test_fastai_reads_the_loss_once_a_step(kind, watched):
 
 def test_augmentation_does_not_wait(data):
     skeleton, source, _, frames = data
-    augment = PoseAugment(skeleton, flip=0.5, cutout=0.3, depth=True)
-    batch = source.batch(range(4))
-    base, driving = frames.images(range(4)), frames.images(range(4, 8))
-    cameras = [batch['intrinsics']] * 2
-    labels = [batch['keypoints'], batch['visible'], torch.rand(4, skeleton.n_joints)]
-    tensors = [t.to(device) for t in (batch['image'], base, driving, *cameras, *labels)]
-    augment.encodes(tensors)
+    augment = PoseAugment(skeleton, flip=0.5, cutout=0.3)
+    labelled = source.batch(range(4))
+    batch = Batch.of(
+        source=labelled['image'],
+        base=frames.images(range(4)),
+        driving=frames.images(range(4, 8)),
+        cam_base=labelled['intrinsics'],
+        cam_driving=labelled['intrinsics'],
+        keypoints=labelled['keypoints'],
+        visible=labelled['visible'],
+        depth=torch.rand(4, skeleton.n_joints),
+    )
+    batch = to_device(batch, device)
+    augment.encodes(batch)
     with HostTalk() as talk:
-        augment.encodes(tensors)
+        augment.encodes(batch)
     assert talk.calls == []
 
 
@@ -332,9 +341,8 @@ def test_forward_pass_on_a_pretended_gpu(data):
     model = PoseAdapter(
         build_pose(skeleton, MINI), WarpEstimator(skeleton.bones, width=8, stride=2), Generator(8)
     )
-    model.mode = 'attached'
     perceptual = PerceptualLoss(model.pose, scales=(1, 0.5))
-    augment = PoseAugment(skeleton, flip=0.5, cutout=0.3, depth=True)
+    augment = PoseAugment(skeleton, flip=0.5, cutout=0.3)
     pretend = FakeTensorMode(allow_non_fake_inputs=True)
     with pretend, torch.device('cuda'):
         for module in [*model.modules(), *perceptual.modules()]:
@@ -344,25 +352,39 @@ def test_forward_pass_on_a_pretended_gpu(data):
         joints = torch.rand(4, skeleton.n_joints, 2)
         visible = torch.ones(4, skeleton.n_joints, dtype=torch.bool)
     with pretend:
-        batch = (image, image, image, camera, camera, joints, visible, joints[..., 0])
+        batch = Batch.of(
+            source=image,
+            base=image,
+            driving=image,
+            cam_base=camera,
+            cam_driving=camera,
+            keypoints=joints,
+            visible=visible,
+            depth=joints[..., 0],
+        )
         loss = loss_of_all_terms(model, perceptual, augment.encodes(batch), skeleton, limits)
     assert loss.device.type == 'cuda'
 
 
-def loss_of_all_terms(model, perceptual, augmented, skeleton, limits):
-    source, base, driving, clean, _, matrix, camera, _, joints, visible, depth = augmented
-    out = model(*(images.float() for images in (source, base, driving)))
+def loss_of_all_terms(model, perceptual, batch, skeleton, limits):
+    out = model(batch.source, batch.base, batch.driving, reconstruct='attached')
     heatmaps, depth_maps = out['base'], out['depth_base']
     labels = integrated_labels(
-        heatmaps, depth_maps, camera, matrix, clean.shape[-2:], skeleton.flip_index, limits
+        heatmaps,
+        depth_maps,
+        batch.cam_base,
+        batch.matrix,
+        size=batch.base_clean.shape[-2:],
+        flip_index=skeleton.flip_index,
+        limits=limits,
     )
     mask_2d, mask_3d = labels.masks(True)
     encoder = model.pose.encoder
     return (
-        heatmap_loss(out['heatmaps'], joints, visible)
-        + depth_loss(out['depth'], depth, visible)
+        heatmap_loss(out['heatmaps'], batch.keypoints, batch.visible)
+        + depth_loss(out['depth'], batch.depth, batch.visible)
         + heatmap_loss(heatmaps, labels.kp, mask_2d)
         + pose_loss(decode(heatmaps), depth_maps, labels.kp_3d, labels.depth_3d, mask_3d)
-        + perceptual(out['recon']['image'], driving)
-        + align_loss(pooled(encoder(source)), pooled(encoder(jitter(source))))
+        + perceptual(out['recon']['image'], batch.driving)
+        + align_loss(pooled(encoder(batch.source)), pooled(encoder(jitter(batch.source))))
     )
