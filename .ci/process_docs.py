@@ -6,7 +6,7 @@ from nbdev.serve import proc_nbs
 
 
 def main():
-    cache, _, _ = proc_nbs(force=True)
+    cache = proc_nbs(force=True)
     print(f"pages for the documentation: {cache}")
     return 0
 
