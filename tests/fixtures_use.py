@@ -49,26 +49,4 @@ def small_task(folder, preset=SMALL, **options):
     )
 
 
-MINI = get_preset(
-    'tiny',
-    style_widths=(8, 16),
-    style_encoder_epochs=1,
-    style_epochs=1,
-    style_bs=6,
-    align_epochs=1,
-    integrate=1.0,
-    size=48,
-    width=0.25,
-    deconv_width=32,
-    bs=8,
-    adapt_bs=6,
-    adapt_bs_target=4,
-    warp_width=16,
-    gen_width=8,
-    gen_res=1,
-    steps=4,
-    epochs=2,
-    adapt_epochs=2,
-    rec_start=0.0,
-    rec_attach=1.0,
-)
+MINI = SMALL.changed(style_epochs=1, integrate=1.0, steps=4, rotate=25.0)
