@@ -49,7 +49,10 @@ setuptools.setup(
     ),
     include_package_data=True,
     install_requires=shlex.split(cfg['requirements']),
-    extras_require={'dev': shlex.split(cfg['dev_requirements'])},
+    extras_require={
+        'imagenet': shlex.split(cfg['imagenet_requirements']),
+        'dev': shlex.split(cfg['dev_requirements']),
+    },
     python_requires=f">={cfg['min_python']}",
     zip_safe=False,
     entry_points={
