@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,6 +164,33 @@ def test_left_and_right_are_never_suggested_for_each_other():
         with pytest.raises(LabelError) as refused:
             match_joints(['nose', there], ['nose', wanted])
         assert 'did you mean' not in str(refused.value)
+
+
+PIECES = 'l r L R left right Left RIGHT LH fr near off ear paw rear lip 1 2 _ - . nose all 左'.split()
+
+
+def test_any_names_give_pairs_of_opposites():
+    "600 skeletons of random names: each joint in one pair, alone, in doubt or in the middle"
+    rng = random.Random(3)
+    for _ in range(600):
+        names = {''.join(rng.choices(PIECES, k=rng.randint(1, 4))) for _ in range(rng.randint(1, 14))}
+        skeleton = Skeleton('random', tuple(sorted(names)), ())
+        paired = [joint for pair in skeleton.flip_pairs for joint in pair]
+        others = [*skeleton.one_sided, *skeleton.doubtful]
+        assert len(set(paired + others)) == len(paired + others)
+        swapped = tuple(names)
+        again = Skeleton('random', swapped, ())
+        pairs = {(skeleton.joints[i], skeleton.joints[j]) for i, j in skeleton.flip_pairs}
+        assert {(swapped[i], swapped[j]) for i, j in again.flip_pairs} == pairs
+        assert skeleton.sides_text()
+
+
+def test_long_and_many_names_take_no_time():
+    names = ['l' + 'forehead' * 500 + 'x', 'left' * 500, 'L' * 500, '1L' * 200, '_' * 999 + 'r']
+    names += [f'left{i}_L_R_{i // 2}' for i in range(900)]
+    start = time.process_time()
+    Skeleton('long', tuple(names), ()).sides_text()
+    assert time.process_time() - start < 5
 
 
 # Joints of one side
