@@ -15,16 +15,18 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
-from ..core.checks import Screen
+from ..core.checks import Screen, choose
 from ..core.errors import ConfigError, DataError, LabelError, MediaError
 from ..core.files import atomic_path
 from ..core.pickles import load_npy
 from ..core.geometry import apply_affine, crop_intrinsics, crop_matrix, invert, project
 from ..core.show_pose import show_poses
+from ..data.augment import in_mirror_images, swap_sides
 from geomrecon.readers.index import (
     crop_boxes,
     frame_sizes,
     index_columns,
+    joints_outside,
     missing_files,
     repeated_rows,
     unusable_rows,
@@ -48,6 +50,7 @@ class PoseFiles:
     name = ''  # Of the data set
     skeleton = None  # Its joints
     home = ''  # Where it is officially to be had
+    n_outside = None  # (N,) known joints of each sample that lie outside its picture
 
     def __len__(self):
         return len(self.px)
@@ -125,6 +128,27 @@ def _usable_rows(index, missing, duplicates, screen):
         usable &= ~repeated
     return usable
 
+# %% ../../nbs/readers/03_pose_files.ipynb #4a5065b5
+def _none_usable(root, n, screen):
+    "The `DataError` that says why nothing is left"
+    first = next(iter(screen.first.values()), 'nothing')
+    found = f'none of {n} samples is usable: {dict(screen.counts)}; first: {first}'
+    return DataError(root, found, 'at least one')
+
+
+def _need_some(cols, root, screen):
+    "Raise `DataError` where a reader has left out all samples"
+    if screen.counts and not len(cols.get('keypoints', ())):
+        raise _none_usable(root, sum(screen.counts.values()), screen)
+
+
+def _hide_outside(index, outside):
+    "Count joints outside their pictures, and make them invisible unless they are to stay"
+    beyond = joints_outside(index)
+    index['n_outside'] = beyond.sum(1).astype(np.int16)
+    if outside == 'invisible' and beyond.any():
+        index['visible'] = index['visible'] & ~beyond
+
 # %% ../../nbs/readers/03_pose_files.ipynb #c2a94786
 @patch
 def setup(
@@ -138,10 +162,12 @@ def setup(
     images: bool = True,  # False: labels alone, files need not be there
     duplicates: bool = False,  # Whether a sample may stand twice (sampling with replacement)
     pad: str = 'border',  # See `Pictures`
+    outside: str = 'invisible',  # Joints outside the picture; 'visible': as the columns have them
 ):
     "Check the columns, build the index; raises Data-, Label- or `MediaError`, or leaves samples out"
     if screen is None:
         screen = Screen(on_error, self.name)
+    _need_some(cols, root, screen)
     index = index_columns(cols, self.skeleton.n_joints, root)
     if not (isinstance(size, int) and 8 <= size <= 4096):
         raise ConfigError('size', repr(size), 'whole pixels from 8 to 4096')
@@ -152,6 +178,8 @@ def setup(
     index['frame_size'] = frame_sizes(root, index, images, missing=missing, screen=screen)
     index['box'] = crop_boxes(index, margin)
     usable = _usable_rows(index, missing, duplicates, screen=screen)
+    if index['n_outside'] is None:
+        _hide_outside(index, choose('outside', outside, ('invisible', 'visible')))
     return self._fill(root, index, usable, size=size, screen=screen, pad=pad)
 
 # %% ../../nbs/readers/03_pose_files.ipynb #65076551
@@ -171,8 +199,7 @@ def _fill(self: PoseFiles, root, index, usable, size, screen, pad):
     screen.report(len(usable))
     self.report = screen.counts
     if not usable.any():
-        found = f'none of {len(usable)} samples is usable: {dict(screen.counts)}'
-        raise DataError(root, found, 'at least one')
+        raise _none_usable(root, len(usable), screen)
     rows = slice(None) if usable.all() else np.flatnonzero(usable)
     kept = {}
     for name, values in index.items():
@@ -187,6 +214,7 @@ def _fill(self: PoseFiles, root, index, usable, size, screen, pad):
     self.frame = kept['frame']
     self.view = kept['view']
     self.video_id = kept['video_id']
+    self.n_outside = kept['n_outside']
     self.video_names = index['video_names']
     subject = index['subject']
     self.subject = None if subject is None else np.asarray(subject)[rows]
@@ -252,7 +280,7 @@ def _points3d(self: PoseFiles, index, sign):
 def _swap_sides(values, is_mirrored, order):
     "Left for right in the mirrored samples: `values` (n,K,...)"
     is_mirrored = is_mirrored.view(-1, *[1] * (values.ndim - 1))
-    return torch.where(is_mirrored, values[:, order], values)
+    return torch.where(is_mirrored, swap_sides(values, order), values)
 
 # %% ../../nbs/readers/03_pose_files.ipynb #3e1eb8b5
 @patch
@@ -268,11 +296,12 @@ def labels(
     visible = torch.as_tensor(self.visible[index])
     joints3d = self._points3d(index, sign)
     is_mirrored = sign < 0
-    if is_mirrored.any() and self.skeleton.flip_pairs:
-        order = self.skeleton.flip_index
+    order = self.skeleton.flip_index
+    if is_mirrored.any() and order != list(range(len(order))):
         keypoints = _swap_sides(keypoints, is_mirrored, order)
         visible = _swap_sides(visible, is_mirrored, order)
         joints3d = _swap_sides(joints3d, is_mirrored, order)
+        visible = visible & (in_mirror_images(order) | ~is_mirrored[:, None])
     found = dict(
         keypoints=keypoints,
         visible=visible & (keypoints.abs() <= 1).all(-1),
@@ -391,6 +420,7 @@ _ROWS = (
     'view',
     'video_id',
     'subject',
+    'n_outside',
 )  # Attributes of a reader with a row for each sample
 
 
@@ -481,7 +511,7 @@ def summary(
     show: bool = True,  # With a contact sheet
     n: int = 8,  # Pictures on it
 ) -> dict:
-    "Counts, the error of 3D against 2D, what was left out, and a contact sheet"
+    "Counts, the error of 3D against 2D, joints outside their pictures, what was left out, pictures"
     error = self.reprojection()
     is_known = np.isfinite(error).any()
     sequence = self.video_id.astype(np.int64) * 1000 + self.view
@@ -497,10 +527,13 @@ def summary(
         crop_px=float(np.median(self.pictures.box[:, 2])),
         mirrored=0 if mirror is None else int(mirror.sum()),
         reprojection_px=(float(np.nanmean(error)), float(np.nanmax(error))) if is_known else None,
+        joints_outside=0 if self.n_outside is None else int(self.n_outside.sum()),
         left_out=dict(self.report),
         unread=self.unread,
     )
     for name, value in figures.items():
+        if name == 'joints_outside' and not value:
+            continue
         print(f'{name:>17}: {_in_words(value)}')
     if show:
         self.show(min(n, len(self)))
