@@ -287,8 +287,8 @@ BAD_PREDICT = [
     (line(threshold='1.5'), '--threshold: 1.5 (expected a number from 0 to 1)'),
     (line(threshold='-0.1'), '--threshold'),
     (line(threshold='nan'), '--threshold'),
-    (line(bone_length='0'), '--bone-length'),
-    (line(bone_length='inf', model='deep.pth'), '--bone-length'),
+    (line(bone_length='0', model='deep.pth'), 'bone_length: 0'),
+    (line(bone_length='inf', model='deep.pth'), 'bone_length: inf'),
     (line(bone_length='80'), 'net without depth'),
     (line(device='cuda:99'), "torch finds no 'cuda:99' here"),
     (line(device='gpu'), "torch finds no 'gpu' here"),
@@ -402,7 +402,7 @@ def test_data_tells_what_a_folder_holds(lab, tmp_path, capsys):
 def test_presets_says_meaning_range_and_origin(tmp_path, capsys):
     assert main(['presets', 'compact']) == 0
     said = capsys.readouterr().out
-    assert 'Epochs of pre-training [1 to 1e+06]' in said
+    assert 'Epochs of pre-training [1 to 1,000,000]' in said
     assert 'sized for' in said
     (tmp_path / 'preset.yaml').write_text('name: mine\nsize: 64\n')
     assert main(['presets', str(tmp_path)]) == 0
