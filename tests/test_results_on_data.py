@@ -257,6 +257,7 @@ def test_a_search_on_data_sets(data, tmp_path):
     # The validation part is the test part here.
     assert run['valid']['pck'] == run['test']['pck']
     # Runs of a search are no runs of tables.
+    where['results'].mkdir(exist_ok=True)
     assert load_runs(where['results']) == []
 
 

@@ -311,7 +311,10 @@ def test_loaded_runs_are_those_that_were_written(tmp_path):
         path.write_text(json.dumps(run))
     loaded = load_runs(tmp_path)
     assert sorted(map(str, loaded)) == sorted(map(str, runs))
+    (tmp_path / 'empty').mkdir()
     assert load_runs(tmp_path / 'empty') == []
+    with pytest.raises(DataError, match='no such folder'):
+        load_runs(tmp_path / 'none')
     assert [run['seed'] for run in find_runs(loaded, 'hand', 'full')] == [0, 1, 2]
     assert find_runs(loaded, 'body', 'full') == []
     assert find_runs(loaded, 'hand', 'full', dict(beta=5)) == []

@@ -172,9 +172,13 @@ def _read_run(path):
 def load_runs(
     folder='results/tables/runs',  # Folder of `PRESET/BENCH/METHOD/SEED.json`
     preset: str | None = None,  # Only runs of this preset
-) -> list:  # checked runs; empty where there is no folder
-    "Every finished run; raises `DataError` naming the file and what is wrong with it"
-    runs, read_from = [], {}
+) -> list:  # checked runs
+    "Every finished run; raises `DataError` naming the folder or file and what is wrong with it"
+    if not Path(folder).is_dir():
+        expected = f'a folder of result files, which `{COMMAND} results --run` makes'
+        raise DataError(folder, 'no such folder', expected)
+    runs = []
+    read_from = {}
     for path in sorted(Path(folder).rglob('*.json')):
         run = _read_run(path)
         key = run_key(run)

@@ -1,0 +1,92 @@
+"""The command answers quickly where nothing is computed, and says nothing that is not its own."""
+
+import os
+import subprocess
+import sys
+import pytest
+
+# what takes seconds to import
+HEAVY = ('torch', 'fastai', 'cv2', 'pandas', 'matplotlib', 'av')
+
+PROGRAM = """
+import sys
+from geomrecon.use.cli import main
+try:
+    main({words!r})
+except SystemExit as end:
+    print('status', end.code)
+print('imported', [name for name in {heavy!r} if name in sys.modules])
+"""
+
+
+def run_python(*arguments):
+    "A fresh interpreter, as a shell starts one"
+    environment = dict(os.environ)
+    environment.pop('PYTHONWARNINGS', None)
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.parametrize(
+    'words, status',
+    [
+        (['--help'], 0),
+        (['--version'], 0),
+        (['adapt', '--help'], 0),
+        (['predict', '--help'], 0),
+        (['adpt'], 2),
+        (['adapt', '--taget', 'x'], 2),
+        (['adapt'], 2),
+        ([], 2),
+    ],
+)
+def test_answers_without_importing_torch(words, status):
+    done = run_python('-c', PROGRAM.format(words=words, heavy=HEAVY))
+    assert done.returncode == 0, done.stderr
+    assert f'status {status}' in done.stdout
+    assert 'imported []' in done.stdout
+    assert 'Warning' not in done.stderr
+
+
+@pytest.mark.parametrize(
+    'words, meant',
+    [
+        (['adpt'], "did you mean 'adapt'?"),
+        (['adapt', '--taget', 'x.mp4'], "did you mean '--target'?"),
+        (['adapt', '--no-vido'], "did you mean '--no-video'?"),
+        (['data', '--bra'], ''),
+    ],
+)
+def test_a_typo_names_what_is_near(words, meant):
+    done = run_python('-m', 'geomrecon.use.cli', *words)
+    assert done.returncode == 2
+    assert meant in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_a_command_prints_no_foreign_warning():
+    done = run_python('-m', 'geomrecon.use.cli', 'presets')
+    assert done.returncode == 0
+    assert done.stderr == ''
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    program = f'{sys.executable} -m geomrecon.use.cli presets tiny | head -1'
+    done = subprocess.run(program, shell=True, capture_output=True, text=True, check=False)
+    assert 'Traceback' not in done.stderr
+    assert done.stderr == ''
+
+
+def test_ctrl_c_while_modules_load_is_one_line(tmp_path):
+    program = (
+        'import os, signal, sys, threading\n'
+        'from geomrecon.use.cli import main\n'
+        'stop = lambda: os.kill(os.getpid(), signal.SIGINT)\n'
+        'threading.Timer(0.3, stop).start()\n'
+        f"sys.exit(main(['demo', '--out', {str(tmp_path / 'run')!r}]))\n"
+    )
+    done = run_python('-c', program)
+    assert done.returncode == 130, done.stderr
+    assert 'the same command goes on where it was' in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert not (tmp_path / 'run').exists()
