@@ -391,12 +391,12 @@ def test_data_tells_what_a_folder_holds(lab, tmp_path, capsys):
     for path in (lab / 'stills').iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     write_coco(labels, ['f0.png', 'f1.png', 'gone.png'], px, MOUSE4, size=(64, 64))
-    with pytest.warns(UserWarning, match='gone.png'):
-        assert main(['data', f'coco:{labels}']) == 0
-    said = capsys.readouterr().out
-    assert 'samples: 2' in said
-    assert 'leftear/rightear' in said
-    assert 'snout' in said
+    assert main(['data', f'coco:{labels}']) == 0
+    said = capsys.readouterr()
+    assert "'missing image': 1" in said.out
+    assert 'samples: 2' in said.out
+    assert 'leftear/rightear' in said.out
+    assert 'snout' in said.out
 
 
 def test_presets_says_meaning_range_and_origin(tmp_path, capsys):
@@ -413,3 +413,15 @@ def test_methods_tells_about_one(capsys):
     assert main(['methods', 'regda']) == 0
     said = capsys.readouterr().out
     assert 'regda' in said and 'uniframe' not in said
+
+
+@pytest.mark.parametrize('command', ['predict', 'data', 'presets', 'methods'])
+def test_help_says_what_every_argument_is(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, '--help'])
+    said = capsys.readouterr().out
+    assert 'None' not in said
+    listed = [line for line in said.splitlines() if line.startswith(('  name', '  --'))]
+    for line, following in zip(said.splitlines(), said.splitlines()[1:]):
+        if line in listed:
+            assert len(line.split('  ')) > 2 or following.startswith(' ' * 15), line
