@@ -20,7 +20,7 @@ from fastai.optimizer import Adam
 from fixtures_learn import mouse_learner
 from fixtures_own import clip_frames, write_clips
 from fixtures_results import HAND_RESULTS, MOUSE_RESULTS, seeds_results
-from fixtures_runs import runs_of_all_methods
+from fixtures_runs import made_up_run
 from fuzz import fuzz_file
 from geomrecon.core.errors import DataError
 from geomrecon.core.sealed import content_digest
@@ -493,7 +493,7 @@ def test_results_in_the_report_are_shown_or_refused(tmp_path):
 def test_run_of_the_evidence_is_read_or_refused(tmp_path):
     import json
 
-    run = runs_of_all_methods('hand', seeds=(3,))[0]
+    run = made_up_run('ours', 3, HAND21)
     path = tmp_path / '3.json'
     path.write_text(json.dumps(run))
     load_runs(tmp_path)
