@@ -7,9 +7,8 @@ Files that people write have no digest: what is read from them has to be sound.
 """
 
 import copy
-import io
+import json
 import re
-from functools import partial
 from pathlib import Path
 import cv2
 import numpy as np
@@ -17,21 +16,20 @@ import pytest
 import torch
 import yaml
 from fastai.optimizer import Adam
-from fixtures_learn import mouse_learner
+from fixtures_hands import write_h3d
 from fixtures_own import clip_frames, write_clips
 from fixtures_results import HAND_RESULTS, MOUSE_RESULTS, seeds_results
 from fixtures_runs import made_up_run
 from fuzz import fuzz_file
-from geomrecon.core.errors import DataError
-from geomrecon.core.sealed import content_digest
+from geomrecon.core.sealed import content_digest, save_sealed
 from geomrecon.core.skeleton import HAND21, MOUSE4, get_skeleton, skeleton_to_dict
 from geomrecon.data.crop_store import CropFile, crop_record, load_arrays, save_arrays, seal_record
 from geomrecon.data.frames import VideoFrames
 from geomrecon.data.images import image_size, read_image
 from geomrecon.data.motion import read_boxes
 from geomrecon.learn.checkpoint import (
-    Checkpoint,
     PoseLearner,
+    learner_state,
     load_checkpoint,
     load_saved,
     restore_learner,
@@ -39,8 +37,7 @@ from geomrecon.learn.checkpoint import (
 from geomrecon.learn.learner import build_model
 from geomrecon.learn.presets import get_preset, preset_text, read_preset
 from geomrecon.learn.pseudo_label import PseudoLabel
-from geomrecon.models.adapter import PoseAdapter
-from geomrecon.models.pose import PoseNet, fit_state, read_state
+from geomrecon.models.pose import fit_state, read_state
 from geomrecon.models.style import ConvEncoder, StyleNet, load_style_net
 from geomrecon.models.stylise import StyleStats, load_style_stats
 from geomrecon.paper.run_files import load_runs
@@ -48,6 +45,7 @@ from geomrecon.puppet.images import PuppetImages
 from geomrecon.puppet.pool import render_pool
 from geomrecon.puppet.rig import compile_rig
 from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.readers.h3d import H3D
 from geomrecon.use.model_file import load_model, save_model
 from geomrecon.use.report import report_html
 from geomrecon.use.result_table import format_table, html_table, metrics_of
@@ -256,9 +254,6 @@ def test_cached_crops_are_those_of_the_video(tmp_path, ending):
 @quiet
 @pytest.mark.parametrize('ending', ['*.npy', '*.u1'])
 def test_packed_crops_are_those_of_the_pictures(tmp_path, ending):
-    from fixtures_hands import write_h3d
-    from geomrecon.readers.h3d import H3D
-
     write_h3d(tmp_path / 'set', n_videos=1, n_frames=4, size=32)
     source = H3D(tmp_path / 'set', size=16)
     n = len(source)
@@ -315,9 +310,6 @@ def small_learner():
 
 def small_checkpoint(folder):
     "A checkpoint of the small learner, as `Checkpoint` writes it"
-    from geomrecon.core.sealed import save_sealed
-    from geomrecon.learn.checkpoint import learner_state
-
     learn = small_learner()
     learn.n_epoch = 4
     (labels,) = learn.cbs
@@ -491,8 +483,6 @@ def test_results_in_the_report_are_shown_or_refused(tmp_path):
 
 
 def test_run_of_the_evidence_is_read_or_refused(tmp_path):
-    import json
-
     run = made_up_run('ours', 3, HAND21)
     path = tmp_path / '3.json'
     path.write_text(json.dumps(run))
