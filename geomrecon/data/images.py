@@ -227,12 +227,41 @@ def _read_deep(path, raw, reduce):
         pixels = np.repeat(pixels[..., None], 3, -1)
     return _reduced(np.ascontiguousarray(pixels), reduce)
 
+# %% ../../nbs/data/00_images.ipynb #0c595af1
+_MOST_PIXELS = 200_000_000
+_SMALL_JPEG = 100_000  # Bytes that are too few for so many pixels
+
+
+def _need_regular_file(path):
+    "Raise `MediaError` for a pipe, a device, and what is not there"
+    if not Path(path).is_file():
+        is_odd = Path(path).exists() and not Path(path).is_dir()
+        found = 'is no file but a pipe or a device' if is_odd else 'no such file'
+        raise MediaError(path, found, 'an image')
+
+
+def _check_pixels(path, raw):
+    "Raise `MediaError` for a picture of too many pixels, before it is decoded"
+    if raw[:2] == b'\xff\xd8' and len(raw) < _SMALL_JPEG:
+        return
+    try:
+        with Image.open(io.BytesIO(raw)) as image:
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise MediaError(path, str(error), f'at most {_MOST_PIXELS} pixels') from None
+    except Exception:
+        return  # The decoders say what is wrong
+    if width * height > _MOST_PIXELS:
+        found = f'{width}x{height} pixels'
+        raise MediaError(path, found, f'at most {_MOST_PIXELS} pixels')
+
 # %% ../../nbs/data/00_images.ipynb #e6cd3e0a
 def read_image(
     path,  # Image file
     reduce: int = 1,  # Decode at 1/2, 1/4 or 1/8 of the size: (ceil(H/reduce), ceil(W/reduce))
 ) -> np.ndarray:  # (H,W,3) uint8 RGB
     "An image in full, as shown, in 8 bits; raises `MediaError` if it is missing, cut off or undecidable"
+    _need_regular_file(path)
     try:
         with open(path, 'rb') as file:
             raw = file.read()
@@ -241,6 +270,7 @@ def read_image(
     except OSError as e:
         raise MediaError(path, f'cannot be read ({e.strerror})', 'an image') from None
     try:
+        _check_pixels(path, raw)
         if _n_bits(raw) > 8:
             return _read_deep(path, raw, reduce)
         return _read_plain(raw, reduce)
@@ -264,6 +294,7 @@ def image_size(
     path,  # Image file
 ) -> tuple:  # (height, width) as shown, EXIF rotation applied
     "Size from the header alone; raises `MediaError`"
+    _need_regular_file(path)
     try:
         width, height, orientation = _stored_size(path)
         on_its_side = orientation > 4

@@ -68,6 +68,11 @@ def write_video(
     return Path(path)
 
 # %% ../../nbs/data/01_video.ipynb #2c9fad6f
+# formats in which FFmpeg plays a text as moving letters
+_TEXTS = ('tty', 'bin', 'xbin', 'adf', 'idf')
+_MOST_PIXELS = 200_000_000  # Of a frame
+
+
 def open_video(
     path,  # Video file
 ) -> tuple:  # Container and video stream
@@ -79,11 +84,19 @@ def open_video(
     except (av.error.FFmpegError, OSError, ValueError) as e:
         reason = getattr(e, 'strerror', None) or type(e).__name__
         raise MediaError(path, f'cannot be opened ({reason})', 'a video') from None
+    if container.format.name in _TEXTS:
+        container.close()
+        raise MediaError(path, 'is a text', 'a video')
     streams = container.streams.video
     if not streams or streams[0].codec_context is None:
         container.close()
         found = 'no picture stream that can be decoded' if streams else 'no picture stream'
         raise MediaError(path, found, 'a video')
+    width, height = streams[0].codec_context.width, streams[0].codec_context.height
+    if width * height > _MOST_PIXELS:
+        container.close()
+        found = f'says that its frames have {width}x{height} pixels'
+        raise MediaError(path, found, f'at most {_MOST_PIXELS}')
     # threads conceal damage differently each time, and do not live on in a forked process
     streams[0].codec_context.thread_count = 1
     return container, streams[0]

@@ -16,6 +16,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from fastcore.basics import patch
 from ..core.errors import ConfigError, WeightsError
 from ..core.parallel import batch_norm
+from ..core.sealed import check_finite_values, load_torch
 
 # %% ../../nbs/models/00_pose.ipynb #89c14ac2
 #: name -> (block, blocks per stage, groups, width per group), as in torchvision
@@ -88,14 +89,7 @@ def load_plain(
     expected: str,  # What the file should be, for errors
 ):
     "What a file holds, read with `weights_only=True`; raises `WeightsError`"
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(path, 'no such file', expected)
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(path, f'cannot be read: {reason}', expected) from None
+    return load_torch(path, WeightsError, expected, outside=True)
 
 
 def read_state(
@@ -135,6 +129,7 @@ def fit_state(
         if names:
             found = f'{problem} {len(names)} of {len(own)} entries, first {names[0]!r}'
             raise WeightsError(where, found, f'weights of this {type(model).__name__}')
+    check_finite_values(given, where, WeightsError)
     model.load_state_dict(given, strict=False)
     return model
 

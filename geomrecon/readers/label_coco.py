@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 import numpy as np
 from ..core.errors import LabelError, SkeletonError
-from ..core.files import as_array, atomic_path, load_json
+from ..core.files import as_array, load_json, write_atomic
 from ..core.skeleton import Skeleton, get_skeleton
 from .joint_names import Labels, match_joints, named_skeleton
 from geomrecon.readers.label_tables import (
@@ -119,9 +119,7 @@ def write_coco(
     )
     annotations = [_annotation(*row) for row in columns]
     content = dict(images=images, annotations=annotations, categories=[_category(skeleton)])
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1))
-    return Path(path)
+    return write_atomic(path, json.dumps(content, indent=1))
 
 # %% ../../nbs/readers/22_label_coco.ipynb #b5f8f82e
 def _is_number(value):

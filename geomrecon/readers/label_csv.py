@@ -7,11 +7,12 @@ __all__ = ['read_dlc_csv', 'read_lightning_csv', 'write_dlc_csv']
 
 # %% ../../nbs/readers/20_label_csv.ipynb #2d3b3723
 import csv
+import io
 import re
 from pathlib import Path
 import numpy as np
 from ..core.errors import LabelError
-from ..core.files import atomic_path
+from ..core.files import write_atomic
 from ..core.skeleton import get_skeleton
 from .joint_names import Labels
 from geomrecon.readers.label_tables import (
@@ -218,11 +219,11 @@ def write_dlc_csv(
     )
     n_joints = skeleton.n_joints
     joints = np.repeat(skeleton.joints, len(coordinates)).tolist()
-    with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(['scorer'] + [scorer] * len(coordinates) * n_joints)
-        writer.writerow(['bodyparts'] + joints)
-        writer.writerow(['coords'] + coordinates * n_joints)
-        for name, row in zip(index, values.reshape(len(values), -1)):
-            writer.writerow([name] + [_cell(value) for value in row])
-    return Path(path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['scorer'] + [scorer] * len(coordinates) * n_joints)
+    writer.writerow(['bodyparts'] + joints)
+    writer.writerow(['coords'] + coordinates * n_joints)
+    for name, row in zip(index, values.reshape(len(values), -1)):
+        writer.writerow([name] + [_cell(value) for value in row])
+    return write_atomic(path, text.getvalue())

@@ -23,7 +23,12 @@ def path_parts(
     name,  # Image name of a label file, with slashes of any kind
 ) -> list:
     "Folders and file of an image name"
-    return [part for part in re.split(r'[/\\]', str(name)) if part not in ('', '.', '..')]
+    parts = re.split(r'[/\\]', str(name))
+    return [part for part in parts if part not in ('', '.', '..') and not _is_drive(part)]
+
+
+def _is_drive(part):
+    return re.fullmatch('[A-Za-z]:', part) is not None
 
 
 def _files_by_folder(paths):

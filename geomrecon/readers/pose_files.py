@@ -8,6 +8,7 @@ __all__ = ['PoseFiles', 'Cameras', 'FileFrames']
 # %% ../../nbs/readers/03_pose_files.ipynb #a685384f
 import copy
 import hashlib
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 from ..core.checks import Screen, choose
 from ..core.errors import ConfigError, DataError, LabelError, MediaError
-from ..core.files import atomic_path
+from ..core.files import atomic_path, make_folder, writing
 from ..core.pickles import load_npy
 from ..core.geometry import apply_affine, crop_intrinsics, crop_matrix, invert, project
 from ..core.show_pose import show_poses
@@ -31,7 +32,7 @@ from geomrecon.readers.index import (
     repeated_rows,
     unusable_rows,
 )
-from .pictures import Packed, Pictures
+from .pictures import Packed, Pictures, crop_check
 
 # %% ../../nbs/readers/03_pose_files.ipynb #7ac9f381
 def _matrices(cameras):
@@ -557,32 +558,63 @@ def _pack_key(pictures):
     return key.hexdigest()[:20]
 
 
-def _pack_state(file, done, n, item_size):
-    "(N,) 0: not made yet, 1: made, 2: unreadable; all 0 if the file is not what it should be"
-    nothing = np.zeros(n, np.uint8)
+_UNREADABLE = zlib.crc32(b'unreadable')  # Stands where a crop that could be read has its checksum
+
+
+def _is_whole(state, checks):
+    "Which rows are as they were noted: not yet made, made, or found unreadable"
+    return (
+        (state == 0)
+        | ((state == 1) & (checks != _UNREADABLE))
+        | ((state == 2) & (checks == _UNREADABLE))
+    )
+
+
+def _checked_now(state, pixels):
+    "Checksums of the crops of an earlier version, which wrote none"
+    checks = np.where(state == 2, _UNREADABLE, 0).astype(np.uint32)
+    for row in np.flatnonzero(state == 1):
+        checks[row] = crop_check(pixels[row])
+    return checks
+
+
+def _pack_state(file, done, shape):
+    "(N,2) what is known of each row: 0 not made yet, 1 made, 2 unreadable; and its checksum"
+    n = shape[0]
+    nothing = np.zeros((n, 2), np.uint32)
     try:
-        state = load_npy(done)
+        noted = load_npy(done)
     except LabelError:
         return nothing
-    if state.shape != (n,) or state.dtype != np.uint8:
+    if not file.is_file() or file.stat().st_size != np.prod(shape, dtype=np.int64):
         return nothing
-    if not file.is_file() or file.stat().st_size != n * item_size:
+    if noted.shape == (n,) and noted.dtype == np.uint8:
+        noted = np.stack(
+            [noted, _checked_now(noted, np.memmap(file, np.uint8, 'r', shape=shape))], 1
+        )
+    if noted.shape != (n, 2) or noted.dtype != np.uint32:
         return nothing
-    return state.copy()
+    return np.where(_is_whole(*noted.T)[:, None], noted, 0)
 
 
-def _make_crops(pictures, file, done, state, parts):
-    "Write the crops of some rows; `state` and its file are brought up to date after each part"
-    mode = 'r+' if file.exists() else 'w+'
-    shape = (len(pictures), 3, pictures.size, pictures.size)
-    pixels = np.memmap(file, np.uint8, mode, shape=shape)
-    for rows in parts:
-        crops, readable = pictures.read(rows)
-        pixels[rows[readable]] = crops.numpy()
-        pixels.flush()
-        state[rows] = np.where(readable, 1, 2)
-        with atomic_path(done) as unfinished:
-            np.save(unfinished, state)
+def _make_crops(pictures, file, done, noted, parts):
+    "Write the crops of some rows; `noted` and its file are brought up to date after each part"
+    item_size = 3 * pictures.size**2
+    # not a mapped file: a full disk would end the process where its pages are filled
+    with writing(file), open(file, 'r+b' if file.exists() else 'w+b') as packed:
+        packed.truncate(len(pictures) * item_size)
+        for rows in parts:
+            crops, readable = pictures.read(rows)
+            made = rows[readable]
+            for row, crop in zip(made, crops.numpy()):
+                packed.seek(int(row) * item_size)
+                packed.write(crop.tobytes())
+            packed.flush()
+            noted[rows] = 2, _UNREADABLE
+            noted[made, 0] = 1
+            noted[made, 1] = [crop_check(crop) for crop in crops.numpy()]
+            with atomic_path(done) as unfinished:
+                np.save(unfinished, noted)
 
 # %% ../../nbs/readers/03_pose_files.ipynb #d8cea92b
 @patch
@@ -592,22 +624,22 @@ def pack(
     bar: bool = True,  # Progress bar
     chunk: int = 256,  # Crops between two notes of what is done
 ):
-    "The same reader with its crops in one file, made once; raises `MediaError`, or notes what to skip"
+    "The same reader with its crops in one file, made once; raises `MediaError`, or notes what to skip, and `WriteError`"
     pictures = self.pictures
     n = len(self)
     base = Path(folder) / f'pack-{_pack_key(pictures)}'
-    base.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(base.parent)
     file = base.with_suffix('.u1')
     done = base.with_suffix('.npy')
-    state = _pack_state(file, done, n, item_size=3 * pictures.size**2)
+    noted = _pack_state(file, done, (n, 3, pictures.size, pictures.size))
     at = np.zeros(n) if pictures.at is None else pictures.at
     order = np.lexsort((at, pictures.file_id))
-    todo = order[state[order] == 0]
+    todo = order[noted[order, 0] == 0]
     if len(todo):
         parts = np.array_split(todo, max(1, -(-len(todo) // chunk)))
         if bar:
             parts = progress_bar(parts, leave=False)
-        _make_crops(pictures, file, done, state=state, parts=parts)
+        _make_crops(pictures, file, done, noted=noted, parts=parts)
     new = copy.copy(self)
-    new.pictures = Packed(pictures, file, state)
+    new.pictures = Packed(pictures, file, state=noted[:, 0], checks=noted[:, 1])
     return new

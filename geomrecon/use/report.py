@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CSS', 'PAGE', 'Section', 'picture_html', 'embedded', 'paragraphs_html', 'figure_html', 'section_html', 'anchor',
            'video_html', 'facts_html', 'memory_text', 'tiles_html', 'tile_html', 'bars_html', 'results_html', 'note_on',
-           'report_html', 'videos_html', 'header_html', 'write_report']
+           'made_by_html', 'report_html', 'videos_html', 'header_html', 'write_report']
 
 # %% ../../nbs/use/08_report.ipynb #243b2018
 import base64
@@ -20,7 +20,9 @@ from ..core.canvas import fig_to_png
 from ..core.charts import show_bars, show_curves
 from ..core.errors import DataError, MediaError
 from ..core.files import write_atomic
+from .made_by import made_by_lines
 from geomrecon.use.result_table import (
+    facts_table_html,
     time_text,
     compared_cells,
     escaped,
@@ -257,6 +259,7 @@ table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:
 th,td{padding:.42rem .55rem;text-align:right;border-bottom:1px solid var(--line);
   white-space:nowrap}
 thead th{color:var(--soft);font-weight:500;font-size:.85rem}
+td.text{text-align:left;white-space:normal;overflow-wrap:anywhere}
 th:first-child{text-align:left;position:sticky;left:0;background:var(--card)}
 tbody th,td{vertical-align:top}
 ul{margin:.2rem 0 1.1rem;padding-left:1.1rem;font-size:.92rem}
@@ -287,6 +290,15 @@ PAGE = '''<!doctype html>
 <body><main>{body}<footer>geomrecon {version}</footer></main></body></html>
 '''
 
+# %% ../../nbs/use/08_report.ipynb #fc3faa7e
+def made_by_html(results):
+    "The section that says what made the results; nothing where they do not tell"
+    record = results.get('made_by')
+    if not isinstance(record, dict):
+        return ''
+    table = facts_table_html(made_by_lines(record))
+    return f'<section id="made-by"><h2>How it was made</h2>{table}</section>'
+
 # %% ../../nbs/use/08_report.ipynb #8fe8ea83
 def report_html(
     title: str,  # Heading of the page
@@ -310,6 +322,7 @@ def report_html(
     contents = [*parts, *(section.title for section in sections)]
     body = [header_html(title, intro, results, contents), *parts.values()]
     body += [section_html(section) for section in sections]
+    body.append(made_by_html(results))
     figures = escaped(json.dumps(results, indent=1))
     summary = '<summary>All figures as JSON</summary>'
     body.append(f'<details>{summary}<pre>{figures}</pre></details>')

@@ -6,7 +6,7 @@
 __all__ = ['TITLES', 'ERRORS', 'NOT_SHOWN', 'escaped', 'metric_title', 'lower_is_better', 'metrics_of', 'keys_of', 'groups_of',
            'overall_group', 'source_of', 'case_of', 'row_label', 'time_text', 'Cell', 'compared_cells', 'compared_cell',
            'number_of', 'number_text', 'single_figures', 'single_texts', 'lay_out', 'format_table', 'metric_block',
-           'gain_html', 'cell_html', 'table_html', 'html_table', 'single_figures_html']
+           'gain_html', 'cell_html', 'table_html', 'html_table', 'single_figures_html', 'facts_table_html']
 
 # %% ../../nbs/use/06_result_table.ipynb #b5251458
 import html
@@ -300,3 +300,13 @@ def single_figures_html(rows):
         line = ''.join(f'<td>{text}</td>' for text in single_texts(rows, row, keys))
         lines.append((row_label(row), line))
     return table_html(['single figures'] + [metric_title(key) for key in keys], lines)
+
+# %% ../../nbs/use/06_result_table.ipynb #2d25a402
+def facts_table_html(
+    lines,  # (what, text)
+) -> str:
+    "Names and texts, a line each"
+    body = ''
+    for what, text in lines:
+        body += f'<tr><th>{escaped(what)}</th><td class="text">{escaped(text)}</td></tr>'
+    return f'<div class="scroll"><table><tbody>{body}</tbody></table></div>'
