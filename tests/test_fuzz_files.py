@@ -8,6 +8,7 @@ Files that people write have no digest: what is read from them has to be sound.
 
 import copy
 import json
+import pickle
 import re
 from pathlib import Path
 import cv2
@@ -16,11 +17,13 @@ import pytest
 import torch
 import yaml
 from fastai.optimizer import Adam
-from fixtures_hands import write_h3d
+from fixtures_hands import write_h3d, write_rhd
 from fixtures_own import clip_frames, write_clips
 from fixtures_results import HAND_RESULTS, MOUSE_RESULTS, seeds_results
 from fixtures_runs import made_up_run
-from fuzz import fuzz_file
+from fuzz import ODD, fuzz_file, read_all
+from geomrecon.core.errors import CheckpointError
+from geomrecon.core.pickles import load_pickle
 from geomrecon.core.sealed import content_digest, save_sealed
 from geomrecon.core.skeleton import HAND21, MOUSE4, get_skeleton, skeleton_to_dict
 from geomrecon.data.crop_store import CropFile, crop_record, load_arrays, save_arrays, seal_record
@@ -46,11 +49,13 @@ from geomrecon.puppet.pool import render_pool
 from geomrecon.puppet.rig import compile_rig
 from geomrecon.puppet.videos import PuppetVideos
 from geomrecon.readers.h3d import H3D
+from geomrecon.readers.rhd import RHD
 from geomrecon.use.model_file import load_model, save_model
 from geomrecon.use.report import report_html
 from geomrecon.use.result_table import format_table, html_table, metrics_of
 from geomrecon.use.results_file import read_results, write_results
 from geomrecon.use.seeds import format_seed_table
+from geomrecon.use.task import train_phase
 
 # What is damaged here -> blows
 HERE = {
@@ -70,6 +75,7 @@ HERE = {
     'style net': 200,
     'style net of an earlier version': 150,
     'style statistics': 150,
+    'inner types of RHD': 108,
     'results.json': 300,
     'results.json of seeds': 200,
     'results.json in the report': 25,
@@ -439,6 +445,59 @@ def test_style_statistics_are_refused_or_what_was_written(tmp_path):
         return dict(mean=stats.mean, std=stats.std, key=stats.key)
 
     fuzz_here('style statistics', path, read, same_as(read(path)))
+
+
+def test_run_names_the_checkpoint_to_remove(tmp_path):
+    "What is damaged is one phase; the checkpoints of the others are not touched"
+    path = small_checkpoint(tmp_path)
+    other = tmp_path / 'other.ckpt'
+    other.write_bytes(path.read_bytes())
+    path.write_bytes(path.read_bytes()[:-500])
+    learn = small_learner()
+    learn.add_cb = learn.cbs.append
+    with pytest.raises(CheckpointError, match='last.ckpt.*remove it to train that phase again'):
+        train_phase(learn, path, 4, meta=dict(stage='full'), bar=False)
+    load_checkpoint(other)
+
+
+# Pickles of others
+
+
+INNER = [
+    *ODD,
+    np.array(3.0),
+    np.zeros((42, 3), object),
+    np.zeros((42, 3), complex),
+    np.zeros((42, 3), bool),
+    np.full((42, 3), 2**63, np.uint64),
+    np.zeros((42, 3), 'S3'),
+    np.array([[1, [2]]], object),
+    {1},
+    b'x',
+    bytearray(b'y'),
+    1j,
+    np.dtype('f4'),
+]
+
+
+@quiet
+def test_rhd_with_other_inner_types(tmp_path):
+    write_rhd(tmp_path, n_train=2, n_test=1)
+    (path,) = tmp_path.rglob('anno_training.pickle')
+    content = load_pickle(path)
+    first = next(iter(content))
+    blows = 0
+    for odd in INNER:
+        for key in (None, *content[first]):
+            changed = copy.deepcopy(content)
+            if key is None:
+                changed[first] = odd
+            else:
+                changed[first][key] = odd
+            path.write_bytes(pickle.dumps(changed, 2))
+            read_all(lambda on_error: RHD(tmp_path, size=32, on_error=on_error))
+            blows += 1
+    assert blows == HERE['inner types of RHD']
 
 
 # Results
