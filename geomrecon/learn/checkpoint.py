@@ -70,10 +70,13 @@ _REMEDY = (
 
 def load_saved(
     path,  # File with an entry `model`
+    expected: str = 'a checkpoint written by geomrecon',  # What it should be, for errors
 ) -> dict:
     "Weights and what stands beside them, on the CPU; raises `CheckpointError`"
     path = Path(path)
-    state = load_torch(path, CheckpointError, 'a checkpoint written by geomrecon')
+    if not path.is_file():
+        raise CheckpointError(path, 'no such file', 'a checkpoint')
+    state = load_torch(path, CheckpointError, expected)
     if not isinstance(state, dict) or 'model' not in state:
         raise CheckpointError(path, 'is no checkpoint', 'an entry called model')
     if not _are_weights(state['model']):
@@ -163,7 +166,7 @@ def load_checkpoint(
     map_location='cpu',  # Device of the tensors
 ) -> dict:
     "Read a checkpoint with `weights_only=True`; raises `CheckpointError` naming file and entry"
-    state = load_saved(path)
+    state = load_saved(path, _REMEDY)
     _check_entries(state, path)
     check_finite_values(state['opt'], path, CheckpointError, 'opt')
     _check_terms_and_history(state, path)
