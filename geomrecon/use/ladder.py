@@ -206,8 +206,8 @@ def plan_text(
 ) -> str:
     "The trainings of a run in words"
     phases = planned_phases(preset, **options)
-    told = [f'{phase} {n} epochs' for phase, n in phases.items()]
-    return f'trainings, {preset.steps} steps an epoch: ' + ', '.join(told)
+    told = [f'{phase} {n}' for phase, n in phases.items()]
+    return f'epochs of {preset.steps} steps: ' + ', '.join(told)
 
 # %% ../../nbs/use/09_ladder.ipynb #5b2a9a5f
 def target_confidence(

@@ -104,7 +104,6 @@ def utc_text(moment):
 # %% ../../nbs/use/00_made_by.ipynb #66fb8d90
 #: Name in the record -> distributions that may provide it
 PACKAGES = dict(
-    torch=('torch',),
     torchvision=('torchvision',),
     fastai=('fastai',),
     numpy=('numpy',),
@@ -120,6 +119,7 @@ def versions() -> dict:  # name -> version; `commit` where geomrecon runs from a
     if commit:
         found['commit'] = commit
     found['python'] = platform.python_version()
+    found['torch'] = torch.__version__
     for name, distributions in PACKAGES.items():
         installed = [installed_version(each) for each in distributions]
         found[name] = next((each for each in installed if each), None)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['clock', 'PHASES', 'Task', 'run_identity', 'check_weights', 'Clock', 'duration', 'Forecast', 'train_phase',
-           'check_same_run', 'differing_keys', 'seed_all', 'run_files', 'check_resumable', 'scaled_drops',
-           'check_needs']
+           'in_one_line', 'check_same_run', 'differing_keys', 'seed_all', 'run_files', 'check_resumable',
+           'scaled_drops', 'check_needs']
 
 # %% ../../nbs/use/03_task.ipynb #8144ba78
 import contextlib
@@ -19,7 +19,7 @@ from fastai.learner import Recorder
 from fastcore.basics import patch
 from pathlib import Path
 from ..core.checks import choose
-from ..core.errors import CheckpointError, ConfigError
+from ..core.errors import CheckpointError, ConfigError, GeomReconError
 from ..core.files import write_atomic
 from ..core.helpers import evenly_spread
 from ..core.parallel import is_main, main_first, share, start
@@ -259,12 +259,23 @@ def train_phase(
         if not bar:
             contexts.enter_context(learn.no_bar())
             contexts.enter_context(learn.no_logging())
+        contexts.enter_context(in_one_line())
         if isinstance(learn, PoseLearner):
             learn.first_epoch = n_done
             learn.fit_preset(n_epoch, drops)
         else:
             learn.fit_one_cycle(n_epoch, start_epoch=n_done)
     return share(checkpoint.seconds)
+
+
+@contextlib.contextmanager
+def in_one_line():
+    "Errors of ours without the line that fastai puts before them"
+    try:
+        yield
+    except GeomReconError as error:
+        error.args = type(error)(error.where, error.found, error.expected).args
+        raise
 
 
 def check_same_run(path, state, meta, n_epoch):
