@@ -32,7 +32,7 @@ from geomrecon.learn.speed import Accumulate
 from geomrecon.puppet.images import PuppetImages
 from fixtures_use import SMALL, mouse_videos
 
-PRESET = SMALL.changed(depth=False, steps=3, decay=0.9, width=0.125, gamma=None, keep=0.5)
+PRESET = SMALL.changed(depth=False, steps=2, decay=0.9, width=0.125, gamma=None, keep=0.5)
 
 
 @functools.cache
@@ -50,7 +50,7 @@ def loaders(target=False, **options):
     source = images_of(1000, seed=0)
     valid = images_of(6, seed=1)
     frames = target_frames() if target else None
-    sizes = dict(steps=3, bs=4, bs_target=2, device='cpu')
+    sizes = dict(steps=2, bs=4, bs_target=2, device='cpu')
     return pose_dls(source, valid, frames, **{**sizes, **options})
 
 
@@ -175,7 +175,7 @@ CALLS = {
     'learn.fit_flat_cos(1)': lambda learn: learn.fit_flat_cos(1),
     'learn.fine_tune(1)': lambda learn: learn.fine_tune(1),
     'learn.freeze(); learn.unfreeze()': freeze_and_unfreeze,
-    'learn.lr_find()': lambda learn: learn.lr_find(num_it=20),
+    'learn.lr_find()': lambda learn: learn.lr_find(num_it=12),
     'learn.validate()': lambda learn: learn.validate(),
     'learn.get_preds()': lambda learn: learn.get_preds(),
     'learn.get_preds(with_loss=True)': lambda learn: learn.get_preds(with_loss=True),
@@ -210,7 +210,7 @@ CALLS = {
     'FetchPredsCallback()': fit_with(FetchPredsCallback),
     'ActivationStats()': fit_with(ActivationStats),
     'GradientAccumulation(8)': fit_with(lambda: GradientAccumulation(8)),
-    'Accumulate(3), of geomrecon': fit_with(lambda: Accumulate(3)),
+    'Accumulate(2), of geomrecon': fit_with(lambda: Accumulate(2)),
     'MixUp()': fit_with(MixUp),
     'CutMix()': fit_with(CutMix),
     'TensorBoardCallback()': write_to_tensorboard(),
