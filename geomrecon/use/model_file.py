@@ -8,12 +8,15 @@ __all__ = ['save_model', 'model_file', 'check_is_model', 'load_model', 'preset_o
 # %% ../../nbs/use/01_model_file.ipynb #dd7219a1
 from pathlib import Path
 import torch
-from ..core.errors import CheckpointError
+from fastai.torch_core import get_model
+from fastcore.basics import patch
+from ..core.errors import CheckpointError, ConfigError
 from ..core.sealed import save_sealed
 from ..core.skeleton import Skeleton, skeleton_from_dict, skeleton_to_dict
-from ..learn.checkpoint import load_saved
+from ..learn.checkpoint import PoseLearner, load_saved
 from ..learn.learner import build_model, build_pose
 from ..learn.presets import Preset
+from ..methods.catalogue import rgb_alone
 from ..methods.regda import two_heads
 from ..models.adapter import PoseAdapter
 
@@ -114,3 +117,21 @@ def preset_of(
 ) -> Preset:
     "The preset of a file; files older than depth do not name it"
     return Preset.of(**{'depth': False, **meta['preset']})
+
+# %% ../../nbs/use/01_model_file.ipynb #5da4f0ee
+@patch
+def save_model(
+    self: PoseLearner,
+    path,  # File to write
+    **meta,  # Plain values to keep with it, such as the crop: 'motion' or 'whole'
+) -> Path:  # the file
+    "Write the model for `geomrecon predict` and `load_model`; raises `ConfigError` for a learner without preset"
+    preset = getattr(self, 'preset', None)
+    if not isinstance(preset, Preset):
+        expected = 'a learner of pose_learner or adapt_learner, or save_model(path, model, ...)'
+        raise ConfigError('save_model', 'a learner without preset', expected)
+    model = get_model(self.model)
+    named = dict(pose=model.pose, warp=model.warp, generator=model.generator)
+    has_more = any(name not in named for name, _ in model.named_children())
+    save_model(path, rgb_alone(model) if has_more else model, self.dls.skeleton, preset, **meta)
+    return Path(path)
