@@ -84,12 +84,13 @@ class Interruptions:
     def draw(self, n, rng):
         "Moments of the last run, evenly spread over its phases and random in each of them"
         busy = [i for i, (_, count) in enumerate(self.phases) if count > 3]
+        phases = [busy[i * len(busy) // n] for i in range(n)]
         drawn = []
-        for i in range(n):
-            phase = busy[i * len(busy) // n]
-            moment = rng.randint(1, self.phases[phase][1])
-            # most runs do a little more before they notice
-            drawn.append((phase, moment, rng.choice([0.0, 0.005, 0.03])))
+        for phase in phases:
+            # what is done is not done again, so that each has its share of the phase
+            share = max(1, self.phases[phase][1] // phases.count(phase))
+            # some notice it a little later
+            drawn.append((phase, rng.randint(1, share), rng.choice([0.0, 0.005, 0.03])))
         return drawn
 
 

@@ -6,21 +6,17 @@ import random
 import signal
 import threading
 from itertools import cycle
-import cv2
 import pytest
 import torch
 from geomrecon.core.files import save_atomic
-from geomrecon.core.geometry import to_pixels
-from geomrecon.core.skeleton import MOUSE4
 from geomrecon.learn.checkpoint import load_checkpoint
 from geomrecon.learn.presets import PRESETS, get_preset
 from geomrecon.paper import command as paper_command
 from geomrecon.paper.__main__ import main as paper_main
 from geomrecon.paper.benches import Bench
 from geomrecon.paper.settings import spec
-from geomrecon.puppet.images import PuppetImages
-from geomrecon.readers.label_coco import write_coco
 from geomrecon.use import cli
+from fixtures_hands import write_mvhand, write_rhd
 from fixtures_interrupted import assert_same_content, folder_contents, interruptions  # noqa: F401
 from fixtures_interrupted import mouse_video, small_runs  # noqa: F401
 
@@ -96,26 +92,16 @@ def test_adapt(tmp_path, interruptions):
     assert {'model.pth', 'predictions.csv', 'labelled.mp4', 'control.ckpt'} <= names(tmp_path)
 
 
-def labelled_images(folder):
-    "Rendered mice as images and labels of one's own"
-    folder.mkdir()
-    labels = PuppetImages(MOUSE4, 24, 64, 'synthetic', seed=0).batch(range(24))
-    names = [f'{i}.png' for i in range(24)]
-    for name, picture in zip(names, labels['image'].permute(0, 2, 3, 1).numpy()):
-        cv2.imwrite(str(folder / name), picture[..., ::-1])
-    pixels = to_pixels(labels['keypoints'], 64).numpy()
-    write_coco(folder / 'labels.json', names, pixels, MOUSE4, size=(64, 64))
-    return f'coco:{folder / "labels.json"}?margin=1.5'
-
-
 def test_train(tmp_path, interruptions):
-    images = labelled_images(tmp_path / 'images')
+    write_rhd(tmp_path / 'RHD')
+    write_mvhand(tmp_path / 'MVHand', n_frames=3)
+    target = f'mvhand:{tmp_path}/MVHand?split=all'
 
     def train(out, bar):
-        data = ['--source', images, '--target', images, '--test', images, '--workers', '0']
-        cache = ['--cache', str(out / 'cache')]
-        size = ['--preset', 'mini-2d', *bars(bar)]
-        return cli.main(['train', '--out', str(out), *data, *cache, *size])
+        data = ['--source', f'rhd:{tmp_path}/RHD', '--target', target, '--test', target]
+        how = ['--workers', '0', '--no-ladder', '--cache', str(out / 'cache'), *bars(bar)]
+        size = ['--preset', 'mini-2d', '--set', 'stride=1,2']
+        return cli.main(['train', '--out', str(out), *data, *how, *size])
 
     hits = check(train, interruptions, tmp_path, n=6, seed=2)
     assert len(hits) == 6
