@@ -23,7 +23,11 @@ def sources(folder):
     video = VideoFrames([folder / 'mouse.mp4'], 48, 'whole', progress=False, store='none')
     yield 'video', rendered, video
     kept = dict(cache=folder / 'cache', store='disk')
-    yield 'crop file', rendered, VideoFrames([folder / 'mouse.mp4'], 48, 'whole', progress=False, **kept)
+    yield (
+        'crop file',
+        rendered,
+        VideoFrames([folder / 'mouse.mp4'], 48, 'whole', progress=False, **kept),
+    )
     rhd = open_dataset(f'rhd:{folder}/RHD', size=48)
     mvhand = open_dataset(f'mvhand:{folder}/MVHand?split=all', size=48)
     yield 'image files', rhd, mvhand.frames()
