@@ -148,7 +148,7 @@ def device_name(device):
         return torch.cuda.get_device_name()
     cpus = Path('/proc/cpuinfo')
     if cpus.exists():
-        for line in cpus.read_text().splitlines():
+        for line in cpus.read_text(encoding='utf-8').splitlines():
             if 'model name' in line:
                 return line.split(':')[1].strip()
     return 'CPU'
