@@ -156,7 +156,7 @@ def refuse_every_write_once(command, folder, disk):
 
 def test_demo_at_every_write(tmp_path, full_disk):
     def demo(name):
-        size = ['--skeleton', 'mouse', '--preset', 'mini', '--control', 'time']
+        size = ['--skeleton', 'mouse', '--preset', 'mini']
         return cli.main(['demo', '--out', str(tmp_path / name), *size])
 
     assert said(lambda: demo('whole'))[0] == 0

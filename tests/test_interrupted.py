@@ -87,8 +87,8 @@ def test_adapt(tmp_path, interruptions):
         size = ['--preset', 'mini-2d', '--pool', '130', '--control']
         return cli.main(['adapt', '--out', str(out), *target, *size, *bars(bar)])
 
-    hits = check(adapt, interruptions, tmp_path, n=8, seed=1)
-    assert len(hits) == 8
+    hits = check(adapt, interruptions, tmp_path, n=6, seed=1)
+    assert len(hits) == 6
     assert {'model.pth', 'predictions.csv', 'labelled.mp4', 'control.ckpt'} <= names(tmp_path)
 
 
@@ -103,8 +103,8 @@ def test_train(tmp_path, interruptions):
         size = ['--preset', 'mini-2d', '--set', 'stride=1,2']
         return cli.main(['train', '--out', str(out), *data, *how, *size])
 
-    hits = check(train, interruptions, tmp_path, n=6, seed=2)
-    assert len(hits) == 6
+    hits = check(train, interruptions, tmp_path, n=4, seed=2)
+    assert len(hits) == 4
 
 
 def test_results(tmp_path, interruptions, monkeypatch):
@@ -116,8 +116,8 @@ def test_results(tmp_path, interruptions, monkeypatch):
         where = ['--folder', str(out / 'results'), '--work', str(out / 'work')]
         return paper_main(['results', '--run', *where, '--bar' if bar else '--no-bar'])
 
-    hits = check(results, interruptions, tmp_path, n=6, seed=3)
-    assert len(hits) == 6
+    hits = check(results, interruptions, tmp_path, n=4, seed=3)
+    assert len(hits) == 4
 
 
 def test_series(tmp_path, interruptions):
@@ -135,8 +135,8 @@ def test_series(tmp_path, interruptions):
         ]
         return paper_main(['benchmark', '--out', str(out), *size, '--merge', str(out / 'all.json')])
 
-    hits = check(series, interruptions, tmp_path, n=6, seed=4)
-    assert len(hits) == 6
+    hits = check(series, interruptions, tmp_path, n=3, seed=4)
+    assert len(hits) == 3
 
 
 @pytest.mark.parametrize('delay', [0.0, 0.001, 0.004, 0.01, 0.02])
