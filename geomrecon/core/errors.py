@@ -24,14 +24,31 @@ class GeomReconError(Exception):
     def __init__(
         self,
         where,  # File, sample or argument that is wrong
-        found: str,  # What was found there
+        found: str = '',  # What was found there
         expected: str = '',  # What was expected, or what to do about it
     ):
         self.where = str(where)
         self.found = found
         self.expected = expected
         hint = f' (expected {shortened(expected)})' if expected else ''
-        super().__init__(f'{shortened(where)}: {shortened(found)}{hint}')
+        self.message = _of_worker(str(where))
+        if found:
+            self.message = f'{shortened(where)}: {shortened(found)}{hint}'
+        super().__init__(self.message)
+
+    def __str__(self):
+        # fastai puts the name of a callback in front of what `Exception` holds
+        return self.message
+
+    def __reduce__(self):
+        return type(self), (self.where, self.found, self.expected)
+
+
+def _of_worker(text):
+    "An error that torch hands on from a worker of a loader, as one text with its traceback: what it said"
+    if 'Traceback' not in text:
+        return text
+    return text.rstrip().splitlines()[-1].partition('Error: ')[2] or text
 
 # %% ../../nbs/core/00_errors.ipynb #ac88a80b
 class SkeletonError(GeomReconError, ValueError):

@@ -111,33 +111,16 @@ def write_atomic(
         _settle(file)
     return Path(path)
 
-# %% ../../nbs/core/07_files.ipynb #f7e80b93
-class _Watched:
-    "A file that keeps what ended a write, an error or Ctrl-C; torch tells only that it ended"
-
-    def __init__(self, file):
-        self.file = file
-        self.error = None
-
-    def write(self, data):
-        try:
-            return self.file.write(data)
-        except BaseException as error:
-            self.error = error
-            raise
-
-    def flush(self):
-        self.file.flush()
-
-
-def _torch_save(state, watched):
-    "`torch.save` that raises what ended a write"
+# %% ../../nbs/core/07_files.ipynb #0847b782
+def _torch_save(state, path):
+    "`torch.save` that raises what the system has against it"
     try:
-        torch.save(state, watched)
+        torch.save(state, path)
     except RuntimeError:
-        if watched.error is None:
-            raise
-        raise watched.error from None
+        with open(path, 'ab') as file:
+            file.write(bytes(2**20))
+            _settle(file)
+        raise
 
 
 _ABANDONED_AFTER = 600  # seconds in which nobody wrote to an unfinished file
@@ -160,9 +143,10 @@ def save_atomic(
 ):
     "`torch.save`, never half written; raises `WriteError`"
     path = Path(path)
-    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
-        _torch_save(state, _Watched(file))
-        _settle(file)
+    with atomic_path(path) as temporary:
+        _torch_save(state, temporary)
+        with open(temporary, 'ab') as file:
+            _settle(file)
     _remove_abandoned(path)
 
 # %% ../../nbs/core/07_files.ipynb #68c46e84
