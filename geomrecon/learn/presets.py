@@ -14,7 +14,6 @@ import difflib
 import math
 import typing
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 import pandas as pd
 import yaml
 from fastcore.basics import patch

@@ -11,7 +11,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.torch_core import get_model
 from fastcore.basics import patch
-from ..core.helpers import eval_mode, evenly_spread
+from ..core.helpers import evenly_spread
 from ..core.errors import ConfigError
 from ..core.heatmap import decode, decode_depth
 from ..core.metrics import joint_distances

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import vgg
 from fastcore.basics import patch
-from ..core.errors import ConfigError, DataError, GeomReconError, WeightsError
+from ..core.errors import ConfigError, DataError, WeightsError
 from ..core.sealed import load_torch, save_sealed
 from geomrecon.models.pose import (
     DomainBatchNorm2d,

@@ -17,7 +17,7 @@ from ..core.errors import ConfigError
 from .freihand import FreiHAND
 from .h36m import Human36M
 from .h3d import H3D
-from .labelled_images import CocoPoses, DlcPoses, OwnPoses
+from .labelled_images import CocoPoses, DlcPoses
 from .lsp import LSP
 from .mvhand import MVHand
 from .pose_files import PoseFiles

@@ -8,7 +8,6 @@ __all__ = ['is_number', 'check_finite', 'is_metric', 'check_row', 'check_columns
 
 # %% ../../nbs/use/07_results_file.ipynb #3be3f530
 import json
-import math
 import numbers
 from pathlib import Path
 import numpy as np

@@ -20,7 +20,7 @@ from fastai.learner import Recorder
 from fastcore.basics import patch
 from pathlib import Path
 from ..core.checks import choose
-from ..core.errors import CheckpointError, ConfigError, GeomReconError
+from ..core.errors import CheckpointError, ConfigError
 from ..core.files import write_atomic
 from ..core.helpers import evenly_spread
 from ..core.parallel import is_main, main_first, share, start
