@@ -33,10 +33,10 @@ from fixtures_use import mouse_videos
 from geomrecon.core.errors import ConfigError, DataError
 from geomrecon.core.skeleton import MOUSE4
 from geomrecon.learn.checkpoint import Checkpoint
-from geomrecon.learn.fits import RESULTS, autocast_depth
+from geomrecon.learn.fits import RESULTS
 from geomrecon.learn.learner import adapt_learner, build_pose, pose_learner
 from geomrecon.learn.pseudo_label import LabelQuality
-from geomrecon.learn.speed import Accumulate, CPUMixedPrecision
+from geomrecon.learn.speed import Accumulate, CPUMixedPrecision, n_autocasts
 from geomrecon.losses.align import jitter
 from geomrecon.methods.catalogue import METHODS
 from geomrecon.methods.oracle import oracle_learner
@@ -234,7 +234,7 @@ def test_the_fit_after_a_failed_one_is_as_the_first(event):
     fail = Fail(event)
     with pytest.raises(Killed):
         fit_quietly(learn, cbs=[fail])
-    assert autocast_depth() == 0
+    assert n_autocasts() == 0
     assert not torch.is_autocast_enabled('cpu')
     assert not learn.model.pose.encoder._forward_hooks
     fresh = learner()

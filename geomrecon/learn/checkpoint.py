@@ -21,7 +21,6 @@ from fastai.torch_core import get_model
 from ..core.errors import CheckpointError
 from ..core.files import plain
 from ..core.sealed import check_finite_values, load_torch, save_sealed
-from .speed import autocast_put_back
 from .terms import LossHistory, TaughtTerm
 
 # %% ../../nbs/learn/04_checkpoint.ipynb #59b84f87
@@ -361,10 +360,9 @@ class PoseLearner(Learner):
         self.first_epoch = 0
         if start:
             self._start_bars()
-        with autocast_put_back():
-            for epoch in range(start, self.n_epoch):
-                self.epoch = epoch
-                self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+        for epoch in range(start, self.n_epoch):
+            self.epoch = epoch
+            self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
     def _start_bars(self):
         "A progress bar takes its time from its first update, which is that of epoch 0"

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['RESULTS', 'callbacks_kept', 'note', 'note_tensor', 'note_module', 'note_container', 'generators_kept', 'untouched',
-           'at_rest', 'check_callbacks', 'is_tensorboard', 'NotBegun', 'with_numbers', 'tidy', 'autocast_depth',
-           'leave_autocast']
+           'at_rest', 'check_callbacks', 'is_tensorboard', 'NotBegun', 'with_numbers', 'tidy']
 
 # %% ../../nbs/learn/06_fits.ipynb #51027d41
 import copy
@@ -29,7 +28,7 @@ from torch import nn
 from ..core.errors import ConfigError
 from .checkpoint import Checkpoint, PoseLearner, rng_state, set_rng_state
 from .pseudo_label import LabelQuality
-from .speed import CPUMixedPrecision
+from .speed import CPUMixedPrecision, autocast_put_back
 from .terms import LossHistory, LossTerm
 
 # %% ../../nbs/learn/06_fits.ipynb #b8cab8e6
@@ -246,18 +245,17 @@ def fit(
     check_callbacks([*self.cbs, *cbs])
     cbs += with_numbers([*self.cbs, *cbs])
     logger = self.logger
-    depth = autocast_depth()
-    try:
-        Learner.fit(self, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
-    except BaseException:
-        self.logger = logger
-        tidy(self, depth)
-        raise
+    with autocast_put_back():
+        try:
+            Learner.fit(self, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
+        except BaseException:
+            self.logger = logger
+            tidy(self)
+            raise
 
 
 def tidy(
     learn,  # Learner whose fit has failed
-    depth: int,  # `autocast_depth` before it
 ):
     "Take away what a fit that failed has left behind"
     for cb in learn.cbs:
@@ -266,28 +264,9 @@ def tidy(
             cb.release()
         if isinstance(cb, CPUMixedPrecision):
             cb.after_fit()
-    leave_autocast(depth)
     if learn.opt is not None:
         learn.opt.zero_grad()
     learn._end_cleanup()
-
-
-def autocast_depth() -> int:
-    "How many autocasts this process is inside of"
-    depth = torch.autocast_increment_nesting() - 1
-    torch.autocast_decrement_nesting()
-    return depth
-
-
-def leave_autocast(depth):
-    "Leave autocasts that nobody will leave any more, and forget weights that were cast"
-    if autocast_depth() <= depth:
-        return
-    while autocast_depth() > depth:
-        torch.autocast_decrement_nesting()
-    for kind in ('cpu', 'cuda'):
-        torch.set_autocast_enabled(kind, False)
-    torch.clear_autocast_cache()
 
 # %% ../../nbs/learn/06_fits.ipynb #856325ff
 @patch

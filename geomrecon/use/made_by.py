@@ -200,7 +200,7 @@ def write_made_by(
     record: dict,  # From `made_by` or `finished`
 ) -> Path:
     "Write `made_by.json`"
-    text = json.dumps(plain(record, for_json=True), indent=1, ensure_ascii=False)
+    text = json.dumps(plain(record, for_json=True), indent=1)
     return write_atomic(Path(folder) / 'made_by.json', text + '\n')
 
 # %% ../../nbs/use/01_made_by.ipynb #3cfa57c0
