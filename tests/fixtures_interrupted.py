@@ -41,7 +41,7 @@ class Interruptions:
         for owner, name in MOMENTS:
             owner = importlib.import_module(owner) if isinstance(owner, str) else owner
             monkeypatch.setattr(owner, name, self.watched(getattr(owner, name)))
-        monkeypatch.setattr(ladder.Clock, 'tell', lambda clock, text: self.enter(text))
+        monkeypatch.setattr(task.Clock, 'tell', lambda clock, text: self.enter(text))
 
     def begin(self, phase=None, moment=0, delay=0.0):
         "Before a run: where it is to be interrupted; nowhere if `phase` is None"
@@ -143,6 +143,9 @@ def folder_contents(folder):
         assert '.tmp' not in name, 'an unfinished file is left'
         if path.suffix in ('.ckpt', '.pth', '.pt'):
             contents[name] = without_times(torch.load(path, weights_only=True))
+        elif path.name == 'made_by.json':
+            # says when and where a run was made
+            contents[name] = None
         elif path.suffix == '.json':
             contents[name] = without_times(json.loads(path.read_text(encoding='utf-8')))
         elif path.suffix in ('.csv', '.yaml'):
@@ -171,8 +174,10 @@ def assert_same_content(one, other, where=''):
         assert one == other, where
 
 
+#: What a record says of when it was made
+TIMES = ('started', 'ended', 'phases', 'command', 'out', 'versions')
 #: What differs between two runs: times, memory, places, and the state of a generator that nothing is drawn from
-CHANGES = ('seconds', 'peak_rss_mb', 'command', 'date', 'made', 'out', 'python')
+CHANGES = ('seconds', 'peak_rss_mb', 'made_by', 'digest', 'python', *TIMES)
 
 
 def without_times(value):

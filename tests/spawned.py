@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 import torch
 from geomrecon.core.errors import MediaError
-from geomrecon.core.skeleton import HAND21, MOUSE4
+from geomrecon.core.skeleton import MOUSE4
 from geomrecon.data.frames import VideoFrames
 from geomrecon.data.pairs import pose_dls
 from geomrecon.puppet.images import PuppetImages

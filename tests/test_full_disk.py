@@ -112,7 +112,8 @@ def said(command):
 
 def only_line(text):
     "The one line that a command says of its error"
-    lines = [line for line in text.splitlines() if line.startswith('geomrecon: ')]
+    said = [line for line in text.splitlines() if line.startswith('geomrecon: ')]
+    lines = [line for line in said if not line.startswith('geomrecon: warning: ')]
     assert len(lines) == 1, text
     assert 'Traceback' not in text
     return lines[0]
@@ -211,11 +212,11 @@ def test_a_folder_that_cannot_be_made(tmp_path, closed_folder):
     status, text = said(lambda: cli.main(command))
     assert status == 2
     line = only_line(text)
-    assert f'{out}: cannot be written: Permission denied' in line
-    assert 'a folder that may be written to' in line
+    assert f'{out}' in line
+    assert 'may be written to' in line
 
 
-def test_a_disk_without_space(tmp_path, small_runs):
+def test_a_disk_without_space(tmp_path, small_runs, monkeypatch):
     "A real one: too small for the checkpoints, then made larger"
     disk = tmp_path / 'disk'
     disk.mkdir()
@@ -226,6 +227,13 @@ def test_a_disk_without_space(tmp_path, small_runs):
             size = ['--skeleton', 'mouse', '--preset', 'mini-2d', '--cache', str(tmp_path / 'c')]
             return cli.main(['demo', '--out', str(disk / 'run'), *size])
 
+        # a disk that is plainly too small is seen before anything is written
+        status, text = said(demo)
+        assert status == 2
+        assert 'GB free on the disk' in only_line(text)
+        assert not list(disk.iterdir())
+        # one that fills on the way
+        monkeypatch.setattr('geomrecon.use.demo.check_room', lambda *args: None)
         status, text = said(demo)
         assert status == 2
         assert 'cannot be written: No space left on device' in only_line(text)

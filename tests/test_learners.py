@@ -323,7 +323,7 @@ def pretraining_with_depth(preset):
 
 
 def test_no_label_in_a_whole_adaptation_is_said(tmp_path):
-    learn = adaptation(tmp_path, preset=PRESET.changed(gamma=5.0, keep=None))
+    learn = adaptation(tmp_path, preset=PRESET.changed(gamma=1.0, keep=None))
     with pytest.warns(UserWarning, match='not a single joint became a label in 2 steps'):
         fit_quietly(learn)
     # once, and not by a search or a look

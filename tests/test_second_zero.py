@@ -309,7 +309,7 @@ def test_results_say_what_made_them(place):
     assert read['bytes'] == clip.stat().st_size
     assert record['frames'] == 24
     assert record['started'] <= record['ended']
-    assert record['phases']['rendering the source'] > 0
+    assert record['phases']['rendering the source'] >= 0
     assert record['versions']['torch'] == torch.__version__
 
 

@@ -80,7 +80,8 @@ def check_folder(
         nearest = next(part for part in (path, *path.parents) if _is_there(part))
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or 'no name in UTF-8'
-        raise ConfigError(option, f'{ascii(str(path))[:80]}: {reason}', 'a folder') from None
+        found = f'{ascii(str(path))[:80]}: {reason}'
+        raise ConfigError(option, found, 'a folder that may be written to') from None
     if not nearest.is_dir():
         raise ConfigError(option, f'{nearest} is a file', 'a folder')
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -11,6 +11,7 @@ __all__ = ['IDLE', 'STYLE_NET', 'check_whole', 'check_seed', 'check_workers', 'c
 # %% ../../nbs/use/12_run_checks.ipynb #bb2d9a57
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 import torch
@@ -64,7 +65,9 @@ def check_net(
     check_parts(preset)
     check_maps(preset)
     try:
-        with torch.random.fork_rng(), torch.device('meta'):
+        with warnings.catch_warnings(), torch.random.fork_rng(), torch.device('meta'):
+            # layers without channels are told below
+            warnings.simplefilter('ignore')
             model = build_model(skeleton, preset.changed(weights=None), reconstruct=True)
     except (RuntimeError, ValueError, ZeroDivisionError) as error:
         if isinstance(error, ConfigError):
