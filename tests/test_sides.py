@@ -26,7 +26,8 @@ from geomrecon.core.skeleton import (
 from geomrecon.data.augment import PoseAugment, move_joints
 from geomrecon.data.batch import Batch
 from geomrecon.losses.pseudo import pseudo_labels
-from geomrecon.readers.joint_names import LabelError, match_joints
+from geomrecon.core.errors import LabelError
+from geomrecon.readers.joint_names import match_joints
 from geomrecon.methods.uniframe import UniFrame
 
 tables = yaml.safe_load(Path(__file__).with_name('sides.yml').read_text(encoding='utf-8'))

@@ -80,7 +80,7 @@ def check_folder(
         nearest = next(part for part in (path, *path.parents) if _is_there(part))
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or 'no name in UTF-8'
-        found = f'{ascii(str(path))[:80]}: {reason}'
+        found = f'{ascii(str(path))}: {reason}'
         raise ConfigError(option, found, 'a folder that may be written to') from None
     if not nearest.is_dir():
         raise ConfigError(option, f'{nearest} is a file', 'a folder')

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from ..core.canvas import method_name
+from ..core.checks import check_folder
 from ..core.errors import ConfigError
 from ..core.metrics import pixel_report
 from ..core.parallel import main_alone, main_first
@@ -42,7 +43,6 @@ from geomrecon.use.demo import (
 )
 from .inputs import check_apart
 from geomrecon.use.ladder import (
-    check_folder,
     label_notes,
     loss_curves,
     plan_text,

@@ -14,7 +14,7 @@ import torch
 from ..core.helpers import evenly_spread
 from ..core.canvas import method_name, show_images
 from ..core.charts import show_bars, show_curves, show_error_curve
-from ..core.checks import choose
+from ..core.checks import check_folder, choose
 from ..core.errors import ConfigError
 from ..core.geometry import to_pixels
 from ..core.metrics import joint_distances
@@ -29,7 +29,6 @@ from ..puppet.rig import compile_rig
 from geomrecon.use.ladder import (
     benchmark,
     benchmark_data,
-    check_folder,
     headline,
     other_convention,
     plan_text,

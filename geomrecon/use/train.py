@@ -10,7 +10,7 @@ __all__ = ['hold_out', 'fit_skeleton', 'train', 'check_train', 'opened', 'packed
 from types import SimpleNamespace
 import numpy as np
 from ..core.helpers import evenly_spread
-from ..core.checks import choose
+from ..core.checks import check_folder, choose
 from ..core.errors import DataError
 from ..core.parallel import main_alone, main_first
 from ..core.show_pose import show_poses
@@ -28,7 +28,7 @@ from geomrecon.use.demo import (
     style_section,
     with_notes,
 )
-from .ladder import check_folder, plan_text, prepare_out, run_phases
+from .ladder import plan_text, prepare_out, run_phases
 from .made_by import made_by, write_made_by
 from .model_file import save_model
 from .report import Section, write_report
