@@ -6,14 +6,14 @@
 Floor: matrix products at the measured rate of their dtype, everything else at the measured rate of copying what it
 reads and writes, operator by operator; a fused or cached operator can beat it.
 One by one: the same results from loops over samples, joints or bones on the host (`straightforward.py`), checked
-before either is timed. They say what batches on the device are worth, not how fast other packages are: but for OpenCV's
-they are slower than anyone's careful code. Each row says what its loop is.
+before either is timed. Label maps drawn in patches and OpenCV's images are what pose code usually does; the loops over
+bones, peaks and poses in space say what batches are worth, not how fast other packages are: anyone's careful code is faster.
+Each row says what its loop is.
 With --memory nothing is computed: the step of the paper's presets runs on fake tensors at full batch, and the bytes
 alive are counted, with FLOPs and traffic."""
 
 import argparse
 import json
-import resource
 import time
 import warnings
 from pathlib import Path
@@ -23,6 +23,7 @@ import torch
 
 from geomrecon.data.batch import Batch
 from geomrecon.learn.presets import get_preset
+from geomrecon.use.measure import peak_rss_mb
 from step_measuring import Clock, Cost, close, peak, rates  # noqa: F401  tests use `close`
 from step_memory import memory
 from step_parts import bone_parts, compared_with, data_parts, label_parts, network_parts
@@ -147,7 +148,7 @@ def device_name(device):
         return torch.cuda.get_device_name()
     cpus = Path('/proc/cpuinfo')
     if cpus.exists():
-        for line in cpus.read_text().splitlines():
+        for line in cpus.read_text(encoding='utf-8').splitlines():
             if 'model name' in line:
                 return line.split(':')[1].strip()
     return 'CPU'
@@ -179,7 +180,7 @@ def time_of_step(args):
         **about,
         parts=parts,
         whole=steps,
-        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        peak_rss_mb=peak_rss_mb(),
     )
 
 
@@ -216,7 +217,7 @@ def main():
         RANDOM_VGG.unlink(missing_ok=True)
     print(f'{time.time() - started:.0f} s')
     if args.out:
-        Path(args.out).write_text(json.dumps(out, indent=1) + '\n')
+        Path(args.out).write_text(json.dumps(out, indent=1) + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -2,7 +2,10 @@
 
 `fuzz(build, root)` changes one file at a time: bytes overwritten, cut out or added, files emptied or
 removed. Random bytes seldom get past a parser. So values are also changed *inside* JSON, pickle,
-NumPy, MATLAB and CSV files: NaN, infinity, huge, text, null, missing keys, other lengths."""
+NumPy, MATLAB, CSV, YAML and torch files: NaN, infinity, huge, text, null, missing keys, other lengths.
+
+`fuzz_file(path, read)` does the same to one file, whose archive is rearranged as well; what is read
+after all must be what the caller says it may be."""
 
 import io
 import json
@@ -11,10 +14,12 @@ import pickle
 import shutil
 import tempfile
 import warnings
+import zipfile
 from collections import Counter
 from pathlib import Path
 import numpy as np
 import torch
+import yaml
 from geomrecon.core.errors import GeomReconError
 
 ODD = [
@@ -67,6 +72,8 @@ def _poke(root, rng):
     how = rng.integers(5)
     if isinstance(value, np.ndarray) and how < 4:
         container[key] = _poke_array(value, rng)
+    elif isinstance(value, torch.Tensor) and how < 4:
+        container[key] = _poke_tensor(value, rng)
     elif how == 0:
         del container[key]
     elif how == 1 and isinstance(container, list):
@@ -98,6 +105,41 @@ def _poke_array(array, rng):
     elif array.ndim > 1:
         array = np.swapaxes(array, 0, -1)
     return array
+
+
+def _poke_tensor(tensor, rng):
+    "A tensor with one wrong value, another shape, another type or another layout"
+    poked = tensor.clone()
+    how = rng.integers(8)
+    if how < 3 and poked.numel() and poked.is_floating_point():
+        wrong = [math.nan, math.inf, -1e30, 0.5][rng.integers(4)]
+        poked.reshape(-1)[rng.integers(poked.numel())] = wrong
+    elif how == 3 and poked.ndim:
+        poked = poked[: rng.integers(len(poked) + 1)]
+    elif how == 4:
+        poked = poked[None].expand(10**9, *poked.shape)
+    elif how == 5:
+        poked = poked.double() if rng.random() < 0.5 else poked.to(torch.uint8)
+    elif how == 6:
+        poked = poked.flip(0) if poked.ndim else -poked
+    else:
+        poked = poked.reshape(-1)
+    return poked
+
+
+def _swap(root, rng):
+    "Exchange two values of one container, in place; the root"
+    containers = [root] if len(root) > 1 else []
+    for container, key in _spots(root):
+        inner = container[key]
+        if isinstance(inner, (dict, list)) and len(inner) > 1:
+            containers.append(inner)
+    container = containers[rng.integers(len(containers))]
+    keys = list(container) if isinstance(container, dict) else range(len(container))
+    one, other = rng.choice(len(keys), 2, replace=False)
+    one, other = keys[one], keys[other]
+    container[one], container[other] = container[other], container[one]
+    return root
 
 
 def _inside_json(raw, rng):
@@ -144,8 +186,24 @@ def _inside_csv(raw, rng):
     return '\n'.join(','.join(cells) for cells in rows).encode()
 
 
+def _inside_torch(raw, rng):
+    content = torch.load(io.BytesIO(raw), weights_only=True)
+    change = _swap if rng.random() < 0.2 else _poke
+    buffer = io.BytesIO()
+    torch.save(change(content, rng), buffer)
+    return buffer.getvalue()
+
+
+def _inside_yaml(raw, rng):
+    return yaml.safe_dump(_poke(yaml.safe_load(raw), rng)).encode()
+
+
 _INSIDE = {
     '.json': _inside_json,
+    '.pt': _inside_torch,
+    '.pth': _inside_torch,
+    '.ckpt': _inside_torch,
+    '.yaml': _inside_yaml,
     '.pickle': _inside_pickle,
     '.pkl': _inside_pickle,
     '.npy': _inside_npy,
@@ -164,6 +222,40 @@ def _inside(path, rng):
         return change(path.read_bytes(), rng)
     except Exception:
         return None
+
+
+# Members of an archive
+
+
+def _rearranged(members, rng):
+    "Names and contents of an archive with one of them lost, doubled, renamed, emptied or exchanged"
+    names = list(members)
+    one, other = rng.integers(len(names), size=2)
+    one, other = names[one], names[other]
+    how = rng.integers(5)
+    if how == 0:
+        del members[one]
+    elif how == 1:
+        members[f'{one}x'] = members.pop(one)
+    elif how == 2:
+        members[one], members[other] = members[other], members[one]
+    elif how == 3:
+        members[one] = members[one][: rng.integers(len(members[one]) + 1)]
+    else:
+        members[one] = bytes(int(rng.integers(10**6)))
+    return members
+
+
+def _rearranged_archive(raw, rng):
+    "A whole zip archive, with sound checksums, whose members are others"
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    packing = zipfile.ZIP_DEFLATED if rng.random() < 0.2 else zipfile.ZIP_STORED
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, 'w', packing) as archive:
+        for name, content in _rearranged(members, rng).items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
 
 
 # Bytes of a file
@@ -292,4 +384,68 @@ def fuzz(
                 ) from error
             finally:
                 path.write_bytes(raw)
+    return told
+
+
+# One file
+
+
+_FILE_WAYS = ['inside'] * 6 + ['zip', 'zip', 'bytes', 'bytes', 'bytes', 'cut', 'hole', 'junk']
+_FILE_WAYS += ['empty', 'extra', 'gone']
+
+
+def _damaged_file(path, raw, how, rng):
+    "Write the damaged file; how it was damaged in the end"
+    changed = None
+    if how == 'inside':
+        changed = _inside(path, rng)
+    elif how == 'zip' and raw[:2] == b'PK':
+        changed = _rearranged_archive(raw, rng)
+    elif how == 'gone':
+        path.unlink()
+        return how
+    elif how not in ('inside', 'zip'):
+        changed = _damaged_bytes(raw, how, rng)
+    if changed is None:
+        how = 'bytes'
+        changed = _damaged_bytes(raw, how, rng)
+    path.write_bytes(changed)
+    return how
+
+
+def fuzz_file(
+    path,  # Sound file; damaged many times and mended again
+    read,  # Function of the path, that returns what it reads and checks what it must be
+    n,  # How many blows
+    seed=0,
+    accepted=None,  # Called with what is read from a damaged file, to check it
+):
+    "`n` times: damage a file, read it, mend it; how often it was damaged how, and what came of it"
+    path = Path(path)
+    rng = np.random.default_rng(seed)
+    whole = path.read_bytes()
+    told = Counter()
+    for blow in range(n):
+        how = _damaged_file(path, whole, rng.choice(_FILE_WAYS), rng)
+        damaged = path.read_bytes() if path.exists() else b''
+        told[how] += 1
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                content = read(path)
+            if accepted is not None:
+                accepted(content)
+            told['read'] += 1
+        except GeomReconError as error:
+            assert str(error)
+            assert len(str(error)) < 3000, len(str(error))
+        except Exception as error:
+            keepsake = Path(tempfile.gettempdir()) / f'fuzz-{path.name}'
+            keepsake.write_bytes(damaged)
+            raise AssertionError(
+                f'blow {blow} (seed {seed}): {path.name} {how}: '
+                f'{type(error).__name__}: {str(error)[:2000]}; kept at {keepsake}'
+            ) from error
+        finally:
+            path.write_bytes(whole)
     return told

@@ -1,7 +1,6 @@
 "How notebooks are made."
 
 import re
-import warnings
 
 from execnb.nbio import read_nb
 from fixtures_project import cells, each_notebook, is_exported, source
@@ -51,11 +50,3 @@ def test_definitions_are_used_nearby(nb):
             if all(other['cell_type'] != 'code' or is_exported(other) for other in near):
                 far.append(place)
     assert len(far) <= 0.3 * len(defining), far
-
-
-@each_notebook
-def test_documentation_can_be_built(nb):
-    "nbdev runs cells that import, and no others, before it documents a notebook"
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        processors.FilterDefaults()(read_nb(nb))

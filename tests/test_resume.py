@@ -8,10 +8,12 @@ import time
 import pytest
 import torch
 from geomrecon.learn.checkpoint import load_checkpoint
+from fixtures_interrupted import assert_same_content
 
 #: A run in a process of its own: `python -c SCRIPT folder`
 SCRIPT = '''
 import sys
+report, sys.stdout = sys.stdout, sys.stderr  # bars are shown, but not on the pipe
 import torch
 from geomrecon.core.skeleton import MOUSE4
 from geomrecon.learn.presets import get_preset
@@ -30,24 +32,26 @@ task = Task(
     PuppetImages(MOUSE4, 8, 48, 'synthetic', seed=1),
     PuppetVideos(MOUSE4, 2, 24, 48, 'real', seed=0).frames(),
     preset, seed=5, device='cpu', quality=None)
-print('ready', flush=True)
-learn, _ = task.pretrain(bar=False)
+print('ready', flush=True, file=report)
+learn, _ = task.pretrain(bar=True)
 {align}
-task.adapt(learn.model.pose, bar=False)
-print('done', flush=True)
+task.adapt(learn.model.pose, bar=True)
+print('done', flush=True, file=report)
 '''
 ADAPTED = SCRIPT.format(preset='epochs=3, adapt_epochs=6', align='')
 WHOLE = SCRIPT.format(
     preset='epochs=1, adapt_epochs=2, style_widths=(4, 8), style_encoder_epochs=4, '
     'style_epochs=4, style_bs=4, align_epochs=4, integrate=3.',
-    align='learn, _ = task.align(learn.model.pose, bar=False)',
+    align='learn, _ = task.align(learn.model.pose, bar=True)',
 )
 
 
 def start(out, script):
     "A run that is ready to train"
     command = [sys.executable, '-W', 'ignore', '-c', script, str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     assert process.stdout.readline().strip() == 'ready'
     return process
 
@@ -95,18 +99,6 @@ def assert_same_checkpoints(folder, names):
         for key, average in (whole['terms'].get('pseudo') or {}).items():
             assert torch.equal(average, killed['terms']['pseudo'][key]), key
         assert whole['history'] == killed['history']
-
-
-def assert_same_content(one, other):
-    "Equal values at the same places, tensors bit by bit"
-    if isinstance(one, dict):
-        assert sorted(one) == sorted(other)
-        for key, value in one.items():
-            assert_same_content(value, other[key])
-    elif torch.is_tensor(one):
-        assert torch.equal(one, other)
-    else:
-        assert one == other
 
 
 def kill_after_first_checkpoint(path):

@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 from .errors import LabelError
 from .files import read_file
+from .pickles import check_unpacked
 
 # %% ../../nbs/core/09_matlab.ipynb #3e6d641e
 # fmt: off
@@ -23,7 +24,6 @@ _ARRAY_NUMBERS = {  # Class of an array -> its numbers
 }
 # fmt: on
 _MATRIX, _ZIPPED = 14, 15  # Types of elements
-_LARGEST = 1 << 30  # Bytes of an unpacked element
 _COMPLEX = 0x800  # Flag of an array
 
 
@@ -73,8 +73,9 @@ def _unzip(b, order, name_only=False):
     unpacker = zlib.decompressobj()
     head = unpacker.decompress(b, 512)
     kind, length = struct.unpack_from(order + 'II', head)
-    if kind != _MATRIX or length > _LARGEST:
+    if kind != _MATRIX:
         raise ValueError(f'a compressed element of type {kind} and {length} bytes')
+    check_unpacked(length, len(b))
     if name_only:
         return head[8 : 8 + length]
     most = max(1, length + 9 - len(head))

@@ -12,7 +12,9 @@ import zlib
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
-from ..core.files import atomic_path
+from ..core.errors import DataError
+from ..core.files import make_folder, writing
+from ..core.sealed import load_sealed_arrays, save_sealed_arrays
 
 # %% ../../nbs/data/05_crop_store.ipynb #a54fb559
 def crop_record(
@@ -123,11 +125,12 @@ def write_crops(
     path,  # Crop file to make
     size,  # Side of the crops, pixels
 ):
-    "Yield a file to append records to, and how many are there already from an interrupted run"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file, part = _open_part(path)
+    "Yield a file to append records to, and how many are there already from an interrupted run; raises `WriteError`"
+    make_folder(path.parent)
+    with writing(path):
+        file, part = _open_part(path)
     try:
-        with file:
+        with writing(path), file:
             n_records = _n_sound(CropFile(part, size))
             file.truncate(n_records * crop_record(size).itemsize)
             yield file, n_records
@@ -145,8 +148,12 @@ def save_arrays(
     **arrays,  # Arrays by name
 ):
     "Write an `.npz` file in one piece"
-    with atomic_path(path) as unfinished:
-        np.savez(unfinished, **arrays)
+    save_sealed_arrays(path, **arrays)
+
+
+def _is_sound_array(array):
+    "Numbers, all of them finite"
+    return array.dtype.kind in 'biu' or (array.dtype.kind == 'f' and np.isfinite(array).all())
 
 
 def load_arrays(
@@ -157,12 +164,16 @@ def load_arrays(
     if path is None or not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in names}
-        mark_used(path)
-        return arrays
-    except Exception:
-        path.unlink(missing_ok=True)
+        stored = load_sealed_arrays(path)
+        arrays = {name: stored[name] for name in names}
+    except (DataError, KeyError):
+        arrays = {}
+    if not arrays or not all(map(_is_sound_array, arrays.values())):
+        with writing(path):
+            path.unlink(missing_ok=True)
+        return None
+    mark_used(path)
+    return arrays
 
 # %% ../../nbs/data/05_crop_store.ipynb #dd7c8bfb
 _OURS = ('crops-*.bin', 'crops-*.npz', 'boxes-*.npz', 'crops-*.part')

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from ..core.errors import MediaError
 
 # %% ../../nbs/data/00_images.ipynb #a197ebf4
@@ -71,23 +72,196 @@ def _to_rgb(image):
     return np.array(ImageOps.exif_transpose(image).convert('RGB'))
 
 
-def _read_with_pillow(raw, reduce):
-    if _is_cut_webp(raw):
-        raise EOFError('cut off')
-    with Image.open(io.BytesIO(raw)) as image:
-        pixels = _to_rgb(image)
+def _reduced(pixels, reduce):
+    "A picture averaged down to 1/`reduce` of its size, rounded up"
     if reduce == 1:
         return pixels
     height, width = pixels.shape[:2]
     small = -(-width // reduce), -(-height // reduce)
     return cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
 
+
+def _read_with_pillow(raw, reduce):
+    if _is_cut_webp(raw):
+        raise EOFError('cut off')
+    with Image.open(io.BytesIO(raw)) as image:
+        pixels = _to_rgb(image)
+    return _reduced(pixels, reduce)
+
+# %% ../../nbs/data/00_images.ipynb #ff405b9d
+def _read_plain(raw, reduce):
+    "RGB image of 8 bits, as the two readers give it"
+    image = _read_with_opencv(raw, reduce) if _is_whole(raw) else None
+    return _read_with_pillow(raw, reduce) if image is None else image
+
+# %% ../../nbs/data/00_images.ipynb #fe84edd3
+_PNG = b'\x89PNG'
+_TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+_WIDTH, _HEIGHT, _BITS, _DESCRIPTION = 256, 257, 258, 270  # Tags of a TIFF
+_EXIF_ORIENTATION = 274  # above 4: the picture lies on its side
+
+
+def _tiff_tags(stream):
+    "Tags of the first picture of a TIFF; None for another file"
+    header = stream.read(8)
+    if header[:4] not in _TIFF:
+        return None
+    if b'+' in header[:4]:  # the large kind
+        header += stream.read(8)
+    tags = ImageFileDirectory_v2(header)
+    stream.seek(tags.next)
+    tags.load(stream)
+    return tags
+
+
+def _n_bits(raw):
+    "Bits of one colour in a PNG or TIFF; 8 for other files"
+    if raw[:4] == _PNG and len(raw) > 24:
+        return raw[24]
+    tags = _tiff_tags(io.BytesIO(raw))
+    return 8 if tags is None else max(tags.get(_BITS, (1,)))
+
+
+def _upright(values, orientation):
+    "A stored picture as it is shown, by its EXIF orientation"
+    if orientation in (5, 6, 7, 8):
+        values = np.swapaxes(values, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return values
+
+# %% ../../nbs/data/00_images.ipynb #f085a279
+def _deep_tiff(raw):
+    "Numbers of a TIFF; Pillow, which notices a file that is cut off, comes first"
+    try:
+        with Image.open(io.BytesIO(raw)) as image:
+            mode = image.mode
+            values = np.asarray(image)
+    except Image.UnidentifiedImageError:
+        mode = ''
+    if mode.startswith('I') or mode == 'F':
+        return values
+    values = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise ValueError('cannot be decoded')
+    values = values if values.ndim == 2 else values[..., 2::-1]
+    return _upright(values, _tiff_tags(io.BytesIO(raw)).get(_EXIF_ORIENTATION, 1))
+
+
+def _deep_values(raw):
+    "Numbers (H,W) or (H,W,3) of a picture of more than 8 bits, as it is shown"
+    if raw[:4] != _PNG:
+        return _deep_tiff(raw)
+    if not _is_whole(raw):
+        _read_with_pillow(raw, 1)  # raises for a file that is cut off
+    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR
+    return cv2.imdecode(np.frombuffer(raw, np.uint8), flags)[..., ::-1]
+
+
+def _largest(path, kind):
+    "The largest number of a picture of more than 8 bits and this kind of numbers; 0 for others"
+    try:
+        raw = Path(path).read_bytes()
+        if _n_bits(raw) <= 8:
+            return 0
+        values = _deep_values(raw)
+    except Exception:
+        return 0
+    is_kind = (values.dtype.kind == 'f') == (kind == 'f')
+    return float(np.nanmax(values)) if is_kind else 0
+
+# %% ../../nbs/data/00_images.ipynb #7a686eae
+_WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
+_LOOKED_AT = 64  # pictures of a folder that decide what is white
+_largest_found = {}
+
+
+def _largest_of_folder(path, kind):
+    "The largest number in the pictures of a folder with the same ending, looked for once"
+    folder = Path(os.path.abspath(path)).parent
+    ending = Path(path).suffix.lower()
+    key = str(folder), ending, kind, folder.stat().st_mtime_ns
+    if key not in _largest_found:
+        names = sorted(name for name in os.listdir(folder) if name.lower().endswith(ending))
+        n_files = min(_LOOKED_AT, len(names))
+        spread = np.linspace(0, len(names) - 1, n_files).round().astype(int)
+        _largest_found[key] = max(_largest(folder / names[i], kind) for i in spread)
+    return _largest_found[key]
+
+
+def _stated_white(raw):
+    "White by OME's SignificantBits in a TIFF, or None"
+    tags = _tiff_tags(io.BytesIO(raw))
+    text = '' if tags is None else str(tags.get(_DESCRIPTION, ''))
+    stated = re.search(r'SignificantBits="(\d{1,2})"', text)
+    return 2 ** int(stated[1]) - 1 if stated else None
+
+
+def _white_of(path, raw, values):
+    "The number that stands for white in a picture; raises `MediaError` where that is not known"
+    kind = 'f' if values.dtype.kind == 'f' else 'i'
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise MediaError(path, 'has negative or unknown numbers', 'a picture, black at 0')
+    white = _stated_white(raw)
+    if white is None:
+        largest = _largest_of_folder(path, kind)
+        whites = (1, *_WHITES) if kind == 'f' else _WHITES
+        white = next((white for white in whites if largest <= white), 0)
+    if values.max() > white:
+        found = f'reaches {values.max():g}, and white is '
+        found += f'{white} by the other pictures of its folder' if white else 'not known'
+        raise MediaError(path, found, 'pictures of 8 to 16 bits; convert the folder to 8 bits')
+    return white
+
+# %% ../../nbs/data/00_images.ipynb #1dcad772
+def _read_deep(path, raw, reduce):
+    "RGB image of 8 bits from a picture of more"
+    values = _deep_values(raw)
+    white = _white_of(path, raw, values)
+    if white == 65535 and values.dtype.kind in 'iu':
+        return _read_plain(raw, reduce)
+    pixels = np.round(values * (255 / white)).astype(np.uint8)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, -1)
+    return _reduced(np.ascontiguousarray(pixels), reduce)
+
+# %% ../../nbs/data/00_images.ipynb #0c595af1
+_MOST_PIXELS = 200_000_000
+_SMALL_JPEG = 100_000  # Bytes that are too few for so many pixels
+
+
+def _need_regular_file(path):
+    "Raise `MediaError` for a pipe, a device, and what is not there"
+    if not Path(path).is_file():
+        is_odd = Path(path).exists() and not Path(path).is_dir()
+        found = 'is no file but a pipe or a device' if is_odd else 'no such file'
+        raise MediaError(path, found, 'an image')
+
+
+def _check_pixels(path, raw):
+    "Raise `MediaError` for a picture of too many pixels, before it is decoded"
+    if raw[:2] == b'\xff\xd8' and len(raw) < _SMALL_JPEG:
+        return
+    try:
+        with Image.open(io.BytesIO(raw)) as image:
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise MediaError(path, str(error), f'at most {_MOST_PIXELS} pixels') from None
+    except Exception:
+        return  # The decoders say what is wrong
+    if width * height > _MOST_PIXELS:
+        found = f'{width}x{height} pixels'
+        raise MediaError(path, found, f'at most {_MOST_PIXELS} pixels')
+
 # %% ../../nbs/data/00_images.ipynb #e6cd3e0a
 def read_image(
     path,  # Image file
     reduce: int = 1,  # Decode at 1/2, 1/4 or 1/8 of the size: (ceil(H/reduce), ceil(W/reduce))
 ) -> np.ndarray:  # (H,W,3) uint8 RGB
-    "Read an image in full, its EXIF rotation applied; raises `MediaError` if it is missing or cut off"
+    "An image in full, as shown, in 8 bits; raises `MediaError` if it is missing, cut off or undecidable"
+    _need_regular_file(path)
     try:
         with open(path, 'rb') as file:
             raw = file.read()
@@ -96,23 +270,34 @@ def read_image(
     except OSError as e:
         raise MediaError(path, f'cannot be read ({e.strerror})', 'an image') from None
     try:
-        image = _read_with_opencv(raw, reduce) if _is_whole(raw) else None
-        return _read_with_pillow(raw, reduce) if image is None else image
+        _check_pixels(path, raw)
+        if _n_bits(raw) > 8:
+            return _read_deep(path, raw, reduce)
+        return _read_plain(raw, reduce)
+    except MediaError:
+        raise
     except Exception as e:
         raise MediaError(path, f'cannot be read ({type(e).__name__})', 'an image') from None
 
 # %% ../../nbs/data/00_images.ipynb #6e2459a7
-_EXIF_ORIENTATION = 274  # above 4: the picture lies on its side
+def _stored_size(path):
+    "Width and height as stored, and the EXIF orientation"
+    with open(path, 'rb') as file:
+        tags = _tiff_tags(file)
+    if tags is not None:  # Pillow says how a TIFF is shown, and how other files are stored
+        return tags[_WIDTH], tags[_HEIGHT], tags.get(_EXIF_ORIENTATION, 1)
+    with Image.open(path) as image:
+        return *image.size, image.getexif().get(_EXIF_ORIENTATION, 1)
 
 
 def image_size(
     path,  # Image file
 ) -> tuple:  # (height, width) as shown, EXIF rotation applied
     "Size from the header alone; raises `MediaError`"
+    _need_regular_file(path)
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            on_its_side = image.getexif().get(_EXIF_ORIENTATION, 1) > 4
+        width, height, orientation = _stored_size(path)
+        on_its_side = orientation > 4
     except FileNotFoundError:
         raise MediaError(path, 'no such file', 'an image') from None
     except Exception as e:
@@ -123,7 +308,8 @@ def image_size(
 def natural_order(path):
     "Sorting key of a path: frame2 stands before frame10"
     parts = re.split(r'(\d+)', path.name)
-    return [int(part) if part.isdigit() else part for part in parts]
+    numbered = [int(part) if i % 2 else part for i, part in enumerate(parts)]
+    return numbered, path.name  # 1 and 01 are the same number
 
 
 def _is_image(path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from ..core.errors import MediaError
 from .images import list_images, natural_order, read_image
-from .video import frame_rate, open_video, read_video
+from .video import frame_rate, open_video, read_video, stated_frames
 from .video_reader import VideoReader
 
 # %% ../../nbs/data/03_media.ipynb #ed29c1cc
@@ -72,7 +72,7 @@ def _header(self: Media):
     "Frames and frame rate; counted where the header does not say"
     container, stream = open_video(self.path)
     with container:
-        n_frames = stream.frames
+        n_frames = stated_frames(container, stream)
         fps = frame_rate(stream)
     return n_frames or len(self.reader), fps
 

@@ -16,6 +16,7 @@ import torch
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 from ..core.errors import DataError, MediaError
+from ..core.files import writing
 from ..core.geometry import square_box
 from .crop_store import CropFile, crop_record, load_arrays, make_room, mark_used
 from .crop_store import save_arrays, seal_record, write_crops
@@ -131,7 +132,7 @@ def _motion(self: CropMaker, media, background, side):
     path = self.cache / f'boxes-{self._key(media, "motion", background, side)}.npz'
     stored = load_arrays(path, PlacedBoxes._fields)
     self._mine.append(path)
-    if stored is not None:
+    if stored is not None and stored['boxes'].shape == (*stored['found'].shape, 4):
         return PlacedBoxes(**stored)
     placed = self._new_motion(media, background, side)
     save_arrays(path, **placed._asdict())
@@ -281,10 +282,21 @@ def _with_all_crops(self: CropMaker, file, part):
     for k, row in enumerate(part['row']):
         record = file.read(int(row))
         if record is None or record['frame'] != part['frame'][k]:
-            file.path.unlink(missing_ok=True)
+            with writing(file.path):
+                file.path.unlink(missing_ok=True)
             return None
         crops[k] = record['data']
     return dict(part, data=crops)
+
+
+def _is_sound_part(part, n_records):
+    "Has it a row of each kind for every frame, and a record in the crop file?"
+    n = len(np.atleast_1d(part['frame']))
+    shapes = dict(boxes=(n, 4), frame=(n,), frame_size=(n, 2), found=(n,), row=(n,))
+    if n == 0 or any(part[name].shape != shape for name, shape in shapes.items()):
+        return False
+    rises = (np.diff(part['row'], prepend=-1) > 0).all()
+    return bool(rises) and int(part['row'][-1]) < n_records and part['side'].shape == ()
 
 
 @patch
@@ -292,7 +304,7 @@ def _cached(self: CropMaker, key):
     "The part from finished cache files, or None"
     file = CropFile(self.cache / f'crops-{key}.bin', self.size)
     part = load_arrays(self.cache / f'crops-{key}.npz', _ROWS)
-    if part is None or len(file) <= int(part['row'][-1]):
+    if part is None or not _is_sound_part(part, len(file)):
         return None
     mark_used(file.path)
     if self.store == 'disk':

@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 from ..core.errors import MediaError
 from .video import ONE_THREAD, check_size, decode_frames, frame_rate, frame_to_rgb
-from .video import open_video, quarter_turns, warn_if_damaged
+from .video import open_video, quarter_turns, stated_frames, warn_if_damaged
 
 # %% ../../nbs/data/02_video_reader.ipynb #afc755e4
 class FrameIndex(NamedTuple):
@@ -90,7 +90,7 @@ def index_video(
             checksums.append(_checksum(frame))
             is_key.append(bool(frame.key_frame))
         fps = frame_rate(stream)
-        stated = stream.frames
+        stated = stated_frames(container, stream)
     if not stamps:
         raise MediaError(path, 'no frame decodes', 'a video')
     n_bad = tally.get('bad', 0)
@@ -224,8 +224,10 @@ def close(self: VideoReader):
 
 @patch
 def __del__(self: VideoReader):
-    if os is not None and getattr(self, '_handle', None) is not None:
+    try:
         self.close()
+    except Exception:
+        pass  # at the end of the interpreter names are gone, and the file closes by itself
 
 
 @patch

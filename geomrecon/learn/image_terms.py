@@ -90,7 +90,7 @@ class Align(LossTerm):
         features = self.tap.take()[: len(self.batch.source)]
         return self.loss_of(*features.chunk(2))
 
-    def after_fit(self):
+    def release(self):
         if self.tap is not None:
             self.tap.remove()
             self.tap = None

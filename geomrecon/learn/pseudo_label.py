@@ -11,7 +11,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.torch_core import get_model
 from fastcore.basics import patch
-from ..core.helpers import eval_mode, evenly_spread
+from ..core.helpers import evenly_spread
 from ..core.errors import ConfigError
 from ..core.heatmap import decode, decode_depth
 from ..core.metrics import joint_distances
@@ -62,6 +62,7 @@ class PseudoLabel(TaughtTerm):
         self.y_weight = y_weight
         self.integrate = integrate
         self.views = views
+        self._highest = None
 
     @property
     def columns(self):
@@ -73,6 +74,14 @@ class PseudoLabel(TaughtTerm):
     def beta(self):
         "Inverse temperature of decoding"
         return get_model(self.model).beta
+
+    @property
+    def advice(self):
+        highest = 'unknown' if self._highest is None else f'{self._highest.item():.2f}'
+        return (
+            f"the highest peak was {highest}, the rule is {self.select}. Set gamma below that, "
+            f"or gamma=None and keep=0.3 (a share of the highest peaks), or pre-train for longer"
+        )
 
 # %% ../../nbs/learn/01_pseudo_label.ipynb #6d454333
 @patch
@@ -116,7 +125,15 @@ def _look_at(self: PseudoLabel, images):
     with domain_split(net, 0):
         maps = averaged_heatmaps(maps_of, images, self.views) if self.views else maps_of(images)
     net.train(was_training)
+    self._note_peak(maps if self.limits is None else maps[0])
     return maps
+
+
+@patch
+def _note_peak(self: PseudoLabel, heatmaps):
+    "The highest peak of all, on the device"
+    highest = heatmaps.detach().float().amax()
+    self._highest = highest if self._highest is None else torch.maximum(self._highest, highest)
 
 # %% ../../nbs/learn/01_pseudo_label.ipynb #a03fab28
 @patch
@@ -170,7 +187,7 @@ class LabelQuality(Callback):
         self.epochs = []
 
     def after_train(self):
-        if not hasattr(self.learn, 'pseudo_label'):
+        if not hasattr(self.learn, 'pseudo_label') or hasattr(self.learn, 'lr_finder'):
             return
         n_parts = -(-len(self.idxs) // self.bs)
         measured = []

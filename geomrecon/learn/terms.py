@@ -6,6 +6,7 @@
 __all__ = ['TermColumn', 'LossHistory', 'LossTerm', 'Depth', 'TaughtTerm']
 
 # %% ../../nbs/learn/00_terms.ipynb #fbe98bc1
+import warnings
 import numpy as np
 import torch
 from fastai.callback.core import Callback
@@ -87,6 +88,9 @@ class LossHistory(Callback):
         return fetched
 
     def _check(self, fetched):
+        if hasattr(self.learn, 'lr_finder'):
+            # rates are tried until the loss diverges
+            return
         first_bad = []
         for term, values in fetched.items():
             bad = np.flatnonzero(~np.isfinite(values))
@@ -151,6 +155,12 @@ class LossTerm(Callback):
         self.learn.loss_grad = self.learn.loss_grad + self.weight * value
         self.learn.loss = self.learn.loss_grad.detach().clone()
 
+    def release(self):
+        "Take off the model what `before_fit` hung on it; also called after a fit that failed"
+
+    def after_fit(self):
+        self.release()
+
     def state_dict(self):
         return {}
 
@@ -183,6 +193,7 @@ class TaughtTerm(LossTerm):
         self.decay = decay
         self.teacher = None
         self._saved = None
+        self._n_before = 0
 
     @property
     def labeller(self):
@@ -195,6 +206,27 @@ class TaughtTerm(LossTerm):
         if self.teacher is not None and self._saved:
             self.teacher.load_state_dict(self._saved)
             self._saved = None
+        self._n_before = len(self._shares)
+
+    @property
+    def _shares(self):
+        "Shares of joints that were labels, of all steps so far"
+        return self.learn.loss_history.steps.get('labelled', [])
+
+    @property
+    def advice(self):
+        "What to do where nothing was labelled"
+        return 'pre-train for longer, or select labels less strictly'
+
+    def after_fit(self):
+        super().after_fit()
+        has_trained = len(self._shares) > self._n_before
+        if has_trained and not any(self._shares) and not hasattr(self.learn, 'lr_finder'):
+            warnings.warn(
+                f'loss term {self.term!r}: not a single joint became a label in '
+                f'{len(self._shares)} steps, so that the target taught nothing: {self.advice}',
+                stacklevel=2,
+            )
 
     def after_step(self):
         if self.teacher is not None:

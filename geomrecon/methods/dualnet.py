@@ -19,7 +19,7 @@ from ..core.heatmap import decode, decode_depth, render_heatmaps
 from ..core.parallel import shared_count
 from ..data.augment import move_depth, move_joints
 from ..learn.checkpoint import PoseLearner
-from ..learn.learner import adapt_learner
+from ..learn.learner import adapt_learner, check_loaders, pose_of
 from ..learn.presets import get_preset
 from ..learn.terms import LossTerm
 from ..losses.align import AlignLoss
@@ -128,7 +128,7 @@ class Fusion(LossTerm):
         need_geometry(self.dls)
         self.tap = MapTap(get_model(self.model).pose.encoder)
 
-    def after_fit(self):
+    def release(self):
         if self.tap is not None:
             self.tap.remove()
             self.tap = None
@@ -289,6 +289,8 @@ def dualnet(
 ) -> PoseLearner:
     "Learner of the method after DualNet; raises `ConfigError`, `DataError` without depth images"
     check_options(dualnet, options, 'dualnet')
+    check_loaders(dls, target=True)
+    pose = pose_of(pose, dls.skeleton)
     need_geometry(dls)
     preset = get_preset(preset)
     fusion = Fusion(

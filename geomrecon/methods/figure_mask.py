@@ -85,7 +85,7 @@ class MaskConsistency(LossTerm):
         self.bones = self.bones.to(self.dls.device or 'cpu')
         self.tap = MapTap(get_model(self.model).pose.decoder)
 
-    def after_fit(self):
+    def release(self):
         if self.tap is not None:
             self.tap.remove()
             self.tap = None

@@ -17,7 +17,7 @@ from ..core.errors import ConfigError
 from ..core.heatmap import decode, render_heatmaps
 from ..core.parallel import shared_count
 from ..learn.checkpoint import PoseLearner
-from ..learn.learner import adapt_learner
+from ..learn.learner import adapt_learner, check_loaders, pose_of
 from ..learn.presets import get_preset
 from ..learn.terms import LossTerm
 from .method import Method, check_options
@@ -231,7 +231,7 @@ class RegDA(LossTerm):
     def after_batch(self):
         self.seen.clear()
 
-    def after_fit(self):
+    def release(self):
         for handle in self.handles:
             handle.remove()
         self.handles = []
@@ -277,6 +277,8 @@ def regda_learner(
     **options,  # Of `RegDA`
 ) -> PoseLearner:
     "Learner of RegDA; raises `ConfigError`"
+    check_loaders(dls, target=True)
+    pose = pose_of(pose, dls.skeleton)
     preset = get_preset(preset)
     term = RegDA(**{'sigma': preset.sigma, **check_options(RegDA, options, 'regda')})
     learn = adapt_learner(

@@ -13,7 +13,7 @@ from ..core.heatmap import decode
 from ..data.augment import move_depth, move_joints
 from ..data.batch import set_batch
 from ..learn.checkpoint import PoseLearner
-from ..learn.learner import adapt_learner, source_limits
+from ..learn.learner import adapt_learner, check_loaders, pose_of, source_limits
 from ..learn.presets import get_preset
 from ..losses.limits import Limits
 from ..losses.pseudo import PseudoTargets, pose_loss
@@ -132,6 +132,8 @@ def semihand(
 ) -> PoseLearner:
     "Learner of the method after SemiHand; raises `ConfigError`"
     check_options(semihand, options, 'semihand')
+    check_loaders(dls, target=True)
+    pose = pose_of(pose, dls.skeleton)
     preset = get_preset(preset)
     if not register and keep is None:
         limits = None

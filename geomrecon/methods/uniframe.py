@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from ..core.errors import ConfigError
 from ..core.geometry import compose, invert, to_pixels, warp_image
 from ..core.heatmap import decode, peak_confidence
-from ..data.augment import move_joints, photometric, random_affine
+from ..data.augment import in_view, move_joints, photometric, random_affine
 from ..data.batch import set_batch
 from ..learn.checkpoint import PoseLearner
 from ..learn.learner import adapt_learner
@@ -205,11 +205,20 @@ def views(
     source, view = self.restyled(batch.source, view)
     to_student = torch.cat([batch.matrix, batch.matrix])
     label = self.teach(view, compose(to_student, invert(to_teacher)))
+    if None in self.dls.skeleton.flip_index:
+        label = self._known_to(to_teacher, *label)
     kp, _, sure = label
     joint, use = one_sure_joint(kp, sure, self.occlude)
     target = patch_shuffle(torch.cat([batch.base, batch.driving]), joint, use, side=self.side)
     base, driving = target.chunk(2)
     return batch.replace(source=source, base=base, driving=driving), label, view
+
+
+@patch
+def _known_to(self: UniFrame, to_teacher, kp, is_label, is_sure):
+    "Labels without those of joints that the teacher's mirrored views don't have"
+    known = in_view(to_teacher, self.dls.skeleton.flip_index)
+    return kp, is_label & known, is_sure & known
 
 
 @patch

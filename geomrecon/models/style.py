@@ -14,13 +14,12 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import vgg
 from fastcore.basics import patch
-from ..core.errors import ConfigError, DataError, GeomReconError, WeightsError
-from ..core.files import atomic_path
+from ..core.errors import ConfigError, DataError, WeightsError
+from ..core.sealed import load_torch, save_sealed
 from .pose import DomainBatchNorm2d, PoseNet, split_batchnorm
 from geomrecon.models.weights import (
     fit_state,
     pixel_buffers,
-    load_plain,
     read_state,
     torchvision_state,
 )
@@ -273,7 +272,7 @@ def read_saved(
 ) -> dict:
     "Plain dictionary from a file of our own; raises `WeightsError`"
     path = Path(path)
-    saved = load_plain(path, what)
+    saved = load_torch(path, WeightsError, what)
     if not isinstance(saved, dict) or not set(need) <= set(saved):
         raise WeightsError(path, f'is no {what}', f'the entries {list(need)}')
     return saved
@@ -299,8 +298,7 @@ def save(
         encoder=_state_on_cpu(encoder.net),
         decoder=_state_on_cpu(self.decoder),
     )
-    with atomic_path(path) as file:
-        torch.save(saved, file)
+    save_sealed(saved, path)
 
 # %% ../../nbs/models/07_style.ipynb #4e7ab282
 def _blank_encoder(saved, where, encoder):
@@ -333,7 +331,7 @@ def load_style_net(
         fit_state(net.decoder, saved['decoder'], path)
     except WeightsError:
         raise
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, GeomReconError) as error:
+    except Exception as error:
         found = f'does not describe a StyleNet: {error}'
         raise WeightsError(path, found, 'a file written by StyleNet.save') from None
     return net.eval()

@@ -16,7 +16,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastcore.basics import patch
 from ..core.canvas import show_images
 from ..core.errors import ConfigError, DataError, WeightsError
-from ..core.files import atomic_path
+from ..core.sealed import save_sealed
 from ..core.helpers import evenly_spread, to_unit_range
 from ..data.batch import batch_of, set_batch
 from .style import StyleNet, moments, read_saved
@@ -60,8 +60,7 @@ def save(
     path,  # File to write
 ):
     "Save the statistics in one piece"
-    with atomic_path(path) as file:
-        torch.save(dict(mean=self.mean.cpu(), std=self.std.cpu(), key=self.key), file)
+    save_sealed(dict(mean=self.mean.cpu(), std=self.std.cpu(), key=self.key), path)
 
 
 def load_style_stats(

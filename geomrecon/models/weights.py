@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'load_plain', 'read_state', 'fit_state', 'torchvision_state', 'pixel_buffers']
 
-# %% ../../nbs/models/00_weights.ipynb #90cdd7ec
+# %% ../../nbs/models/00_weights.ipynb #232680ad
 from pathlib import Path
 import torch
 import torchvision
 from torch import nn
 from ..core.errors import WeightsError
+from ..core.sealed import check_finite_values, load_torch
 
 # %% ../../nbs/models/00_weights.ipynb #9408841e
 def load_plain(
@@ -18,14 +19,7 @@ def load_plain(
     expected: str,  # What the file should be, for errors
 ):
     "What a file holds, read with `weights_only=True`; raises `WeightsError`"
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(path, 'no such file', expected)
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(path, f'cannot be read: {reason}', expected) from None
+    return load_torch(path, WeightsError, expected, outside=True)
 
 
 def read_state(
@@ -65,6 +59,7 @@ def fit_state(
         if names:
             found = f'{problem} {len(names)} of {len(own)} entries, first {names[0]!r}'
             raise WeightsError(where, found, f'weights of this {type(model).__name__}')
+    check_finite_values(given, where, WeightsError)
     model.load_state_dict(given, strict=False)
     return model
 

@@ -7,10 +7,9 @@ __all__ = ['bench_of_options', 'table_specs', 'table_or_status', 'results']
 
 # %% ../../nbs/paper/20_command.ipynb #410da1af
 import contextlib
-from pathlib import Path
 import torch
 from ..core.errors import ConfigError
-from ..core.files import plain
+from ..core.files import make_folder, plain
 from .run_files import load_runs
 from .needed import missing, needed, on_bench
 from .raw_results import status_text
@@ -139,7 +138,7 @@ def results(
     else:
         todo = table_specs(table, seeds, preset, where)
     if run:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with _threads(threads):
             tell = lambda line: print(line, flush=True)
             work_on(todo, folder, work, cache=cache, bar=bar, tell=tell)

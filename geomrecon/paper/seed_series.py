@@ -12,7 +12,7 @@ import platform
 from pathlib import Path
 import torch
 from ..core.errors import ConfigError
-from ..core.files import write_atomic
+from ..core.files import make_folder, write_atomic
 from ..puppet.videos import PuppetVideos
 from ..learn.presets import read_preset
 from ..use import ladder
@@ -178,8 +178,8 @@ def _show_choice(name, model, domain, data, log, **about):
         figures = ', '.join(f"{metric} {row[metric]['all']:.1f}" for metric in kinds)
         print(f'{name:8} {where:20}', figures, flush=True)
         line = dict(part=name, where=where, **about, **{metric: row[metric] for metric in kinds})
-        with open(log, 'a') as file:
-            file.write(json.dumps(line) + '\n')
+        before = log.read_text(encoding='utf-8') if log.exists() else ''
+        write_atomic(log, before + json.dumps(line) + '\n')
 
 # %% ../../nbs/paper/19_seed_series.ipynb #5ce710f9
 def _open_choice(folder, skeleton, preset, seed, cache):
@@ -207,7 +207,7 @@ def choose(
     settings = read_preset(preset, changed)
     name = '_'.join([preset, skeleton, *changed]).replace('/', '-')
     folder = Path(out) / name / str(seed)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     task, valid = _open_choice(folder, skeleton, settings, seed, cache=Path(out) / 'cache')
     data = {'source, held out': task.valid, 'target, validation': valid}
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from ..core.errors import ConfigError
+from ..core.files import make_folder, writing
 from ..learn.learner import adapt_learner, pose_learner
 from ..learn.presets import FIELDS, get_preset
 from ..learn.pseudo_label import LabelQuality
@@ -32,18 +33,26 @@ def claimed(
     wait: bool = True,  # Wait for whoever has it; False: yield False at once
 ):
     "Hold a piece of work against other processes of this machine; yields whether it was free"
-    import fcntl
-
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    with writing(path):
+        file = open(f'{path}.lock', 'wb')
+    with file:
+        yield _locked(file, wait)
+
+
+def _locked(file, wait):
+    "Take a file for this process; where the system has no such locks it is free"
+    try:
+        import fcntl
+    except ImportError:
+        return True
     how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
-    with open(f'{path}.lock', 'w') as file:
-        try:
-            fcntl.flock(file, how)
-        except OSError:
-            yield False
-            return
-        yield True
+    try:
+        fcntl.flock(file, how)
+    except OSError:
+        return False
+    return True
 
 # %% ../../nbs/paper/15_training.ipynb #454fe154
 @dataclass
@@ -68,7 +77,7 @@ def open_shared(
 ) -> Shared | None:
     "Data and pre-trained nets of a bench and seed: trained by the first that asks, else loaded"
     folder = Path(work) / get_preset(spec.preset).name / spec.bench.name / str(spec.seed)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with claimed(folder / 'shared', wait) as free:
         if not free:
             return None
@@ -115,7 +124,7 @@ def task_of_run(
     of_preset, _ = split_changes(spec)
     task = copy.copy(shared.task)
     task.out = shared.task.out / spec.room
-    task.out.mkdir(parents=True, exist_ok=True)
+    make_folder(task.out)
     task.preset = get_preset(shared.task.preset, **{**more, **of_preset})
     return task
 

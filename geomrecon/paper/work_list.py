@@ -21,7 +21,7 @@ from .run_figures import confident_keypoints, data_of, measure, rounded
 # %% ../../nbs/paper/17_work_list.ipynb #3f79383c
 def _read_file(path):
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
         raise DataError(
             path, f'cannot be read: {error}', 'a result file; delete it to repeat the run'

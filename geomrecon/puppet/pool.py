@@ -6,12 +6,14 @@
 __all__ = ['render_pool']
 
 # %% ../../nbs/puppet/17_pool.ipynb #8bf433a7
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from fastprogress.fastprogress import progress_bar
-from ..core.files import save_atomic
+from ..core.errors import DataError
+from ..core.sealed import check_finite_values, load_torch, save_sealed
 from ..core.skeleton import skeleton_to_dict
 from ..data.augment import TensorPoses
 
@@ -26,15 +28,39 @@ def _pool_key(source, n):
     return repr([n, '3D', source, style, convention, skeleton_to_dict(source.skeleton)])
 
 
-def _stored(path, key):
-    "Columns of the pool in a file with this key; None if it is damaged, foreign or not there"
+def _check_columns(columns, source, n, path):
+    "Raise `DataError` unless these are the first `n` images of the source"
+    first = source.batch(np.arange(1))
+    names = [name for name in _COLUMNS if name in first]
+    if sorted(columns) != sorted(names):
+        raise DataError(path, f'holds {sorted(map(str, columns))}', f'{names}')
+    for name in names:
+        wanted, found = first[name], columns[name]
+        if not isinstance(found, torch.Tensor) or found.dtype != wanted.dtype:
+            raise DataError(path, f'{name} is no tensor of {wanted.dtype}')
+        if found.shape != (n, *wanted.shape[1:]):
+            expected = f'{(n, *wanted.shape[1:])}'
+            raise DataError(path, f'{name} has the shape {tuple(found.shape)}', expected)
+    check_finite_values(columns, path, DataError)
+    if not torch.equal(columns['image'][:1], first['image']):
+        raise DataError(path, 'its first image is not that of the source')
+
+
+def _stored(path, source, n):
+    "Columns of the pool in a file; None if it is damaged, which is said, foreign or not there"
     if path is None or not Path(path).is_file():
         return None
     try:
-        columns = torch.load(path, weights_only=True)
-    except Exception:
+        columns = load_torch(path, DataError, 'a pool of rendered images')
+        if not isinstance(columns, dict) or 'key' not in columns:
+            raise DataError(path, 'has no key', 'a pool of rendered images')
+        if columns.pop('key') != _pool_key(source, n):
+            return None
+        _check_columns(columns, source, n, path)
+    except DataError as error:
+        warnings.warn(f'{error}; the images are rendered again')
         return None
-    return columns if columns.get('key') == key else None
+    return columns
 
 
 def _rendered(source, n, bar):
@@ -54,12 +80,11 @@ def render_pool(
     bar: bool = True,  # Progress bar
 ) -> TensorPoses:
     "The first `n` images of a source in memory, rendered once"
-    key = _pool_key(source, n)
-    columns = _stored(path, key)
+    columns = _stored(path, source, n)
     if columns is None:
         columns = _rendered(source, n, bar)
         if path is not None:
-            save_atomic(dict(columns, key=key), path)
+            save_sealed(dict(columns, key=_pool_key(source, n)), path)
     return TensorPoses(
         columns['image'],
         columns['keypoints'],

@@ -6,12 +6,11 @@
 __all__ = ['rotations', 'forward_kinematics', 'compile_rig']
 
 # %% ../../nbs/puppet/02_rig.ipynb #1d35a564
-import re
 from types import SimpleNamespace
 
 import torch
 from ..core.errors import SkeletonError
-from ..core.skeleton import Skeleton
+from ..core.skeleton import Skeleton, side_pairs
 
 # %% ../../nbs/puppet/02_rig.ipynb #6fa04f8f
 def rotations(
@@ -58,8 +57,12 @@ def forward_kinematics(
     return torch.stack(positions, 1), torch.stack(frames, 1)
 
 # %% ../../nbs/puppet/02_rig.ipynb #c7ea47b9
-def _without_side(name):
-    return re.sub(r'^(left|right|[lr]_)_?', '', name)
+def _without_sides(names):
+    "Names, of which the two of a pair get one"
+    shared = list(names)
+    for left, right in side_pairs(names):
+        shared[right] = names[left]
+    return shared
 
 
 def _numbered(keys):
@@ -80,7 +83,7 @@ def _tree(skeleton):
         values = [getattr(node, column) for node in nodes]
         setattr(rig, column, torch.tensor(values, dtype=torch.float64))
     rig.parts, rig.part = _numbered([node.part for node in nodes])
-    sides, rig.side = _numbered([_without_side(name) for name in names])
+    sides, rig.side = _numbered(_without_sides(names))
     rig.n_side = len(sides)
     return rig
 

@@ -8,9 +8,7 @@ __all__ = ['SPLITS', 'Frames', 'PuppetVideos']
 # %% ../../nbs/puppet/16_videos.ipynb #7f35aae8
 import hashlib
 import json
-import os
-import tempfile
-import zipfile
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from ..core.errors import ConfigError, DataError
+from ..core.sealed import check_finite_values, load_sealed_arrays, save_sealed_arrays
 from ..core.skeleton import get_skeleton, skeleton_to_dict
 from .draw import Draw, named_seed
 from .render import render
@@ -62,39 +61,34 @@ class Frames:
         return self._cameras[_as_index(idxs)]
 
 # %% ../../nbs/puppet/16_videos.ipynb #12385e8d
-def _kept(path, key):
-    "Contents of an .npz file with this key; None if it is damaged, foreign or not there"
-    try:
-        with open(path, 'rb') as file:
-            stored = np.load(file, allow_pickle=False)
-            if str(stored['key']) != key:
-                return None
-            names = [name for name in stored.files if name != 'key']
-            return {name: torch.from_numpy(stored[name]) for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+def _kept(path, key, check):
+    "Contents of an .npz file with this key; None if it is damaged, which is said, foreign or not there"
+    if not path.is_file():
         return None
+    try:
+        stored = load_sealed_arrays(path)
+        if str(stored.pop('key', '')) != key:
+            return None
+        data = {name: torch.from_numpy(array) for name, array in stored.items()}
+        check(data, path)
+    except (DataError, TypeError) as error:
+        warnings.warn(f'{error}; rendered again')
+        return None
+    return data
 
 
 def _keep(path, key, data):
     "Write an .npz file, in one step so that no half of it is ever seen"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(suffix='.npz', dir=path.parent)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            arrays = {name: values.numpy() for name, values in data.items()}
-            np.savez(file, key=np.array(key), **arrays)
-        os.replace(unfinished, path)
-    except BaseException:
-        os.unlink(unfinished)
-        raise
+    arrays = {name: values.numpy() for name, values in data.items()}
+    save_sealed_arrays(path, key=np.array(key), **arrays)
 
 
-def _cached(path, key, make):
+def _cached(path, key, make, check=lambda data, path: None):
     "What `make()` returns, kept in an .npz under its key; a damaged or foreign file is made anew"
     path = Path(path)
     if path.suffix != '.npz':
         path = path / f'puppet-{key}.npz'
-    data = _kept(path, key)
+    data = _kept(path, key, check)
     if data is None:
         data = make()
         _keep(path, key, data)
@@ -138,7 +132,7 @@ class PuppetVideos:
         if cache is None:
             self._data = self._render()
         else:
-            self._data = _cached(cache, self._hash(), self._render)
+            self._data = _cached(cache, self._hash(), self._render, self._check)
 
 # %% ../../nbs/puppet/16_videos.ipynb #8e2b8c1a
 @patch
@@ -157,6 +151,20 @@ def _render(self: PuppetVideos):
         drawn = render(self.rig, self.style, numbers, size=self.size, convention=self.convention)
         videos.append(drawn)
     return {name: torch.cat([video[name] for video in videos]) for name in videos[0]}
+
+
+@patch
+def _check(self: PuppetVideos, data, path):
+    "Raise `DataError` unless these can be the frames: names, types, shapes, finite numbers"
+    first = render(self.rig, self.style, self._draw(0, 1), self.size, convention=self.convention)
+    if sorted(data) != sorted(first):
+        raise DataError(path, f'holds {sorted(data)}', f'{sorted(first)}')
+    for name, wanted in first.items():
+        shape = (len(self), *wanted.shape[1:])
+        if data[name].dtype != wanted.dtype or data[name].shape != shape:
+            found = f'{name} is {data[name].dtype} {tuple(data[name].shape)}'
+            raise DataError(path, found, f'{wanted.dtype} {shape}')
+    check_finite_values(data, path, DataError)
 
 
 @patch

@@ -17,7 +17,7 @@ from ..core.checks import Check, Screen, choose
 from .pose_files import PoseFiles
 from .hands import FAMILY_SPLITS, HAND_FORMS, mirrored, split_rows
 from .hands import as_triples, below, coco_rows, find_folder, first_file
-from .hands import image_entry_size, other_labels, stack_rows
+from .hands import image_entry_size, labelled_are_finite, other_labels, stack_rows
 
 # %% ../../nbs/readers/08_freihand.ipynb #2ed370da
 FREIHAND_VERSIONS = ('gs', 'hom', 'sample', 'auto')
@@ -136,7 +136,7 @@ def _freihand_coco(root, paths, versions, n_unique, screen):
             except LabelError as error:
                 screen('malformed', error.where, error.found, error.expected)
                 continue
-            if not np.isfinite(joints).all():
+            if not labelled_are_finite(joints):
                 screen('not finite', where, 'has NaN or infinite numbers', 'numbers')
                 continue
             file = image['file_name']

@@ -20,7 +20,6 @@ from geomrecon.readers.h36m_cameras import (
     DRAWS,
     THORAX,
     draw_test,
-    inside_frame,
     join_subjects,
     lens_project,
 )
@@ -177,7 +176,7 @@ class Human36M(PoseFiles):
         n_test: int = 3200,  # Number of test frames drawn
         seed: int = 42,  # Of the draw; the baselines' is 42
         thorax: str = 'shoulders',  # Joint 7, in no score: middle of the 'shoulders', 'spine' or 'neck'
-        visible: str = 'all',  # 'all' joints count, as in the baselines, or those 'inside' the image
+        visible: str = 'inside',  # Joints 'inside' the image count, or 'all', as in the baselines
         extrinsics: str = 'auto',  # 3dmppe: 'RX+t', 'R(X-T)', or what puts figures 2 to 10 m away
         fps: int = 10,  # mmpose: 10 or 50, which of the two sets of arrays
         lens: str = 'image',  # mmpose: 2D in the 'image', with its lens; 'pinhole' agrees with 3D
@@ -218,7 +217,17 @@ class Human36M(PoseFiles):
         options.every = _step(self.form, every, thorax)
         cols = _finish(self._columns(root, options, screen), split, options)
         twice = split == 'test' and draw == 'replace'
-        self.setup(root, cols, size, margin, on_error, screen, images, duplicates=twice)
+        self.setup(
+            root,
+            cols,
+            size,
+            margin,
+            on_error,
+            screen,
+            images,
+            duplicates=twice,
+            outside=dict(inside='invisible', all='visible')[visible],
+        )
 
     def project_px(self, xyz, K, distortion=None):
         "2D of 3D joints, through the lens where there is one"
@@ -362,15 +371,12 @@ def _ten_a_second(cols):
 
 
 def _finish(cols, split, options):
-    "Visibility, the clock, and the draw of test frames; raises `ConfigError`"
+    "The clock, and the draw of test frames; raises `ConfigError`"
     n = len(cols['frame'])
     if not (isinstance(options.n_test, int) and options.n_test > 0):
         raise ConfigError('n_test', repr(options.n_test), 'a positive whole number')
     if options.clock == 10:
         cols['frame'] = _ten_a_second(cols)
-    if options.visible == 'inside':
-        size = np.broadcast_to(cols['frame_size'], (n, 2))
-        cols['visible'] = inside_frame(cols['keypoints'], size)
     if split != 'test' or options.draw == 'all':
         return cols
     rows = draw_test(n, options.draw, options.n_test, seed=options.seed)

@@ -66,7 +66,12 @@ def _parse_name(name, rule):
 def _natural(text):
     "Sorts numbers in a text by their value"
     parts = [part for part in re.split(r'(\d+)', text) if part]
-    return [(0, int(part), '') if part.isdigit() else (1, 0, part) for part in parts]
+    return [(0, int(part), '') if part[0].isdecimal() else (1, 0, part) for part in parts]
+
+
+def _natural_key(text):
+    "The same for sorting: of 1 and 01, whose value is the same, the order is that of the texts"
+    return _natural(text), text
 
 
 def _check_rule(rule):
@@ -84,7 +89,7 @@ def _check_rule(rule):
 
 def _numbered(texts):
     "Numbers of texts, in natural order"
-    number = {text: i for i, text in enumerate(sorted(set(texts), key=_natural))}
+    number = {text: i for i, text in enumerate(sorted(set(texts), key=_natural_key))}
     return np.array([number[text] for text in texts], np.int64)
 
 # %% ../../nbs/readers/06_h3d.ipynb #cb2523c9
@@ -97,7 +102,7 @@ def group_names(
     parsed = [_parse_name(name, rule) for name in names]
     next_frame = {}
     frames = np.zeros(len(parsed), np.int64)
-    for i in sorted(range(len(parsed)), key=lambda i: _natural(names[i])):
+    for i in sorted(range(len(parsed)), key=lambda i: _natural_key(names[i])):
         video, view, frame = parsed[i]
         place = next_frame.get((video, view), 0)
         next_frame[video, view] = place + 1

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HAND_SIDES', 'RHD_ORDER', 'MVHAND_ORDER', 'FAMILY_SPLITS', 'HAND_FORMS', 'mirrored', 'lift_depth', 'split_members',
-           'split_rows', 'coco_rows', 'as_triples', 'image_entry_size', 'find_folder', 'below', 'first_file',
-           'other_labels', 'stack_rows', 'join_columns', 'pick_rows']
+           'split_rows', 'coco_rows', 'as_triples', 'labelled_are_finite', 'image_entry_size', 'find_folder', 'below',
+           'first_file', 'other_labels', 'stack_rows', 'join_columns', 'pick_rows']
 
 # %% ../../nbs/readers/04_hands.ipynb #ddebab83
 from pathlib import Path
@@ -131,15 +131,32 @@ def coco_rows(
             yield image, annotation, where
 
 # %% ../../nbs/readers/04_hands.ipynb #10a2576f
+def _without_none(numbers):
+    "A list with NaN for None; what is no list as it is"
+    if not isinstance(numbers, (list, tuple)):
+        return numbers
+    return [np.nan if number is None else number for number in numbers]
+
+
 def as_triples(
     numbers,  # 21 lists of three numbers, or 63 numbers
     where,  # For the message
 ) -> np.ndarray:  # (21,3)
-    "Joints of a COCO annotation; raises `LabelError`"
+    "Joints of a COCO annotation; a place that is none behind v=0 is NaN; raises `LabelError`"
     is_list = isinstance(numbers, (list, tuple)) and len(numbers) > 0
     if is_list and isinstance(numbers[0], (list, tuple)):
-        return as_array(numbers, (21, 3), where)
-    return as_array(numbers, (63,), where).reshape(21, 3)
+        triples = as_array([_without_none(triple) for triple in numbers], (21, 3), where)
+    else:
+        triples = as_array(_without_none(numbers), (63,), where).reshape(21, 3)
+    triples[(triples[:, 2] == 0) & ~np.isfinite(triples).all(1), :2] = np.nan
+    return triples
+
+
+def labelled_are_finite(
+    triples,  # (K,3) x, y, v
+) -> bool:
+    "Are all numbers finite, but for places of joints that are not labelled (v=0)?"
+    return bool((np.isfinite(triples).all(1) | (triples[:, 2] == 0)).all())
 
 
 def image_entry_size(

@@ -7,13 +7,20 @@ __all__ = ['write_coco', 'coco_skeleton', 'read_coco', 'read_labels']
 
 # %% ../../nbs/readers/22_label_coco.ipynb #d8ab9240
 import json
+import re
+import warnings
+from collections import Counter
 from pathlib import Path
 import numpy as np
 from ..core.errors import LabelError, SkeletonError
-from ..core.files import as_array, atomic_path, load_json
+from ..core.files import as_array, load_json, write_atomic
 from ..core.skeleton import Skeleton, get_skeleton
 from .joint_names import Labels, match_joints, named_skeleton
-from .label_tables import checked_labels, warn_of_extra_joints
+from geomrecon.readers.label_tables import (
+    checked_labels,
+    outer_stacklevel,
+    warn_of_extra_joints,
+)
 from .label_csv import read_lightning_csv
 from .label_h5 import read_dlc_h5
 
@@ -112,9 +119,7 @@ def write_coco(
     )
     annotations = [_annotation(*row) for row in columns]
     content = dict(images=images, annotations=annotations, categories=[_category(skeleton)])
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1))
-    return Path(path)
+    return write_atomic(path, json.dumps(content, indent=1))
 
 # %% ../../nbs/readers/22_label_coco.ipynb #b5f8f82e
 def _is_number(value):
@@ -126,6 +131,18 @@ def _is_whole(value):
     if not _is_number(value) or isinstance(value, bool):
         return False
     return abs(value) < 1e15 and value == int(value)
+
+
+def _id(value):
+    "An id as text or a whole number: 7, 7.0 and '7' are one; None for what is no id"
+    if isinstance(value, str):
+        digits = re.fullmatch(r'0|-?[1-9]\d{0,30}', value)
+        return int(value) if digits else value
+    if isinstance(value, bool) or not _is_number(value):
+        return None
+    if isinstance(value, int):
+        return value
+    return int(value) if value.is_integer() else None
 
 
 def _load_coco(path):
@@ -147,7 +164,7 @@ def _load_coco(path):
 def _check_image(path, image):
     "Raise `LabelError` for an image without an id or a name"
     image_id = image.get('id')
-    if not _is_whole(image_id) and not isinstance(image_id, str):
+    if _id(image_id) is None:
         raise LabelError(path, f'an image has the id {str(image_id)[:40]!r}', 'a number or text')
     name = image.get('file_name')
     if not isinstance(name, str) or not name:
@@ -159,9 +176,14 @@ def _coco_lists(path):
     content = _load_coco(path)
     for image in content['images']:
         _check_image(path, image)
-    images = {image['id']: image for image in content['images']}
+    images = {_id(image['id']): image for image in content['images']}
     if len(images) < len(content['images']):
         raise LabelError(path, 'two images have one id', 'each id once')
+    joints = {}
+    for category in content['categories']:
+        its_joints = joints.setdefault(_id(category.get('id')), category.get('keypoints'))
+        if its_joints != category.get('keypoints'):
+            raise LabelError(path, 'two categories have one id', 'each id once')
     return images, content['annotations'], content['categories']
 
 # %% ../../nbs/readers/22_label_coco.ipynb #cbfe27b2
@@ -179,98 +201,222 @@ def _titles(categories):
 def _asked_category(path, categories, asked):
     "The category of that name or id"
     for category in categories:
-        if asked in (category.get('id'), category.get('name')):
+        if asked == category.get('name') or _id(asked) == _id(category.get('id')):
             return category
     found = f'no category {asked!r} with keypoints'
     raise LabelError(path, found, f'one of {_titles(categories)}')
 
 
-def _coco_category(path, categories, skeleton, asked):
-    "The category asked for, or the one that fits"
-    categories = [category for category in categories if _has_joints(category)]
-    if not categories:
+def _counted(categories, counts):
+    "Categories with the number of their annotations, for messages"
+    texts = []
+    for category in categories:
+        n = counts[_id(category.get('id'))]
+        n_joints = len(category.get('keypoints') or ())
+        texts.append(f'{category.get("name")!r} ({n} of {n_joints} joints)')
+    more = f' and {len(texts) - 6} more' if len(texts) > 6 else ''
+    return ', '.join(texts[:6]) + more
+
+
+def _same_joints(path, categories, counts):
+    "These categories; raises `LabelError` if their joints differ"
+    if any(category['keypoints'] != categories[0]['keypoints'] for category in categories):
+        found = f'annotations of categories with different joints: {_counted(categories, counts)}'
+        raise LabelError(path, found, "category= one of them, or 'all' and a skeleton= they share")
+    return categories
+
+# %% ../../nbs/readers/22_label_coco.ipynb #9832eaf7
+def _matches(category, match):
+    "Has a category the joints that are wanted, perhaps under other names?"
+    try:
+        match(category)
+    except LabelError:
+        return False
+    return True
+
+
+def _fitting_categories(categories, skeleton, match):
+    "Categories that have all joints of the skeleton, else those that can be matched with it"
+    wanted = set(skeleton.joints)
+    fitting = [category for category in categories if wanted <= set(category['keypoints'])]
+    if fitting:
+        return fitting
+    return [category for category in categories if _matches(category, match)] or categories[:1]
+
+
+def _warn_of_others(path, categories, chosen, counts):
+    "Warn that annotations of some categories are left out"
+    taken = {_id(category.get('id')) for category in chosen}
+    others = [category for category in categories if _id(category.get('id')) not in taken]
+    others = [category for category in others if counts[_id(category.get('id'))]]
+    if others:
+        warnings.warn(
+            f'{path}: annotations of other categories are left out: {_counted(others, counts)}',
+            stacklevel=outer_stacklevel(),
+        )
+
+
+def _with_joints(path, categories, skeleton):
+    "Categories that name their joints; raises `LabelError` if there are none"
+    named = [category for category in categories if _has_joints(category)]
+    if not named:
         expected = 'a category that names its joints'
         if skeleton is not None:
             expected = f'one with {list(skeleton.joints)}'
         raise LabelError(path, 'no category has keypoints', expected)
-    if asked is not None:
-        return _asked_category(path, categories, asked)
-    if skeleton is None and len(categories) > 1:
-        raise LabelError(path, f'categories {_titles(categories)}', 'category= one of them')
-    if skeleton is not None:
-        for category in categories:
-            if set(skeleton.joints) <= set(category['keypoints']):
-                return category
-    return categories[0]
+    return named
+
+
+def _coco_categories(path, categories, counts, skeleton, asked, match):
+    "The categories with joints that are asked for, or those that fit"
+    labelled = [category for category in categories if counts[_id(category.get('id'))]]
+    labelled = labelled or categories
+    if asked is not None and (asked != 'all' or 'all' in _titles(categories)):
+        return [_asked_category(path, categories, asked)]
+    if skeleton is None:
+        return _same_joints(path, labelled, counts)
+    if asked == 'all':
+        return labelled
+    return _same_joints(path, _fitting_categories(labelled, skeleton, match), counts)
 
 # %% ../../nbs/readers/22_label_coco.ipynb #66dc178f
+def _warn_of_bones(where, text):
+    text = f'{where}: {text}; skeleton= with bones of your own takes their place'
+    warnings.warn(text, stacklevel=outer_stacklevel())
+
+
+def _category_bones(category, where):
+    "(parent, child) of a category's possible bones, counted from 0 or from 1 in the file"
+    stored = category.get('skeleton') or []
+    if not stored:
+        return ()
+    stored = as_array(stored, (None, 2), where, np.int64).reshape(-1, 2)
+    n_joints = len(category['keypoints'])
+    name = category.get('name')
+    first = 0 if (stored == 0).any() else 1
+    if first == 1 and not (stored == n_joints).any():
+        found = f'bones of {name!r} have neither a joint 0 nor a joint {n_joints}'
+        _warn_of_bones(where, f'{found}, and are taken as counted from 1')
+    bones = stored - first
+    possible = (bones >= 0).all(1) & (bones < n_joints).all(1) & (bones[:, 0] != bones[:, 1])
+    if not possible.all():
+        bad = stored[~possible].tolist()
+        found = (
+            f'{len(bad)} of {len(bones)} bones of {name!r} are impossible with {n_joints} joints'
+        )
+        _warn_of_bones(where, f'{found} counted from {first}, and are left out: {bad[:6]}')
+    return [tuple(bone) for bone in bones[possible].tolist()]
+
+
 def coco_skeleton(
     category: dict,  # A category of a COCO file: name, keypoints, skeleton
     where='category',  # File, for messages
 ) -> Skeleton:
-    "Joints and bones of a category; left and right paired by their names; raises `LabelError`"
-    bones = category.get('skeleton') or []
-    if bones:
-        bones = as_array(bones, (None, 2), where, np.int64).reshape(-1, 2) - 1
-        bones = [tuple(bone) for bone in bones.tolist()]
+    "Joints and possible bones of a category; sides paired by names; raises `LabelError`"
+    bones = _category_bones(category, where)
     try:
         return named_skeleton(category.get('name') or 'coco', category['keypoints'], bones)
     except SkeletonError as error:
         found = f'its category {category.get("name")!r}: {error.found}'
         raise LabelError(where, found, error.expected) from None
 
+
+def _shared_skeleton(path, categories):
+    "The skeleton of one category, or of several with the same joints"
+    if len(categories) == 1:
+        return coco_skeleton(categories[0], path)
+    with_bones = [category for category in categories if category.get('skeleton')]
+    return coco_skeleton(dict((with_bones or categories)[0], name=Path(path).stem), path)
+
 # %% ../../nbs/readers/22_label_coco.ipynb #33f22d3a
-def _annotation_keypoints(path, annotation, n_joints, images, limit):
-    "(K,3) x, y, v of an annotation; raises `LabelError`"
-    where = f'annotation {str(annotation.get("id"))[:40]}'
+def _name_of(annotation):
+    return f'annotation {str(annotation.get("id"))[:40]}'
+
+
+def _triples(path, annotation, n_joints):
+    "(K,3) x, y, v of an annotation; zeros for a joint that is not labelled; raises `LabelError`"
+    where = _name_of(annotation)
     try:
         keypoints = np.array(annotation['keypoints'], float)
     except (ValueError, TypeError, OverflowError):
         raise LabelError(path, f'{where}: a keypoint is not a number') from None
-    image_id = annotation.get('image_id')
-    if not isinstance(image_id, (int, float, str)) or image_id not in images:
-        raise LabelError(path, f'{where}: image {str(image_id)[:40]} is not listed')
     if keypoints.size != 3 * n_joints:
         expected = f'{3 * n_joints} for {n_joints} joints'
         raise LabelError(path, f'{where}: {keypoints.size} numbers', expected)
     keypoints = keypoints.reshape(n_joints, 3)
+    keypoints[keypoints[:, 2] == 0] = 0
+    return keypoints
+
+
+def _annotation_keypoints(path, annotation, n_joints, images, limit):
+    "(K,3) x, y, v of an annotation; raises `LabelError`"
+    where = _name_of(annotation)
+    image_id = annotation.get('image_id')
+    if _id(image_id) is None or _id(image_id) not in images:
+        raise LabelError(path, f'{where}: image {str(image_id)[:40]} is not listed')
+    keypoints = _triples(path, annotation, n_joints)
     if not np.isfinite(keypoints).all() or not (np.abs(keypoints) <= limit).all():
         raise LabelError(path, f'{where}: a coordinate is not finite or beyond {limit:g}')
     return keypoints
 
 
-def _usable_rows(path, annotations, n_joints, images, limit, screen):
+class _JointsOf(dict):
+    "Category id -> (number of joints, which of them are those of the skeleton)"
+
+    def __init__(self, categories, match):
+        for category in categories:
+            place = np.array(match(category))
+            self[_id(category.get('id'))] = len(category['keypoints']), place
+
+
+def _usable_rows(path, annotations, joints_of, images, limit, screen):
     "(number, annotation, keypoints) of usable annotations; others raise or are told to `screen`"
     rows = []
+    first = None
     for number, annotation in enumerate(annotations):
         try:
+            n_joints, _ = joints_of[_id(annotation.get('category_id'))]
             keypoints = _annotation_keypoints(path, annotation, n_joints, images, limit)
         except LabelError as error:
             if screen is None:
                 raise
+            first = first or error.found
             screen('annotation', error.where, error.found, error.expected)
         else:
             rows.append((number, annotation, keypoints))
+    if annotations and not rows:
+        raise LabelError(path, f'none of {len(annotations)} annotations is usable; first: {first}')
     return rows
 
 # %% ../../nbs/readers/22_label_coco.ipynb #514b18b7
-def _in_order(values, at):
-    "Joints of (N,K) or (N,K,3) values in the skeleton's order; 0 where the file lacks one"
-    known = at >= 0
-    if values.ndim == 3:
-        known = known[None, :, None]
-    return np.where(known, values[:, at], 0)
+def _in_order(values, place):
+    "Joints of (K,) or (K,3) values in the skeleton's order; 0 where the file lacks one"
+    known = place >= 0
+    if values.ndim == 2:
+        known = known[:, None]
+    return np.where(known, values[place], 0)
 
 
-def _scores(annotations, n_joints):
-    "(N,K) float32 likelihoods, or None where an annotation has none"
-    scores = [annotation.get('keypoint_scores') for annotation in annotations]
-    for its_scores in scores:
-        if not isinstance(its_scores, list) or len(its_scores) != n_joints:
-            return None
-        if not all(_is_number(score) for score in its_scores):
-            return None
+def _score(annotation, n_joints):
+    "(K,) float32 likelihoods of an annotation, or None"
+    scores = annotation.get('keypoint_scores')
+    if not isinstance(scores, list) or len(scores) != n_joints:
+        return None
+    if not all(_is_number(score) for score in scores):
+        return None
     return np.array(scores, np.float32)
+
+
+def _scores(annotations, joints_of):
+    "(N,K) float32 likelihoods in the skeleton's order, or None where an annotation has none"
+    rows = []
+    for annotation in annotations:
+        n_joints, place = joints_of[_id(annotation.get('category_id'))]
+        scores = _score(annotation, n_joints)
+        if scores is None:
+            return None
+        rows.append(_in_order(scores, place))
+    return np.stack(rows)
 
 
 def _image_sizes(images):
@@ -292,20 +438,21 @@ def _annotation_box(annotation):
     return box
 
 
-def _coco_labels(rows, at, images, skeleton):
+def _coco_labels(rows, joints_of, images, skeleton):
     "`Labels` from usable annotations"
-    numbers, annotations, keypoints = zip(*rows)
-    its_images = [images[annotation['image_id']] for annotation in annotations]
-    likelihood = _scores(annotations, n_joints=len(keypoints[0]))
-    if likelihood is not None:
-        likelihood = _in_order(likelihood, at)
-    keypoints = _in_order(np.stack(keypoints), at)
+    numbers, annotations, _ = zip(*rows)
+    its_images = [images[_id(annotation['image_id'])] for annotation in annotations]
+    keypoints = []
+    for _, annotation, its_keypoints in rows:
+        _, place = joints_of[_id(annotation.get('category_id'))]
+        keypoints.append(_in_order(its_keypoints, place))
+    keypoints = np.stack(keypoints)
     positions, state = keypoints[..., :2], keypoints[..., 2]
     return checked_labels(
         None,
         [image['file_name'] for image in its_images],
         np.where(state[..., None] > 0, positions, np.nan),
-        likelihood=likelihood,
+        likelihood=_scores(annotations, joints_of),
         skeleton=skeleton,
         size=_image_sizes(its_images),
         boxes=np.array([_annotation_box(annotation) for annotation in annotations], np.float32),
@@ -314,21 +461,50 @@ def _coco_labels(rows, at, images, skeleton):
     )
 
 # %% ../../nbs/readers/22_label_coco.ipynb #11620ad5
-def _annotations_of(category, annotations):
-    "Annotations of a category that have keypoints, crowds left out"
-    chosen = []
+def _is_crowd(annotation):
+    "Is the mark of a crowd set, as a number, a truth value or text?"
+    return str(annotation.get('iscrowd')).strip().lower() not in ('none', '', '0', '0.0', 'false')
+
+
+def _labelled_annotations(path, annotations, categories, screen):
+    "Annotations with keypoints, without crowds; those of no category raise or are told to `screen`"
+    known = {_id(category.get('id')) for category in categories}
+    labelled = []
     for annotation in annotations:
-        of_it = annotation.get('category_id') == category.get('id')
-        if of_it and annotation.get('keypoints') and not annotation.get('iscrowd'):
-            chosen.append(annotation)
-    return chosen
+        if not annotation.get('keypoints') or _is_crowd(annotation):
+            continue
+        if len(known) == 1 and 'category_id' not in annotation:
+            annotation = dict(annotation, category_id=next(iter(known)))
+        if _id(annotation.get('category_id')) in known:
+            labelled.append(annotation)
+            continue
+        found = f'{_name_of(annotation)}: category {annotation.get("category_id")} is not listed'
+        if screen is None:
+            raise LabelError(path, found, f'one of {sorted(map(str, known))[:9]}')
+        screen('annotation', path, found, 'a category of the file')
+    return labelled
+
+
+_RHD_FILE = re.compile(r'(.*/)?(training|evaluation)/color/\d{5}\.png')
+
+
+def _warn_of_rhd(path, images, categories):
+    "Warn where a file is mmpose's for RHD: its names of joints are not those of its numbers"
+    first = next(iter(images.values()), {}).get('file_name', '')
+    if _RHD_FILE.fullmatch(first) and all(len(c['keypoints']) == 21 for c in categories):
+        warnings.warn(
+            f"{path}: this is mmpose's file for RHD, which stores every finger from its tip to the "
+            "palm and names it from the palm to its tip: names= has to turn each finger round, or "
+            "'rhd:FOLDER' reads the same file with the right names, in 3D too",
+            stacklevel=outer_stacklevel(),
+        )
 
 
 def read_coco(
     path,  # COCO keypoints JSON
     skeleton,  # `Skeleton` or name; joints are matched by name. None: that of the category
     limit: float = 1e5,  # Larger coordinates are refused
-    category=None,  # Name or id of the category; None: the one that fits the skeleton
+    category=None,  # Name or id; 'all'; None: those that fit the skeleton and have the same joints
     names=None,  # {name in the file: joint of the skeleton}, see `match_joints`
     rename: str = 'exact',  # 'exact' or 'auto', see `match_joints`
     missing: str = 'error',  # 'error' or 'invisible', see `match_joints`
@@ -338,18 +514,28 @@ def read_coco(
     if skeleton is not None:
         skeleton = get_skeleton(skeleton)
     images, annotations, categories = _coco_lists(path)
-    chosen = _coco_category(path, categories, skeleton, category)
+    named = _with_joints(path, categories, skeleton)
+    annotations = _labelled_annotations(path, annotations, categories, screen)
+    counts = Counter(_id(annotation.get('category_id')) for annotation in annotations)
+
+    def match(a_category):
+        joints = a_category['keypoints']
+        return match_joints(joints, skeleton.joints, names, rename, missing, where=path)
+
+    chosen = _coco_categories(path, named, counts, skeleton, asked=category, match=match)
+    if category is None:
+        _warn_of_others(path, categories, chosen, counts)
+    _warn_of_rhd(path, images, chosen)
     if skeleton is None:
-        skeleton = coco_skeleton(chosen, path)
-    joints = chosen['keypoints']
-    at = match_joints(joints, skeleton.joints, names, rename, missing, where=path)
-    warn_of_extra_joints(path, joints, at, skeleton)
-    annotations = _annotations_of(chosen, annotations)
-    rows = _usable_rows(path, annotations, len(joints), images, limit=limit, screen=screen)
+        skeleton = _shared_skeleton(path, chosen)
+    joints_of = _JointsOf(chosen, match)
+    for one in {tuple(one['keypoints']): one for one in chosen}.values():
+        warn_of_extra_joints(path, one['keypoints'], match(one), skeleton)
+    annotations = [one for one in annotations if _id(one.get('category_id')) in joints_of]
+    rows = _usable_rows(path, annotations, joints_of, images, limit=limit, screen=screen)
     if not rows:
-        found = f'no annotation of category {chosen.get("name")!r} has keypoints'
-        raise LabelError(path, found)
-    return _coco_labels(rows, np.array(at), images, skeleton=skeleton)
+        raise LabelError(path, f'no annotation of category {_titles(chosen)[:9]} has keypoints')
+    return _coco_labels(rows, joints_of, images, skeleton=skeleton)
 
 # %% ../../nbs/readers/22_label_coco.ipynb #85501e97
 def read_labels(

@@ -7,11 +7,12 @@ __all__ = ['read_dlc_csv', 'read_lightning_csv', 'write_dlc_csv']
 
 # %% ../../nbs/readers/20_label_csv.ipynb #2d3b3723
 import csv
+import io
 import re
 from pathlib import Path
 import numpy as np
 from ..core.errors import LabelError
-from ..core.files import atomic_path
+from ..core.files import write_atomic
 from ..core.skeleton import get_skeleton
 from .joint_names import Labels
 from geomrecon.readers.label_tables import (
@@ -30,7 +31,7 @@ def _csv_rows(path, what):
         raise LabelError(path, 'no such file', what)
     try:
         with open(path, newline='', encoding='utf-8-sig') as file:
-            return [row for row in csv.reader(file) if any(row)]
+            return [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise LabelError(path, f'not a CSV ({error})', what) from None
 
@@ -102,16 +103,22 @@ def _names_the_index(row, first):
 # %% ../../nbs/readers/20_label_csv.ipynb #0b1723e1
 def _row_name(row, first):
     "The image of a row, from the columns before column `first`"
-    return '/'.join(cell for cell in row[:first] if cell)
+    return '/'.join(cell.strip() for cell in row[:first] if cell.strip())
+
+
+# what pandas takes for a number that is missing, in small letters
+_MISSING = set('na n/a #n/a #na <na> nan -nan null none 1.#qnan -1.#qnan 1.#ind -1.#ind'.split())
 
 
 def _csv_numbers(faults, rows, column, what, limit):
-    "One column as floats, empty cells as NaN"
+    "One column as floats, empty cells and those that say that they are missing as NaN"
     numbers = np.full(len(rows), np.nan)
     for i, row in enumerate(rows):
         text = row[column].strip() if len(row) > column else ''
+        if not text or text.lower() in _MISSING:
+            continue
         try:
-            numbers[i] = float(text or 'nan')
+            numbers[i] = float(text)
         except ValueError:
             faults(i, f', {what} is {text!r}', 'a number or nothing')
     return within_limit(faults, numbers, what, limit)
@@ -212,11 +219,11 @@ def write_dlc_csv(
     )
     n_joints = skeleton.n_joints
     joints = np.repeat(skeleton.joints, len(coordinates)).tolist()
-    with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(['scorer'] + [scorer] * len(coordinates) * n_joints)
-        writer.writerow(['bodyparts'] + joints)
-        writer.writerow(['coords'] + coordinates * n_joints)
-        for name, row in zip(index, values.reshape(len(values), -1)):
-            writer.writerow([name] + [_cell(value) for value in row])
-    return Path(path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['scorer'] + [scorer] * len(coordinates) * n_joints)
+    writer.writerow(['bodyparts'] + joints)
+    writer.writerow(['coords'] + coordinates * n_joints)
+    for name, row in zip(index, values.reshape(len(values), -1)):
+        writer.writerow([name] + [_cell(value) for value in row])
+    return write_atomic(path, text.getvalue())

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from ..core.errors import GeomReconError, LabelError
-from ..core.files import atomic_path
+from ..core.files import write_atomic
 from ..core.pickles import safe_loads
 from ..core.skeleton import get_skeleton
 from .joint_names import Labels
@@ -306,8 +306,6 @@ def write_dlc_h5(
     individual=None,  # Name of the animal, for a project with several; None: a project with one
 ) -> Path:
     "Labels or predictions as `pandas.read_hdf` and DeepLabCut read them; raises `LabelError`"
-    import tables
-
     skeleton = get_skeleton(skeleton)
     values, coordinates, index = table_to_write(
         path, kp, likelihood, skeleton=skeleton, index=index
@@ -324,9 +322,17 @@ def write_dlc_h5(
         coordinates=coordinates,
         index=index,
     )
-    with atomic_path(path) as temporary:
-        frame.to_hdf(temporary, key='df_with_missing', mode='w', format=layout)
-        with tables.open_file(temporary, 'a') as file:
-            # without it pandas 1 and 2 take the file for one of before 0.10
-            file.root.df_with_missing._v_attrs.pandas_version = '0.15.2'
-    return Path(path)
+    return write_atomic(path, _h5_bytes(frame, layout))
+
+
+def _h5_bytes(frame, layout):
+    "A table as an HDF5 file, made in memory: HDF5 does not come back from a full disk"
+    import pandas as pd
+
+    in_memory = dict(driver='H5FD_CORE', driver_core_backing_store=0)
+    with pd.HDFStore('unwritten.h5', mode='w', **in_memory) as store:
+        store.put('df_with_missing', frame, format=layout)
+        # without it pandas 1 and 2 take the file for one of before 0.10
+        store.root.df_with_missing._v_attrs.pandas_version = '0.15.2'
+        store.flush()
+        return store.root._v_file.get_file_image()

@@ -37,6 +37,33 @@ def _lsp_array(joints, where):
     sample_axis = 3 - sum(axes)
     return as_array(stored.transpose(sample_axis, *axes), (None, 14, 3), where)
 
+# %% ../../nbs/readers/17_lsp.ipynb #bd6c1cef
+def _share_outside(joints, flag):
+    "Share of the joints with a flag that lie left of or above the photograph; 0 without any"
+    of_flag = joints[joints[..., 2] == flag]
+    return float((of_flag[:, :2] < 0).any(1).mean()) if len(of_flag) else 0.0
+
+
+def _flag_of(
+    joints,  # (N,14,3)
+    shape,  # As the file has them
+):
+    "What a flag of 1 means: 'hidden' as in LSP, or 'visible' as in LSPET"
+    if _share_outside(joints, 0) > 0.5 > _share_outside(joints, 1):
+        return 'visible'
+    if _share_outside(joints, 1) > 0.5 > _share_outside(joints, 0):
+        return 'hidden'
+    return 'visible' if tuple(shape[:2]) == (14, 3) else 'hidden'
+
+
+def _need_inside(joints, flag, path):
+    "Raise `LabelError` where the joints that count lie outside the photographs"
+    share = _share_outside(joints, 0 if flag == 'hidden' else 1)
+    if share > 0.5:
+        other = dict(hidden='visible', visible='hidden')[flag]
+        found = f'with flag={flag!r}, {share:.0%} of the joints lie outside the photographs'
+        raise LabelError(path, found, f'flag={other!r}, or the default')
+
 # %% ../../nbs/readers/17_lsp.ipynb #c568c067
 LSP_JOINTS = (
     'r_ankle',
@@ -104,7 +131,7 @@ class LSP(PoseFiles):
         root,  # Folder that holds `images` and `joints.mat`
         split: str = 'all',  # As the family; 'train', 'test': first and second half, as the authors
         size: int = 256,  # Side of the images, px
-        flag: str = 'hidden',  # 'visible': a flag of 1 means visible, as in LSPET
+        flag: str = 'auto',  # What 1 means: 'hidden' as in LSP, 'visible' as in LSPET; 'auto' tells
         crop: str = 'pad',  # 'person': a square around the person instead of the whole image
         midpoints: bool = False,  # True: pelvis and thorax count as labelled
         origin: str = 'centre',  # 'matlab': joints count from 1, so that all move by one pixel
@@ -116,16 +143,19 @@ class LSP(PoseFiles):
         root = Path(root)
         screen = Screen(on_error, self.name)
         choose('crop', crop, ('pad', 'person'))
-        choose('flag', flag, ('hidden', 'visible'))
+        choose('flag', flag, ('auto', 'hidden', 'visible'))
         choose('origin', origin, ('centre', 'matlab'))
         path = root / 'joints.mat'
-        joints = _lsp_array(load_mat(path, ('joints',))['joints'], path)
+        stored = load_mat(path, ('joints',))['joints']
+        joints = _lsp_array(stored, path)
         odd = _odd_flags(joints, screen)
+        self.flag = _flag_of(joints, np.shape(stored)) if flag == 'auto' else flag
+        _need_inside(joints, self.flag, path)
         samples = _lsp_part(len(joints), split)
         samples = samples[~odd[samples]]
         first_pixel = np.array([1.0, 1, 0]) * (origin == 'matlab')
         px, labelled = _lsp_body(
-            joints[samples] - first_pixel, hidden=flag == 'hidden', midpoints=midpoints
+            joints[samples] - first_pixel, hidden=self.flag == 'hidden', midpoints=midpoints
         )
         columns = dict(
             files=_lsp_files(root, len(joints)),

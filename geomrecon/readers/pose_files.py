@@ -8,6 +8,7 @@ __all__ = ['PoseFiles', 'Cameras', 'FileFrames']
 # %% ../../nbs/readers/03_pose_files.ipynb #a685384f
 import copy
 import hashlib
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -15,21 +16,23 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
-from ..core.checks import Screen
+from ..core.checks import Screen, choose
 from ..core.errors import ConfigError, DataError, LabelError, MediaError
-from ..core.files import atomic_path
+from ..core.files import atomic_path, make_folder, writing
 from ..core.pickles import load_npy
 from ..core.geometry import apply_affine, crop_intrinsics, crop_matrix, invert, project
 from ..core.show_pose import show_poses
+from ..data.augment import in_mirror_images, swap_sides
 from geomrecon.readers.index import (
     crop_boxes,
     frame_sizes,
     index_columns,
+    joints_outside,
     missing_files,
     repeated_rows,
     unusable_rows,
 )
-from .pictures import Packed, Pictures
+from .pictures import Packed, Pictures, crop_check
 
 # %% ../../nbs/readers/03_pose_files.ipynb #7ac9f381
 def _matrices(cameras):
@@ -48,6 +51,7 @@ class PoseFiles:
     name = ''  # Of the data set
     skeleton = None  # Its joints
     home = ''  # Where it is officially to be had
+    n_outside = None  # (N,) known joints of each sample that lie outside its picture
 
     def __len__(self):
         return len(self.px)
@@ -125,6 +129,27 @@ def _usable_rows(index, missing, duplicates, screen):
         usable &= ~repeated
     return usable
 
+# %% ../../nbs/readers/03_pose_files.ipynb #4a5065b5
+def _none_usable(root, n, screen):
+    "The `DataError` that says why nothing is left"
+    first = next(iter(screen.first.values()), 'nothing')
+    found = f'none of {n} samples is usable: {dict(screen.counts)}; first: {first}'
+    return DataError(root, found, 'at least one')
+
+
+def _need_some(cols, root, screen):
+    "Raise `DataError` where a reader has left out all samples"
+    if screen.counts and not len(cols.get('keypoints', ())):
+        raise _none_usable(root, sum(screen.counts.values()), screen)
+
+
+def _hide_outside(index, outside):
+    "Count joints outside their pictures, and make them invisible unless they are to stay"
+    beyond = joints_outside(index)
+    index['n_outside'] = beyond.sum(1).astype(np.int16)
+    if outside == 'invisible' and beyond.any():
+        index['visible'] = index['visible'] & ~beyond
+
 # %% ../../nbs/readers/03_pose_files.ipynb #c2a94786
 @patch
 def setup(
@@ -138,10 +163,12 @@ def setup(
     images: bool = True,  # False: labels alone, files need not be there
     duplicates: bool = False,  # Whether a sample may stand twice (sampling with replacement)
     pad: str = 'border',  # See `Pictures`
+    outside: str = 'invisible',  # Joints outside the picture; 'visible': as the columns have them
 ):
     "Check the columns, build the index; raises Data-, Label- or `MediaError`, or leaves samples out"
     if screen is None:
         screen = Screen(on_error, self.name)
+    _need_some(cols, root, screen)
     index = index_columns(cols, self.skeleton.n_joints, root)
     if not (isinstance(size, int) and 8 <= size <= 4096):
         raise ConfigError('size', repr(size), 'whole pixels from 8 to 4096')
@@ -152,6 +179,8 @@ def setup(
     index['frame_size'] = frame_sizes(root, index, images, missing=missing, screen=screen)
     index['box'] = crop_boxes(index, margin)
     usable = _usable_rows(index, missing, duplicates, screen=screen)
+    if index['n_outside'] is None:
+        _hide_outside(index, choose('outside', outside, ('invisible', 'visible')))
     return self._fill(root, index, usable, size=size, screen=screen, pad=pad)
 
 # %% ../../nbs/readers/03_pose_files.ipynb #65076551
@@ -171,8 +200,7 @@ def _fill(self: PoseFiles, root, index, usable, size, screen, pad):
     screen.report(len(usable))
     self.report = screen.counts
     if not usable.any():
-        found = f'none of {len(usable)} samples is usable: {dict(screen.counts)}'
-        raise DataError(root, found, 'at least one')
+        raise _none_usable(root, len(usable), screen)
     rows = slice(None) if usable.all() else np.flatnonzero(usable)
     kept = {}
     for name, values in index.items():
@@ -187,6 +215,7 @@ def _fill(self: PoseFiles, root, index, usable, size, screen, pad):
     self.frame = kept['frame']
     self.view = kept['view']
     self.video_id = kept['video_id']
+    self.n_outside = kept['n_outside']
     self.video_names = index['video_names']
     subject = index['subject']
     self.subject = None if subject is None else np.asarray(subject)[rows]
@@ -252,7 +281,7 @@ def _points3d(self: PoseFiles, index, sign):
 def _swap_sides(values, is_mirrored, order):
     "Left for right in the mirrored samples: `values` (n,K,...)"
     is_mirrored = is_mirrored.view(-1, *[1] * (values.ndim - 1))
-    return torch.where(is_mirrored, values[:, order], values)
+    return torch.where(is_mirrored, swap_sides(values, order), values)
 
 # %% ../../nbs/readers/03_pose_files.ipynb #3e1eb8b5
 @patch
@@ -268,11 +297,12 @@ def labels(
     visible = torch.as_tensor(self.visible[index])
     joints3d = self._points3d(index, sign)
     is_mirrored = sign < 0
-    if is_mirrored.any() and self.skeleton.flip_pairs:
-        order = self.skeleton.flip_index
+    order = self.skeleton.flip_index
+    if is_mirrored.any() and order != list(range(len(order))):
         keypoints = _swap_sides(keypoints, is_mirrored, order)
         visible = _swap_sides(visible, is_mirrored, order)
         joints3d = _swap_sides(joints3d, is_mirrored, order)
+        visible = visible & (in_mirror_images(order) | ~is_mirrored[:, None])
     found = dict(
         keypoints=keypoints,
         visible=visible & (keypoints.abs() <= 1).all(-1),
@@ -391,6 +421,7 @@ _ROWS = (
     'view',
     'video_id',
     'subject',
+    'n_outside',
 )  # Attributes of a reader with a row for each sample
 
 
@@ -481,7 +512,7 @@ def summary(
     show: bool = True,  # With a contact sheet
     n: int = 8,  # Pictures on it
 ) -> dict:
-    "Counts, the error of 3D against 2D, what was left out, and a contact sheet"
+    "Counts, the error of 3D against 2D, joints outside their pictures, what was left out, pictures"
     error = self.reprojection()
     is_known = np.isfinite(error).any()
     sequence = self.video_id.astype(np.int64) * 1000 + self.view
@@ -497,10 +528,13 @@ def summary(
         crop_px=float(np.median(self.pictures.box[:, 2])),
         mirrored=0 if mirror is None else int(mirror.sum()),
         reprojection_px=(float(np.nanmean(error)), float(np.nanmax(error))) if is_known else None,
+        joints_outside=0 if self.n_outside is None else int(self.n_outside.sum()),
         left_out=dict(self.report),
         unread=self.unread,
     )
     for name, value in figures.items():
+        if name == 'joints_outside' and not value:
+            continue
         print(f'{name:>17}: {_in_words(value)}')
     if show:
         self.show(min(n, len(self)))
@@ -524,32 +558,63 @@ def _pack_key(pictures):
     return key.hexdigest()[:20]
 
 
-def _pack_state(file, done, n, item_size):
-    "(N,) 0: not made yet, 1: made, 2: unreadable; all 0 if the file is not what it should be"
-    nothing = np.zeros(n, np.uint8)
+_UNREADABLE = zlib.crc32(b'unreadable')  # Stands where a crop that could be read has its checksum
+
+
+def _is_whole(state, checks):
+    "Which rows are as they were noted: not yet made, made, or found unreadable"
+    return (
+        (state == 0)
+        | ((state == 1) & (checks != _UNREADABLE))
+        | ((state == 2) & (checks == _UNREADABLE))
+    )
+
+
+def _checked_now(state, pixels):
+    "Checksums of the crops of an earlier version, which wrote none"
+    checks = np.where(state == 2, _UNREADABLE, 0).astype(np.uint32)
+    for row in np.flatnonzero(state == 1):
+        checks[row] = crop_check(pixels[row])
+    return checks
+
+
+def _pack_state(file, done, shape):
+    "(N,2) what is known of each row: 0 not made yet, 1 made, 2 unreadable; and its checksum"
+    n = shape[0]
+    nothing = np.zeros((n, 2), np.uint32)
     try:
-        state = load_npy(done)
+        noted = load_npy(done)
     except LabelError:
         return nothing
-    if state.shape != (n,) or state.dtype != np.uint8:
+    if not file.is_file() or file.stat().st_size != np.prod(shape, dtype=np.int64):
         return nothing
-    if not file.is_file() or file.stat().st_size != n * item_size:
+    if noted.shape == (n,) and noted.dtype == np.uint8:
+        noted = np.stack(
+            [noted, _checked_now(noted, np.memmap(file, np.uint8, 'r', shape=shape))], 1
+        )
+    if noted.shape != (n, 2) or noted.dtype != np.uint32:
         return nothing
-    return state.copy()
+    return np.where(_is_whole(*noted.T)[:, None], noted, 0)
 
 
-def _make_crops(pictures, file, done, state, parts):
-    "Write the crops of some rows; `state` and its file are brought up to date after each part"
-    mode = 'r+' if file.exists() else 'w+'
-    shape = (len(pictures), 3, pictures.size, pictures.size)
-    pixels = np.memmap(file, np.uint8, mode, shape=shape)
-    for rows in parts:
-        crops, readable = pictures.read(rows)
-        pixels[rows[readable]] = crops.numpy()
-        pixels.flush()
-        state[rows] = np.where(readable, 1, 2)
-        with atomic_path(done) as unfinished:
-            np.save(unfinished, state)
+def _make_crops(pictures, file, done, noted, parts):
+    "Write the crops of some rows; `noted` and its file are brought up to date after each part"
+    item_size = 3 * pictures.size**2
+    # not a mapped file: a full disk would end the process where its pages are filled
+    with writing(file), open(file, 'r+b' if file.exists() else 'w+b') as packed:
+        packed.truncate(len(pictures) * item_size)
+        for rows in parts:
+            crops, readable = pictures.read(rows)
+            made = rows[readable]
+            for row, crop in zip(made, crops.numpy()):
+                packed.seek(int(row) * item_size)
+                packed.write(crop.tobytes())
+            packed.flush()
+            noted[rows] = 2, _UNREADABLE
+            noted[made, 0] = 1
+            noted[made, 1] = [crop_check(crop) for crop in crops.numpy()]
+            with atomic_path(done) as unfinished:
+                np.save(unfinished, noted)
 
 # %% ../../nbs/readers/03_pose_files.ipynb #d8cea92b
 @patch
@@ -559,22 +624,22 @@ def pack(
     bar: bool = True,  # Progress bar
     chunk: int = 256,  # Crops between two notes of what is done
 ):
-    "The same reader with its crops in one file, made once; raises `MediaError`, or notes what to skip"
+    "The same reader with its crops in one file, made once; raises `MediaError`, or notes what to skip, and `WriteError`"
     pictures = self.pictures
     n = len(self)
     base = Path(folder) / f'pack-{_pack_key(pictures)}'
-    base.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(base.parent)
     file = base.with_suffix('.u1')
     done = base.with_suffix('.npy')
-    state = _pack_state(file, done, n, item_size=3 * pictures.size**2)
+    noted = _pack_state(file, done, (n, 3, pictures.size, pictures.size))
     at = np.zeros(n) if pictures.at is None else pictures.at
     order = np.lexsort((at, pictures.file_id))
-    todo = order[state[order] == 0]
+    todo = order[noted[order, 0] == 0]
     if len(todo):
         parts = np.array_split(todo, max(1, -(-len(todo) // chunk)))
         if bar:
             parts = progress_bar(parts, leave=False)
-        _make_crops(pictures, file, done, state=state, parts=parts)
+        _make_crops(pictures, file, done, noted=noted, parts=parts)
     new = copy.copy(self)
-    new.pictures = Packed(pictures, file, state)
+    new.pictures = Packed(pictures, file, state=noted[:, 0], checks=noted[:, 1])
     return new

@@ -83,3 +83,17 @@ def subset(
     smaller = copy.copy(self)
     smaller.source = self.source.subset(idxs)
     return smaller
+
+# %% ../../nbs/readers/23_remapped.ipynb #d0b76e46
+@patch
+def labels(
+    self: Remapped,
+    idxs,  # Which samples
+) -> dict:
+    "Everything of `batch` except the images, where the source can read that alone"
+    read = getattr(self.source, 'labels', None) or self.source.batch
+    labels = dict(read(idxs))
+    for name, absent in _ABSENT.items():
+        if name in labels:
+            labels[name] = self._pick(labels[name], absent)
+    return labels

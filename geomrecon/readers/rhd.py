@@ -18,7 +18,12 @@ from .pose_files import PoseFiles
 from .splits import family_boxes, tight_boxes
 from .hands import HAND_FORMS, HAND_SIDES, RHD_ORDER, mirrored
 from .hands import as_triples, below, coco_rows, find_folder, first_file
-from .hands import image_entry_size, join_columns, other_labels
+from geomrecon.readers.hands import (
+    image_entry_size,
+    join_columns,
+    labelled_are_finite,
+    other_labels,
+)
 from .hands import pick_rows, stack_rows
 
 # %% ../../nbs/readers/05_rhd.ipynb #67bee485
@@ -121,7 +126,8 @@ def _rhd_coco_row(image, annotation, where):
     size = image_entry_size(image, where)
     if hand not in ('left', 'right'):
         raise LabelError(where, f'hand_type {str(hand)[:30]!r}', "'left' or 'right'")
-    if not all(np.isfinite(numbers).all() for numbers in (uv, xyz, focal, centre)):
+    finite = all(np.isfinite(numbers).all() for numbers in (xyz, focal, centre))
+    if not finite or not labelled_are_finite(uv):
         raise LabelError(where, 'has NaN or infinite numbers', 'numbers')
     K = np.array([[focal[0], 0, centre[0]], [0, focal[1], centre[1]], [0, 0, 1]])
     return uv, xyz, K, hand == 'left', size

@@ -18,6 +18,7 @@ from ..core.skeleton import BODY16
 from ..core.files import as_array
 from ..core.matlab import load_mat
 from ..core.checks import Check, Screen, choose
+from ..data.video import stated_frames
 from .pose_files import PoseFiles
 
 # %% ../../nbs/readers/09_surreal.ipynb #2d1d60c9
@@ -165,7 +166,7 @@ def _clip_frames(path):
     try:
         with av.open(str(path), metadata_errors='replace') as container:
             stream = container.streams.video[0]
-            n, size = stream.frames, (stream.height, stream.width)
+            n, size = stated_frames(container, stream), (stream.height, stream.width)
     except (av.error.FFmpegError, OSError, ValueError, IndexError, AttributeError) as error:
         reason = getattr(error, 'strerror', None) or type(error).__name__
         raise MediaError(path, f'cannot be opened ({reason})', 'a video') from None
@@ -315,7 +316,7 @@ class SURREAL(PoseFiles):
         names: str = 'person',  # 'smpl': left and right as the file has them, swapped on every image
         points: str = 'stored',  # 'projected': 2D joints by the camera, not rounded to whole pixels
         origin: str = 'centre',  # 'edge': 2D joints and principal point half a pixel left and up
-        visibility: str = 'all',  # 'inside': joints outside the image count as not labelled
+        visibility: str = 'inside',  # Joints outside the image do not count; 'all': they do
         min_inside: int = 8,  # Fewest joints inside the image, or the frame is left out
         monsters: bool = True,  # False: without the sequences of broken bodies
         margin: float = 1.5,  # Side of the crop, as a multiple of the person's box
@@ -343,10 +344,15 @@ class SURREAL(PoseFiles):
         columns['intrinsics'][:2, 2] -= options.shift
         columns['frame_size'] = _SURREAL_SIZE
         columns['visible'] = np.ones(columns['keypoints'].shape[:2], bool)
-        if visibility == 'inside':
-            columns['visible'] = _inside(columns['keypoints'])
         self.setup(
-            base, columns, size, margin=margin, on_error=on_error, screen=screen, images=images
+            base,
+            columns,
+            size,
+            margin=margin,
+            on_error=on_error,
+            screen=screen,
+            images=images,
+            outside=dict(inside='invisible', all='visible')[visibility],
         )
 
 # %% ../../nbs/readers/09_surreal.ipynb #c800aae4

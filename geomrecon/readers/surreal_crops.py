@@ -165,12 +165,6 @@ def _need_square(ds, screen):
     if odd.any():
         ds.__dict__.update(ds.subset(~odd).__dict__)
 
-
-def _inside_image(ds):
-    "Which joints lie inside the image"
-    width_height = ds.pictures.frame_size[:, None, ::-1]
-    return ((ds.px > -0.5) & (ds.px < width_height - 0.5)).all(-1)
-
 # %% ../../nbs/readers/10_surreal_crops.ipynb #940bf621
 class SURREALCrops(PoseFiles):
     "SURREAL as RegDA's authors packed it: square crops and JSON"
@@ -195,7 +189,7 @@ class SURREALCrops(PoseFiles):
         names: str = 'person',  # 'smpl': left and right as the file has them, swapped on every image
         camera: str = 'person',  # 'stored', 'fit' or 'none', see above; never changes 2D and Z
         unit: str = 'm',  # Of the stored 3D joints, 'm' or 'mm'; not confirmed
-        visibility: str = 'all',  # 'inside': joints outside the image count as not labelled
+        visibility: str = 'inside',  # Joints outside the image do not count; 'all': they do
         group: str = None,  # Pattern with groups `video` and `frame`; None: each image is a video
         on_error: str = 'raise',  # 'raise', or 'skip': unusable samples are left out and counted
         images: bool = True,  # False: labels alone; image files need not be there
@@ -221,11 +215,17 @@ class SURREALCrops(PoseFiles):
         _settle_camera(columns, camera)
         if group is not None:
             columns['video'], columns['frame'] = _video_and_frame(columns['file'], group).T
-        self.setup(root, columns, size, on_error=on_error, screen=screen, images=images)
+        self.setup(
+            root,
+            columns,
+            size,
+            on_error=on_error,
+            screen=screen,
+            images=images,
+            outside=dict(inside='invisible', all='visible')[visibility],
+        )
         if images:
             _need_square(self, screen)
-        if visibility == 'inside':
-            self.visible = self.visible & _inside_image(self)
 
 
 def _settle_camera(columns, camera):

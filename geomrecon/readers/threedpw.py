@@ -362,7 +362,8 @@ class ThreeDPW(PoseFiles):
             except LabelError as e:
                 screen('unreadable sequence', e.where, e.found, e.expected)
         cols = _pw3d_join(parts, root)
-        self.setup(root, cols, size, margin, on_error, screen, images)
+        outside = dict(inside='invisible', all='visible')[visible]
+        self.setup(root, cols, size, margin, on_error, screen, images, outside=outside)
         self.left = +self.left
 
 # %% ../../nbs/readers/16_threedpw.ipynb #8b6eee29

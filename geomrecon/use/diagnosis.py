@@ -19,7 +19,7 @@ from ..core.errors import DataError, NothingToShowError
 from ..core.geometry import warp_image
 from ..core.heatmap import decode
 from ..core.skeleton import Skeleton
-from ..data.augment import move_joints, random_affine
+from ..data.augment import in_mirror_images, move_joints, random_affine, swap_sides
 from ..data.pairs import FramePairs
 from ..models.pose import domain_split
 
@@ -174,6 +174,11 @@ def image_sides(a, b):
     return (a - b).norm(dim=-1) / 2
 
 
+def _mean_known(values):
+    "Mean over the joints that are known at all"
+    return values[:, ~values.isnan().all(0)].mean().item()
+
+
 def flip_error(
     model,  # `PoseAdapter`, or anything with its `predict`
     images,  # (N,3,S,S) uint8 or [0,1]
@@ -181,10 +186,13 @@ def flip_error(
     skeleton: Skeleton,  # Which joints a mirror swaps
     domain: str = 'target',  # Whose batch-norm statistics
 ) -> torch.Tensor:  # (N,K) image sides
-    "Distance of each joint from the prediction on the mirror image, mirrored back"
+    "Distance of each joint from the prediction on the mirror image, mirrored back; NaN where it is not in it"
     mirrored = model.predict(torch.as_tensor(images).flip(-1), domain)[0]
-    mirrored = mirrored[:, skeleton.flip_index]
-    return image_sides(mirrored * mirrored.new_tensor([-1, 1]), kp)
+    flip_index = skeleton.flip_index
+    error = image_sides(swap_sides(mirrored, flip_index) * mirrored.new_tensor([-1, 1]), kp)
+    if None in flip_index:
+        error = error.masked_fill(~in_mirror_images(flip_index, error.device), torch.nan)
+    return error
 
 
 def affine_error(
@@ -319,7 +327,7 @@ def diagnose(
     figures = dict(
         coverage=(peaks > gamma).float().mean().item(),
         confidence=peaks.float().mean().item(),
-        flip=flip_error(model, images, joints, skeleton, domain=domain).mean().item(),
+        flip=_mean_known(flip_error(model, images, joints, skeleton, domain=domain)),
         affine=turned.nanmean().item(),
         **motion_figures(kp[place]),
         bones=bone_variation(kp, video_id, skeleton.bones).mean().item(),
