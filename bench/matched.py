@@ -23,9 +23,8 @@ from geomrecon.core.skeleton import get_skeleton
 from geomrecon.data.frames import VideoFrames
 from geomrecon.learn.presets import get_preset
 from geomrecon.puppet.images import PuppetImages
-from geomrecon.puppet.matched import MatchedImages
+from geomrecon.puppet.matched import matched_source
 from geomrecon.puppet.pool import render_pool
-from geomrecon.puppet.stage import learn_stage
 from geomrecon.readers.label_coco import read_labels
 from geomrecon.readers.labelled_frames import LabelledFrames
 from geomrecon.use.ladder import train_phases
@@ -65,22 +64,19 @@ def read_frames(chosen, size):
     return frames, labelled
 
 
-def labelled_source(source, skeleton, size, seed, frames):
-    "Endless rendered images of a source, and where they differ from those of other versions"
-    if source != 'matched':
-        return PuppetImages(skeleton, 10_000_000, size, source, seed=seed)
-    stage = learn_stage(frames, skeleton)
-    return MatchedImages(stage, skeleton, 10_000_000, size, seed=seed)
+def labelled_source(source, skeleton, seed, frames):
+    "Endless rendered images of a source, as large as the frames' crops"
+    if source == 'matched':
+        return matched_source(frames, skeleton, 10_000_000, seed)
+    return PuppetImages(skeleton, 10_000_000, frames.size, source, seed=seed)
 
 
 def task_of(chosen, source, seed, frames, preset):
     "One adaptation problem"
-    skeleton = get_skeleton(chosen.skeleton)
-    size = frames.size
     folder = Path(chosen.out) / f'{source}-{seed}'
-    endless = labelled_source(source, skeleton, size, seed=seed, frames=frames)
+    endless = labelled_source(source, chosen.skeleton, seed, frames=frames)
     pool = render_pool(endless, chosen.pool, folder / 'pool.pt', bar=False)
-    valid = labelled_source(source, skeleton, size, seed=seed + 10_000, frames=frames)
+    valid = labelled_source(source, chosen.skeleton, seed + 10_000, frames=frames)
     valid = render_pool(valid, 96, bar=False)
     return Task(
         folder,
@@ -111,7 +107,10 @@ def read_results(path):
 
 def write_results(chosen, rows):
     "All rows so far, with what made them"
-    command = shlex.join(['python', 'bench/matched.py', *sys.argv[1:]])
+    words = [
+        Path(word).name if word in (chosen.video, chosen.labels) else word for word in sys.argv
+    ]
+    command = shlex.join(['python', 'bench/matched.py', *words[1:]])
     about = dict(
         command=command,
         machine=f'{os.cpu_count()} cores shared with other work, {platform.machine()}, no GPU',
