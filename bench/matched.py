@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import shlex
-import sys
 from pathlib import Path
 
 import torch
@@ -27,10 +26,13 @@ from geomrecon.puppet.matched import matched_source
 from geomrecon.puppet.pool import render_pool
 from geomrecon.readers.label_coco import read_labels
 from geomrecon.readers.labelled_frames import LabelledFrames
+from geomrecon.use.diagnosis import diagnose
 from geomrecon.use.ladder import train_phases
 from geomrecon.use.predict import predict_frames
 from geomrecon.use.task import Task
 
+ORDER = ('source', 'aligned', 'pseudo', 'full')
+LABEL_FREE = ('confidence', 'flip', 'affine', 'jitter', 'bones')
 FIGURES = ('median_px', 'mean_px', 'within_10', 'offset_removed_px', 'flips', 'frames')
 
 
@@ -99,24 +101,37 @@ def figures_of(model, domain, labelled):
     return {**{name: report[name] for name in FIGURES if name in report}, **swaps}
 
 
+def without_labels(model, domain, frames, skeleton):
+    "What the unlabelled video itself says"
+    figures = diagnose(model, frames, skeleton, domain=domain)
+    return {name: round(figures[name], 5) for name in LABEL_FREE}
+
+
 def read_results(path):
     "Rows that are there already"
     path = Path(path)
     return json.loads(path.read_text())['rows'] if path.exists() else []
 
 
+def command_for(chosen, rows):
+    "What is typed to make these rows"
+    words = ['python', 'bench/matched.py', '--skeleton', str(chosen.skeleton)]
+    words += ['--video', Path(chosen.video).name, '--labels', Path(chosen.labels).name]
+    words += ['--sources', *dict.fromkeys(row['source'] for row in rows)]
+    words += ['--seeds', *(str(seed) for seed in sorted({row['seed'] for row in rows}))]
+    words += ['--preset', chosen.preset, '--pool', str(chosen.pool)]
+    return shlex.join(words)
+
+
 def write_results(chosen, rows):
     "All rows so far, with what made them"
-    words = [
-        Path(word).name if word in (chosen.video, chosen.labels) else word for word in sys.argv
-    ]
-    command = shlex.join(['python', 'bench/matched.py', *words[1:]])
+    rows = sorted(rows, key=lambda row: (row['source'], row['seed'], ORDER.index(row['method'])))
     about = dict(
-        command=command,
+        command=command_for(chosen, rows),
         machine=f'{os.cpu_count()} cores shared with other work, {platform.machine()}, no GPU',
         threads=torch.get_num_threads(),
         torch=torch.__version__,
-        rows=sorted(rows, key=lambda row: (row['source'], row['seed'])),
+        rows=rows,
     )
     write_atomic(chosen.merge, json.dumps(about, indent=1) + '\n')
 
@@ -132,6 +147,7 @@ def main():
             for method, learn, seconds, domain in train_phases(task, bar=False):
                 row = dict(source=source, seed=seed, method=method, preset=preset.name)
                 row.update(figures_of(learn.model, domain, labelled), seconds=round(seconds))
+                row['label_free'] = without_labels(learn.model, domain, frames, task.skeleton)
                 rows = [row] + [old for old in read_results(chosen.merge) if not same(old, row)]
                 write_results(chosen, rows)
                 print(source, seed, method, row['median_px']['all'], row['mean_px'], flush=True)
