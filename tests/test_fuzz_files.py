@@ -40,7 +40,7 @@ from geomrecon.learn.checkpoint import (
 from geomrecon.learn.learner import build_model
 from geomrecon.learn.presets import get_preset, preset_text, read_preset
 from geomrecon.learn.pseudo_label import PseudoLabel
-from geomrecon.models.pose import fit_state, read_state
+from geomrecon.models.weights import fit_state, read_state
 from geomrecon.models.style import ConvEncoder, StyleNet, load_style_net
 from geomrecon.models.stylise import StyleStats, load_style_stats
 from geomrecon.paper.run_files import load_runs
