@@ -49,7 +49,7 @@ class NetPreset(PresetGroup):
 
     # Side of the square input, pixels
     size: int = preset_field(256, 'paper')
-    # Any torchvision ResNet
+    # Any torchvision ResNet, 'lite0' or 'timm:NAME'
     arch: str = preset_field('resnet101', 'paper')
     # None, 'imagenet' or a file
     weights: str | None = preset_field('imagenet', 'field: ImageNet')
