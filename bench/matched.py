@@ -110,7 +110,7 @@ def without_labels(model, domain, frames, skeleton):
 def read_results(path):
     "Rows that are there already"
     path = Path(path)
-    return json.loads(path.read_text())['rows'] if path.exists() else []
+    return json.loads(path.read_text(encoding='utf-8'))['rows'] if path.exists() else []
 
 
 def command_for(chosen, rows):

