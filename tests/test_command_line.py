@@ -51,9 +51,9 @@ def test_answers_without_importing_torch(words, status):
 @pytest.mark.parametrize(
     'words, meant',
     [
-        (['adpt'], "did you mean 'adapt'?"),
-        (['adapt', '--taget', 'x.mp4'], "did you mean '--target'?"),
-        (['adapt', '--no-vido'], "did you mean '--no-video'?"),
+        (['adpt'], 'nearest: adapt'),
+        (['adapt', '--taget', 'x.mp4'], 'nearest: --target'),
+        (['adapt', '--no-vido'], 'nearest: --no-video'),
         (['data', '--bra'], ''),
     ],
 )

@@ -213,7 +213,8 @@ def test_a_folder_that_cannot_be_made(tmp_path, closed_folder):
     assert status == 2
     line = only_line(text)
     assert f'{out}' in line
-    assert 'may be written to' in line
+    assert 'Permission denied' in line
+    assert 'a folder that may be written to' in line
 
 
 def test_a_disk_without_space(tmp_path, small_runs, monkeypatch):

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['Body', 'body_of_mask', 'body_at', 'steps_of', 'point_ahead', 'some_pixels', 'tones_of', 'light_left', 'Shadow',
            'shadow_of', 'outline_blur', 'still_noise', 'Stage', 'Moment', 'moment_of', 'find_moments', 'usual_ones',
-           'stage_of_moments', 'learn_stage', 'show_stage']
+           'of_moments', 'stage_of_moments', 'learn_stage', 'show_stage']
 
 # %% ../../nbs/puppet/18_stage.ipynb #5ccdf0da
 import hashlib
 import math
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import NamedTuple
 
 import cv2
@@ -395,6 +396,14 @@ def _mean_direction(shadows):
     return np.sum(towards, 0) / max(lengths.sum(), 1e-6)
 
 # %% ../../nbs/puppet/18_stage.ipynb #d462883d
+def of_moments(
+    moments: list,  # `Moment`s
+    name: str,  # A field, or a field of a field: 'body.length'
+) -> np.ndarray:  # one value, or one row, for each moment
+    "One thing that was measured, at every moment"
+    return np.array([attrgetter(name)(moment) for moment in moments])
+
+
 def stage_of_moments(
     frames: VideoFrames,  # Crops
     video: int,  # Which video
@@ -402,35 +411,36 @@ def stage_of_moments(
 ) -> Stage:
     "All moments together"
     size = frames.size
-    rows = np.array([moment.row for moment in moments])
+    rows = of_moments(moments, 'row')
     angle, known = _headings(frames, video, moments)
-    shadows = [moment.shadow for moment in moments]
-    seen = [shadow.reach for shadow in shadows if shadow.strength > 0]
+    strengths = of_moments(moments, 'shadow.strength')
+    reaches = of_moments(moments, 'shadow.reach')[strengths > 0]
     tones = np.concatenate([moment.tones for moment in moments])
     background = frames.backgrounds[video]
+    low, middle, high = _low_middle_high(of_moments(moments, 'blur').tolist(), 0.5)
     examples = evenly_spread(len(moments), 8)
     return Stage(
         background=background,
         pad=frames.pad,
         boxes=frames.boxes[rows],
         frame=frames.frame[rows],
-        middle=(np.array([moment.body.middle for moment in moments]) + 0.5) / size,
-        length=np.array([moment.body.length for moment in moments]) / size,
-        width=np.array([moment.body.width for moment in moments]) / size,
+        middle=(of_moments(moments, 'body.middle') + 0.5) / size,
+        length=of_moments(moments, 'body.length') / size,
+        width=of_moments(moments, 'body.width') / size,
         angle=angle,
         known=known,
         tone=np.array([np.median(moment.tones, 0) for moment in moments]),
         tones=tones,
         around=np.concatenate([moment.around for moment in moments]),
-        gain=np.array([moment.gain for moment in moments]),
-        shadow=np.array([shadow.strength for shadow in shadows]),
-        shadow_reach=float(np.median(seen)) if seen else 0.0,
-        shadow_towards=_mean_direction(shadows),
-        blur=tuple(b / size for b in _low_middle_high([m.blur for m in moments], 0.5)),
-        noise=_low_middle_high([moment.noise for moment in moments], 1.0),
+        gain=of_moments(moments, 'gain'),
+        shadow=strengths,
+        shadow_reach=float(np.median(reaches)) if len(reaches) else 0.0,
+        shadow_towards=_mean_direction([moment.shadow for moment in moments]),
+        blur=(low / size, middle / size, high / size),
+        noise=_low_middle_high(of_moments(moments, 'noise').tolist(), 1.0),
         grey=_is_grey(tones, background),
-        masks=np.array([moment.body.mask for moment in moments]) > 0,
-        examples=np.array([moments[i].crop for i in examples]),
+        masks=of_moments(moments, 'body.mask') > 0,
+        examples=of_moments(moments, 'crop')[examples],
         of_example=examples,
     )
 
@@ -449,8 +459,8 @@ def learn_stage(
     _check_bodies(path, len(moments), n_seen)
     _check_camera(path, [moment.changed for moment in moments])
     moments = usual_ones(moments)
-    boxes = frames.boxes[[moment.row for moment in moments]]
-    lengths = np.array([moment.body.length for moment in moments]) * boxes[:, 2] / frames.size
+    boxes = frames.boxes[of_moments(moments, 'row')]
+    lengths = of_moments(moments, 'body.length') * boxes[:, 2] / frames.size
     height_width = frames.backgrounds[video].shape[:2]
     _check_size(path, height_width, lengths, boxes[:, :2] + boxes[:, 2:] / 2)
     return stage_of_moments(frames, video, moments)

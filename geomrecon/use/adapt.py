@@ -91,7 +91,7 @@ def adapt(
     skeleton: str,  # hand, body, mouse, a skeleton file with a rig, or 'source': that of the labelled source
     target: list,  # Videos, image folders or folders of videos, without labels
     out: str,  # Folder for weights, predictions and report
-    source: str = 'randomised',  # A style of rendered figures (randomised, narrow, synthetic, real), or a labelled data set, such as coco:labels.json
+    source: str = 'randomised',  # A rendered style (randomised, narrow, synthetic, real), or a data set such as coco:labels.json
     method: str = 'ours',  # How to adapt; `geomrecon methods` lists them
     crop: str = 'motion',  # motion (fixed camera), whole, or a CSV of boxes
     eval: str = None,  # Labelled frames beside their images, to measure with: DeepLabCut, Lightning Pose or COCO

@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'TRAINING', 'type_of', 'texts_of', 'add_command', 'add_positional', 'add_option', 'said_default',
-           'declared', 'imported', 'make_parser', 'parse', 'flags_of', 'did_you_mean', 'main', 'run_command',
-           'call_command', 'plain_warnings']
+           'declared', 'imported', 'make_parser', 'parse', 'flags_of', 'main', 'run_command', 'call_command',
+           'plain_warnings']
 
 # %% ../../nbs/use/17_cli.ipynb #791a7325
 import argparse
 import ast
 import contextlib
-import difflib
 import importlib
 import inspect
 import linecache
@@ -24,6 +23,7 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from fastcore.docments import docments
+from ..core.checks import nearest
 from ..core.errors import GeomReconError
 
 # %% ../../nbs/use/17_cli.ipynb #b698a098
@@ -187,13 +187,13 @@ def parse(
     by_name = {function.__name__: function for function in commands}
     if argv and not argv[0].startswith('-') and argv[0] not in by_name:
         listed = ', '.join(by_name)
-        parser.error(f'no command {argv[0]!r}{did_you_mean(argv[0], by_name)} (commands: {listed})')
+        parser.error(f'no command {argv[0]!r}{nearest(argv[0], by_name)} (commands: {listed})')
     if argv and argv[0] in by_name:
         known = flags_of(by_name[argv[0]])
         for word in argv[1:]:
             flag = word.split('=')[0]
             if flag.startswith('--') and not any(name.startswith(flag) for name in known):
-                hint = did_you_mean(flag, known)
+                hint = nearest(flag, known)
                 parser.error(f'{argv[0]} has no option {flag!r}{hint} (all: {argv[0]} --help)')
     return vars(parser.parse_args(argv))
 
@@ -206,12 +206,6 @@ def flags_of(function):
         if isinstance(parameter.default, bool):
             flags.append('--no-' + name.replace('_', '-'))
     return flags
-
-
-def did_you_mean(word, names):
-    "The nearest of some names, as a question; nothing where none is near"
-    near = difflib.get_close_matches(word, list(names), n=1)
-    return f': did you mean {near[0]!r}?' if near else ''
 
 # %% ../../nbs/use/17_cli.ipynb #af0af8a0
 def main(

@@ -30,7 +30,7 @@ from .predict import open_media, predict_frames, write_media
 
 # %% ../../nbs/use/16_commands.ipynb #45b38468
 def data(
-    name: str = None,  # A reader, NAME, or a data set, NAME:FOLDER?option=value&option=value; all readers are listed without it
+    name: str = None,  # A reader, or NAME:FOLDER?option=value&option=value; all readers if not given
     /,
     dataset: str = None,  # The same, given as an option
     out: str = None,  # PNG file for a contact sheet of the data set; none is drawn without it
@@ -38,7 +38,7 @@ def data(
     size: int = 128,  # Side of the crops, pixels
     on_error: str = 'skip',  # raise, or skip (unusable samples are counted)
 ):
-    "Is a data set complete, and does it hold what it should? Counts, errors and a contact sheet; without a folder, what a reader expects"
+    "What a data set holds or lacks, with a contact sheet; without a folder, what a reader expects"
     name = name or dataset
     if out is not None and ':' not in (name or ''):
         raise ConfigError('--out', 'a contact sheet of no data set', 'NAME:FOLDER')
@@ -101,14 +101,14 @@ def predict(
     out: str,  # Folder to write into; with several inputs, each gets a folder of its own in it
     crop: str = None,  # motion (fixed camera), whole or a CSV of boxes; as in the run if not given
     step: int = 1,  # Use every step-th frame
-    bone_length: float = None,  # Length of the reference bone in mm, for a net with depth; without it, 3D joints are in lengths of that bone
+    bone_length: float = None,  # Length of the reference bone, mm, for a net with depth; lengths of it if not given
     threshold: float = 0.2,  # Joints of less likelihood, 0 to 1, are not drawn; the tables hold all
     video: bool = True,  # Draw labelled videos, or an overlay for each image
     device: str = None,  # cpu, cuda, cuda:1 or mps; a CUDA GPU where there is one if not given
     fresh: bool = False,  # Predict again what is done, and replace predictions of other inputs
     bar: bool = True,  # Progress bars
 ):
-    "Joints in videos and images with a saved run: predictions.csv (DeepLabCut), predictions.json (COCO), a labelled video or overlays, and predictions_3d.csv from a net with depth. With the preset compact, one CPU core takes a second for about 40 frames of 640x480, with small for about 5"
+    "Joints in videos and images with a saved run, as CSV (DeepLabCut), JSON (COCO) and labelled video"
     options = dict(locals())
     inputs = [input] if isinstance(input, (str, Path)) else input
     check_number('--step', step, least=1, whole=True)
@@ -214,11 +214,11 @@ def files_in_words(names):
 
 # %% ../../nbs/use/16_commands.ipynb #ac05808f
 def presets(
-    name: str = None,  # Preset, the preset.yaml of a run, or its folder; all presets are shown side by side without it
+    name: str = None,  # Preset, the preset.yaml of a run, or its folder; all presets if not given
     /,
     set: list = None,  # Fields to change: field=value
 ) -> None:
-    "What the presets hold: each field with its value, what it means, its range, and where its value comes from"
+    "What presets hold: each field with value, meaning, range and origin of the value"
     if name is None:
         if set:
             raise ConfigError('--set', 'no preset to change', f'a name before it: {list(PRESETS)}')
