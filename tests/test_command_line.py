@@ -90,3 +90,39 @@ def test_ctrl_c_while_modules_load_is_one_line(tmp_path):
     assert 'the same command goes on where it was' in done.stderr
     assert 'Traceback' not in done.stderr
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('kind', ['ValueError', 'GeomReconError'])
+def test_ctrl_c_that_compiled_code_swallowed_is_one_line(kind):
+    # matplotlib answers a Ctrl-C inside an array's conversion by 'Invalid affine transformation matrix'
+    program = (
+        'import os, signal, sys\n'
+        'from geomrecon.core.errors import GeomReconError\n'
+        'from geomrecon.use import cli, commands\n'
+        'def presets(name=None):\n'
+        '    try:\n'
+        '        os.kill(os.getpid(), signal.SIGINT)\n'
+        '    except KeyboardInterrupt:\n'
+        '        pass\n'
+        f"    raise {kind}('where', 'found', 'expected')\n"
+        'commands.presets = presets\n'
+        "sys.exit(cli.main(['presets']))\n"
+    )
+    done = run_python('-c', program)
+    assert done.returncode == 130, done.stderr
+    assert 'the same command goes on where it was' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_an_error_without_ctrl_c_is_told():
+    program = (
+        'import sys\n'
+        'from geomrecon.use import cli, commands\n'
+        'def presets(name=None):\n'
+        "    raise ValueError('a fault of ours')\n"
+        'commands.presets = presets\n'
+        "sys.exit(cli.main(['presets']))\n"
+    )
+    done = run_python('-c', program)
+    assert done.returncode == 1
+    assert 'ValueError: a fault of ours' in done.stderr

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'TRAINING', 'type_of', 'texts_of', 'add_command', 'add_positional', 'add_option', 'said_default',
-           'declared', 'imported', 'make_parser', 'parse', 'flags_of', 'main', 'run_command', 'call_command',
-           'plain_warnings']
+           'declared', 'imported', 'make_parser', 'parse', 'flags_of', 'main', 'run_command', 'interruptions',
+           'call_command', 'plain_warnings']
 
 # %% ../../nbs/use/22_cli.ipynb #791a7325
 import argparse
@@ -16,7 +16,9 @@ import inspect
 import linecache
 import os
 import re
+import signal
 import sys
+import threading
 import types
 import typing
 import warnings
@@ -229,20 +231,45 @@ def run_command(
     for name in arguments.pop('_by_position'):
         if name in arguments:
             by_position.append(arguments.pop(name))
+    with interruptions() as pressed:
+        try:
+            with plain_warnings(prog):
+                call_command(imported(declaration), by_position, arguments)
+            return 0
+        except BrokenPipeError:
+            # whoever reads has gone, as `head` does; the interpreter must not write at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        except (Exception, KeyboardInterrupt) as error:
+            if pressed or isinstance(error, KeyboardInterrupt):
+                print(f'\n{prog}: stopped; the same command goes on where it was', file=sys.stderr)
+                return 130
+            if not isinstance(error, GeomReconError):
+                raise
+            print(f'{prog}: {type(error).__name__}: {error}', file=sys.stderr)
+            return 2
+
+
+@contextlib.contextmanager
+def interruptions():
+    "Inside, a list that notes each Ctrl-C: compiled code may turn one into an error of its own"
+    pressed = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number, frame):
+        pressed.append(number)
+        before(number, frame)
+
+    # another handler is somebody's choice, and threads cannot have one
+    is_ours = before is signal.default_int_handler
+    is_ours = is_ours and threading.current_thread() is threading.main_thread()
+    if is_ours:
+        signal.signal(signal.SIGINT, note)
     try:
-        with plain_warnings(prog):
-            call_command(imported(declaration), by_position, arguments)
-        return 0
-    except GeomReconError as error:
-        print(f'{prog}: {type(error).__name__}: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f'\n{prog}: stopped; the same command goes on where it was', file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # whoever reads has gone, as `head` does; the interpreter must not write at its end either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        yield pressed
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, before)
 
 
 def call_command(function, by_position, options):
