@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['POOL', 'CROPS', 'MATCHED', 'adapt', 'chosen_skeleton', 'check_adapt', 'check_numbers', 'check_eval',
            'check_given_source', 'find_source', 'check_can_be_matched', 'check_run', 'told_at_start', 'every_step',
-           'source_images', 'matched', 'rendered', 'given_labels', 'check_labels_fit', 'labelled_alone',
-           'with_names_of', 'labels_in_words', 'label_lines', 'labelled_folders', 'check_labelled_resumable',
-           'forget_labelled', 'report_adaptation', 'adaptation_sections', 'adapt_with_labels', 'report_labelled',
-           'rows_without_labels', 'held_out_lines', 'eval_note', 'labelled_sections', 'held_out_section']
+           'source_images', 'matched', 'rendered', 'given_labels', 'labels_to_train_on', 'check_labels_fit',
+           'labelled_alone', 'with_names_of', 'labels_in_words', 'label_lines', 'labelled_folders',
+           'check_labelled_resumable', 'forget_labelled', 'report_adaptation', 'adaptation_sections',
+           'adapt_with_labels', 'report_labelled', 'rows_without_labels', 'held_out_lines', 'eval_note',
+           'labelled_sections', 'held_out_section']
 
 # %% ../../nbs/use/18_adapt.ipynb #3a4c9d07
 from pathlib import Path
@@ -55,14 +56,13 @@ from geomrecon.use.ladder import (
     train_phases,
 )
 from geomrecon.use.labelled_run import (
-    FOLD_SHARE,
     LABEL_SHARE,
     LabelledJob,
     errors_of,
     labelled_rows,
     labels_digest,
+    preset_of_split,
     run_labelled,
-    shortened,
     splits_of,
 )
 from .made_by import made_by, write_made_by
@@ -96,10 +96,10 @@ from geomrecon.use.run_checks import (
     look_at,
 )
 from geomrecon.use.target_labels import (
+    Split,
     animal_length,
     error_lines,
     joined_skeleton,
-    label_augmentation,
     label_errors,
     show_errors,
 )
@@ -332,9 +332,7 @@ def check_run(asked, checked):
         identity = run_identity(preset, skeleton, asked.seed, checked.data['source'])
         check_resumable(asked.out, identity, checked.data['target'])
         if checked.few is not None:
-            check_labelled_resumable(
-                asked.out, preset, len(checked.splits), identity, checked.data['target']
-            )
+            check_labelled_resumable(asked.out, checked, identity)
 
 # %% ../../nbs/use/18_adapt.ipynb #eb5c6fb6
 def told_at_start(asked, checked) -> list:
@@ -431,7 +429,7 @@ def rendered(
     for_training = render_pool(endless, pool, cache / f'source_{style}_{seed}.pt', bar)
     return for_training, for_validation
 
-# %% ../../nbs/use/18_adapt.ipynb #9c7f34ac
+# %% ../../nbs/use/18_adapt.ipynb #86baf6aa
 def given_labels(asked, checked):
     "Labels to train on, and what is held out of them; raises for what cannot be trained on"
     if asked.labels is None:
@@ -448,10 +446,14 @@ def given_labels(asked, checked):
     check_labels_fit(asked, checked)
     checked.splits = splits_of(few.names, asked.holdout, asked.seed)
     given = [field_name(change.partition('=')[0].strip()) for change in asked.set or ()]
-    seen = label_augmentation(few.keypoints)
-    checked.turned = {name: value for name, value in seen.items() if name not in given}
-    checked.preset = checked.preset.changed(**checked.turned)
+    checked.free = tuple(name for name in ('rotate', 'flip') if name not in given)
     return few
+
+
+def labels_to_train_on(checked) -> np.ndarray:
+    "(N,K,2) labels, px; NaN where not labelled"
+    few = checked.few
+    return np.where(few.visible[..., None], few.keypoints, np.nan)
 
 
 def check_labels_fit(asked, checked):
@@ -528,10 +530,12 @@ def label_lines(asked, checked) -> list:
     else:
         told += f'measured in {len(splits)} turns, then all are trained on'
     lines = [told]
-    if checked.turned:
-        rotate = checked.preset.rotate
-        mirrored = 'mirrored' if checked.preset.flip else 'not mirrored'
-        lines.append(f'training pictures are turned by up to {rotate:g} degrees and {mirrored}')
+    if checked.free:
+        split = splits[0] if len(splits) == 1 else Split(np.arange(n), [], '')
+        used = preset_of_split(checked.preset, labels_to_train_on(checked), split, checked.free)
+        mirrored = 'mirrored' if used.flip else 'not mirrored'
+        told = f'training pictures are turned by up to {used.rotate:g} degrees and {mirrored}'
+        lines.append(f'{told}, as the labels show the animal')
     if checked.of_source is not None:
         alone = [j for j in checked.skeleton.joints if j not in checked.of_source.joints]
         if alone:
@@ -541,7 +545,7 @@ def label_lines(asked, checked) -> list:
         lines.append(f'{LABEL_SHARE:.0%} of each batch are labelled frames')
     return lines
 
-# %% ../../nbs/use/18_adapt.ipynb #6d3c94d5
+# %% ../../nbs/use/18_adapt.ipynb #76fdc535
 def labelled_folders(
     out,  # Folder of a run
     n_splits: int = 3,  # At most
@@ -551,13 +555,22 @@ def labelled_folders(
     return [Path(out) / name / start for name in names for start in ('labels', 'mixed')]
 
 
-def check_labelled_resumable(out, preset, n_splits, identity, target):
+def check_labelled_resumable(out, checked, identity):
     "Raise `CheckpointError` where these folders hold trainings of another run"
-    in_turns = n_splits > 1
+    splits = checked.splits
+    n_frames = len(checked.few.names)
     for folder in labelled_folders(out):
-        is_short = in_turns and folder.parent.name != 'all'
-        used = shortened(preset, FOLD_SHARE) if is_short else preset
-        check_resumable(folder, dict(identity, preset=used.flat()), target)
+        split, in_turns = Split(np.arange(n_frames), [], ''), False
+        if folder.parent.name != 'all':
+            number = int(folder.parent.name.rpartition('_')[2])
+            split, in_turns = (
+                splits[number % max(1, len(splits))] if splits else split,
+                len(splits) > 1,
+            )
+        used = preset_of_split(
+            checked.preset, labels_to_train_on(checked), split, checked.free, in_turns
+        )
+        check_resumable(folder, dict(identity, preset=used.flat()), checked.data['target'])
 
 
 def forget_labelled(out):
@@ -629,7 +642,7 @@ def adaptation_sections(task, runs, adapted, predicted, measured) -> list:
         sections.append(Section('Reconstruction', '', strips))
     return sections
 
-# %% ../../nbs/use/18_adapt.ipynb #3619ebec
+# %% ../../nbs/use/18_adapt.ipynb #fc33984c
 def adapt_with_labels(asked, checked, frames, images, measured_on, record):
     "Train with labels of the target, keep what helps, and report"
     clock.tell('reading the labelled frames')
@@ -646,6 +659,7 @@ def adapt_with_labels(asked, checked, frames, images, measured_on, record):
         splits=splits_of(labelled.names, asked.holdout, asked.seed),
         rendered=rendered_images,
         method=asked.method,
+        free=checked.free,
         seed=asked.seed,
         workers=asked.workers,
         data=checked.data,
@@ -728,7 +742,7 @@ def held_out_lines(job, outcome, result) -> list:
     if not outcome.predicted:
         return []
     errors = errors_of(job, outcome.predicted)
-    pixels = np.where(job.measured.visible[..., None], job.measured.pixels, np.nan)
+    pixels = job.labels.numpy()
     joints = job.measured.skeleton.joints
     return error_lines(errors['labels'], errors[result], joints, animal_length(pixels))
 

@@ -6,7 +6,7 @@
 __all__ = ['Split', 'video_of', 'hold_out_labels', 'whole_videos', 'folds', 'joined_skeleton', 'Verdict', 'judge', 'long_axis',
            'animal_length', 'label_augmentation', 'few_labels', 'label_errors', 'error_lines', 'show_errors']
 
-# %% ../../nbs/use/16_target_labels.ipynb #973f43d9
+# %% ../../nbs/use/16_target_labels.ipynb #822a4136
 import re
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from ..core.charts import INK, chart_axes
 from ..core.errors import ConfigError, DataError, SkeletonError
-from ..core.intervals import middle_95
+from ..core.intervals import student_interval
 from ..core.skeleton import Skeleton
 from ..data.augment import TensorPoses
 from ..readers.labelled_frames import path_parts
@@ -132,7 +132,7 @@ def joined_skeleton(
         rig=(),
     )
 
-# %% ../../nbs/use/16_target_labels.ipynb #1be254ee
+# %% ../../nbs/use/16_target_labels.ipynb #46628e8a
 class Verdict(NamedTuple):
     "Whether adaptation is kept"
 
@@ -140,7 +140,7 @@ class Verdict(NamedTuple):
     before: float  # Mean error of the net to beat, px
     after: float  # Mean error of the adapted net, px
     gain: float  # Mean over frames of what adaptation takes off, px
-    low: float  # Lower end of the 95% interval of the gain
+    low: float  # Lower end of the 95% interval of the gain; NaN for one frame
     high: float  # Upper end
     n_frames: int  # Frames that this rests on
 
@@ -156,7 +156,6 @@ class Verdict(NamedTuple):
 def judge(
     before,  # (N,K) errors of the net to beat, px; NaN where a joint is not labelled
     after,  # (N,K) errors of the adapted net
-    seed: int = 0,  # Draws frames for the interval
 ) -> Verdict:
     "Keep adaptation where its mean error on held-out frames is surely smaller; raises `DataError`"
     before = np.asarray(before, dtype=float)
@@ -172,55 +171,54 @@ def judge(
         in_sum = np.where(counts, errors, 0).sum(axis=1)[usable]
         of_frame.append(in_sum / counts.sum(axis=1)[usable])
     gains = of_frame[0] - of_frame[1]
-    draws = np.random.default_rng(seed).integers(0, len(gains), (2000, len(gains)))
-    low, high = middle_95(gains[draws].mean(axis=1))
-    low, high, gain = float(low), float(high), float(gains.mean())
+    low, high = student_interval(gains)
+    gain = float(gains.mean())
     means = [float(errors.mean()) for errors in of_frame]
     kept = bool(low > 0)
     return Verdict(kept, *means, gain, low, high, n_frames=len(gains))
 
-# %% ../../nbs/use/16_target_labels.ipynb #b13964da
+# %% ../../nbs/use/16_target_labels.ipynb #6c3e8434
 def long_axis(
     keypoints,  # (N,K,2) labels, px; NaN where not labelled
-) -> tuple:  # two joints
-    "The joints that are farthest apart in the median frame; raises `DataError` where no two are labelled"
+) -> tuple | None:  # two joints; None where no two are labelled in one frame
+    "The joints that are farthest apart in the median frame, of those labelled in half of the frames"
     keypoints = np.asarray(keypoints, dtype=float)
     distances = np.linalg.norm(keypoints[:, :, None] - keypoints[:, None], axis=-1)
-    known = np.isfinite(distances)
-    enough = known.sum(0) >= max(1, len(keypoints) // 2)
-    if not np.triu(enough, k=1).any():
-        enough = known.any(0)
-    if not np.triu(enough, k=1).any():
-        raise DataError('labels', 'no frame with two labelled joints', 'frames with several joints')
-    medians = np.full(enough.shape, -1.0)
-    for first, second in np.argwhere(np.triu(enough, k=1)):
-        medians[first, second] = np.nanmedian(distances[:, first, second])
-    first, second = np.unravel_index(medians.argmax(), medians.shape)
-    return int(first), int(second)
+    n_known = np.triu(np.isfinite(distances).sum(0), k=1)
+    if not n_known.any():
+        return None
+    enough = min(n_known.max(), len(keypoints) / 2)
+    medians = {}
+    for first, second in np.argwhere(n_known >= max(1, enough)):
+        medians[int(first), int(second)] = np.nanmedian(distances[:, first, second])
+    return max(medians, key=medians.get)
 
 
 def animal_length(
     keypoints,  # (N,K,2) labels, px; NaN where not labelled
-) -> float:  # px
-    "Median distance of the two joints that are farthest apart; raises `DataError`"
-    first, second = long_axis(keypoints)
-    keypoints = np.asarray(keypoints, dtype=float)
-    return float(np.nanmedian(np.linalg.norm(keypoints[:, first] - keypoints[:, second], axis=-1)))
+) -> float | None:  # px
+    "Median distance of the two joints that are farthest apart; None where no two are labelled"
+    axis = long_axis(keypoints)
+    if axis is None:
+        return None
+    first, second = np.asarray(keypoints, dtype=float)[:, axis].swapaxes(0, 1)
+    return float(np.nanmedian(np.linalg.norm(first - second, axis=-1)))
 
 
 def label_augmentation(
     keypoints,  # (N,K,2) labels, px; NaN where not labelled
     margin: float = 10.0,  # Degrees beyond what the labels show
-) -> dict:  # rotate and, where mirror images would be strange, flip
-    "How far labelled frames may be turned, and whether they may be mirrored; raises `DataError`"
-    first, second = long_axis(keypoints)
-    keypoints = np.asarray(keypoints, dtype=float)
-    axis = keypoints[:, second] - keypoints[:, first]
-    axis = axis[np.isfinite(axis).all(-1)]
-    angles = np.arctan2(axis[:, 1], axis[:, 0])
+) -> dict:  # rotate and, where mirror images would be strange, flip; empty where nothing is known
+    "How far labelled frames may be turned, and whether they may be mirrored"
+    axis = long_axis(keypoints)
+    if axis is None:
+        return {}
+    first, second = np.asarray(keypoints, dtype=float)[:, axis].swapaxes(0, 1)
+    direction = (second - first)[np.isfinite(second - first).all(-1)]
+    angles = np.arctan2(direction[:, 1], direction[:, 0])
     middle = np.angle(np.exp(1j * angles).mean())
     turned = np.abs(np.angle(np.exp(1j * (angles - middle))))
-    rotate = round(min(180.0, np.degrees(turned.max()) + margin))
+    rotate = round(np.degrees(turned.max()) + margin)
     return dict(rotate=180.0) if rotate > 90 else dict(rotate=float(rotate), flip=0.0)
 
 # %% ../../nbs/use/16_target_labels.ipynb #7a431e32
@@ -241,7 +239,7 @@ def few_labels(
     visible[:, at] = batch['visible'].bool()
     return TensorPoses(batch['image'], keypoints, visible, skeleton)
 
-# %% ../../nbs/use/16_target_labels.ipynb #0a67da70
+# %% ../../nbs/use/16_target_labels.ipynb #0fbf976c
 def label_errors(
     px,  # (N,J,2) predicted joints, frame px
     joints,  # Their J names
@@ -257,7 +255,7 @@ def error_lines(
     before,  # (N,K) errors, px; NaN where not labelled
     after,  # (N,K) errors of another net
     joints,  # K names
-    length: float,  # Of the animal, px
+    length: float | None,  # Of the animal, px; None: not known
 ) -> list:  # dictionaries: joint, labels, before, after (median px), share_before, share_after
     "Median error of each joint and of all, in pixels and as a share of the animal's length"
     columns = {name: (before[:, i], after[:, i]) for i, name in enumerate(joints)}
@@ -274,8 +272,8 @@ def error_lines(
                 labels=int(known.sum()),
                 before=medians[0],
                 after=medians[1],
-                share_before=medians[0] / length,
-                share_after=medians[1] / length,
+                share_before=None if length is None else medians[0] / length,
+                share_after=None if length is None else medians[1] / length,
             )
         )
     return lines
@@ -294,7 +292,9 @@ def show_errors(
         ax.plot([line['before'], line['after']], [y, y], c=colour, lw=2, zorder=1)
         ax.plot(line['before'], y, 'o', ms=5, mfc='w', mec=INK, zorder=2)
         ax.plot(line['after'], y, 'o', ms=5, mfc=colour, mec=colour, zorder=3)
-        told = f"{line['after']:.1f} px, {line['share_after']:.1%} of the length"
+        told = f"{line['after']:.1f} px"
+        if line['share_after'] is not None:
+            told += f", {line['share_after']:.1%} of the length"
         ax.text(1.02, y, told, transform=ax.get_yaxis_transform(), fontsize=6.5, va='center')
     chart_axes(ax)
     names = [f"{line['joint']} ({line['labels']})" for line in lines]
