@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from ..core.canvas import method_name
 from ..core.checks import check_folder
-from ..core.errors import ConfigError, SkeletonError
+from ..core.errors import ConfigError
 from ..core.files import writing
 from ..core.parallel import main_alone, main_first
 from ..core.show_pose import show_poses
@@ -32,7 +32,7 @@ from ..puppet.pool import render_pool
 from ..puppet.rig import compile_rig
 from ..puppet.style import STYLES
 from ..readers.catalogue import READERS, is_dataset, open_dataset, parse_dataset
-from ..readers.joint_names import Labels, match_joints, named_skeleton
+from ..readers.joint_names import Labels, named_skeleton, plain_name
 from ..readers.label_coco import read_labels
 from ..readers.labelled_frames import find_images
 from ..readers.remapped import Remapped
@@ -429,14 +429,12 @@ def rendered(
     for_training = render_pool(endless, pool, cache / f'source_{style}_{seed}.pt', bar)
     return for_training, for_validation
 
-# %% ../../nbs/use/18_adapt.ipynb #86baf6aa
+# %% ../../nbs/use/18_adapt.ipynb #9e7f6cf3
 def given_labels(asked, checked):
     "Labels to train on, and what is held out of them; raises for what cannot be trained on"
     if asked.labels is None:
         if asked.skeleton == 'labels':
-            raise ConfigError(
-                '--skeleton', "'labels' without --labels", 'a file of labelled frames'
-            )
+            raise ConfigError('--skeleton', "'labels' without --labels", 'a file of labelled frames')
         if asked.holdout is not None:
             raise ConfigError('--holdout', 'given without --labels', 'labelled frames to train on')
         return None
@@ -495,18 +493,10 @@ def with_names_of(
     skeleton,  # Of the source
 ) -> Labels:
     "Labels whose joints are called as in a skeleton, where they plainly mean the same"
-    at = match_joints(
-        labels.skeleton.joints,
-        skeleton.joints,
-        rename='auto',
-        missing='invisible',
-        where='--labels',
-        error=SkeletonError,
-    )
-    joints = list(labels.skeleton.joints)
-    for joint, place in zip(skeleton.joints, at):
-        if place >= 0:
-            joints[place] = joint
+    called = {plain_name(joint): joint for joint in skeleton.joints}
+    joints = [called.get(plain_name(joint), joint) for joint in labels.skeleton.joints]
+    if len(set(joints)) < len(joints):
+        joints = labels.skeleton.joints
     renamed = named_skeleton(labels.skeleton.name, joints, labels.skeleton.bones)
     return labels._replace(skeleton=renamed)
 
@@ -539,9 +529,7 @@ def label_lines(asked, checked) -> list:
     if checked.of_source is not None:
         alone = [j for j in checked.skeleton.joints if j not in checked.of_source.joints]
         if alone:
-            lines.append(
-                f'joints that the source lacks, learnt from labels alone: {", ".join(alone)}'
-            )
+            lines.append(f'joints that the source lacks, learnt from labels alone: {", ".join(alone)}')
         lines.append(f'{LABEL_SHARE:.0%} of each batch are labelled frames')
     return lines
 
@@ -563,10 +551,7 @@ def check_labelled_resumable(out, checked, identity):
         split, in_turns = Split(np.arange(n_frames), [], ''), False
         if folder.parent.name != 'all':
             number = int(folder.parent.name.rpartition('_')[2])
-            split, in_turns = (
-                splits[number % max(1, len(splits))] if splits else split,
-                len(splits) > 1,
-            )
+            split, in_turns = splits[number % max(1, len(splits))] if splits else split, len(splits) > 1
         used = preset_of_split(
             checked.preset, labels_to_train_on(checked), split, checked.free, in_turns
         )

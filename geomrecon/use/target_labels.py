@@ -50,9 +50,7 @@ def hold_out_labels(
         return Split(rows, rows[:0], '')
     n_held = max(1, round(share * len(names)))
     if len(names) < 2:
-        raise DataError(
-            'labels', f'{len(names)} labelled frame', 'two, one of them to measure with'
-        )
+        raise DataError('labels', f'{len(names)} labelled frame', 'two, one of them to measure with')
     rng = np.random.default_rng(seed)
     videos = np.array([video_of(name) for name in names])
     held = whole_videos(videos, n_held, rng)
@@ -97,7 +95,7 @@ def folds(
         splits.append(Split(rows[~is_held], rows[is_held], 'frame'))
     return splits
 
-# %% ../../nbs/use/16_target_labels.ipynb #ab539479
+# %% ../../nbs/use/16_target_labels.ipynb #37546912
 def joined_skeleton(
     rig: Skeleton,  # Of the rendered source
     labelled: Skeleton,  # Of the labels
@@ -106,7 +104,7 @@ def joined_skeleton(
     shared = [joint for joint in labelled.joints if joint in rig.joints]
     if not shared:
         found = f'no joint of {rig.name!r} among {list(labelled.joints)}'
-        raise SkeletonError('labels', found, f'some of {list(rig.joints)}, or --skeleton labels')
+        raise SkeletonError('--labels', found, f'some of {list(rig.joints)}, or --skeleton labels')
     more = tuple(joint for joint in labelled.joints if joint not in rig.joints)
     if not more:
         return rig
@@ -163,9 +161,7 @@ def judge(
     counts = np.isfinite(before) & np.isfinite(after)
     usable = counts.any(axis=1)
     if not usable.any():
-        raise DataError(
-            'held-out labels', 'no labelled joint', 'at least one frame to measure with'
-        )
+        raise DataError('held-out labels', 'no labelled joint', 'at least one frame to measure with')
     of_frame = []
     for errors in (before, after):
         in_sum = np.where(counts, errors, 0).sum(axis=1)[usable]
