@@ -208,3 +208,23 @@ def test_videos_are_held_out_whole():
     assert split.by == 'video'
     held = {names[row].split('/')[1] for row in split.held}
     assert not held & {names[row].split('/')[1] for row in split.train}
+
+
+def test_labels_alone_need_no_rig(place, tmp_path):
+    "A DeepLabCut file has no bones: they are found, and the labelled frames are the only source"
+    labels = read_labels(place / 'labels.csv')
+    assert labels.skeleton.bones == ()
+    results = adapt(
+        'labels',
+        place / 'mouse.mp4',
+        tmp_path / 'run',
+        labels=place / 'labels.csv',
+        crop='whole',
+        preset=FEW,
+        video=False,
+        bar=False,
+    )
+    assert [row['method'] for row in results['rows']] == ['labels', 'longer', 'full']
+    _, skeleton, _, _ = load_model(tmp_path / 'run')
+    assert skeleton.joints == labels.skeleton.joints
+    assert len(skeleton.bones) == 3

@@ -363,6 +363,8 @@ class Skeleton:
     limits: dict = field(default_factory=dict)  # Child joint -> what its bone can do, see below
     # Joints of one side without a partner, in no mirror image; None: by name
     one_sided: tuple | None = field(default=None, repr=False)
+    # Largest (roll, yaw, pitch) of rendered figures, degrees; (): what is usual for the name
+    turn: tuple = field(default=(), repr=False)
 
     def __post_init__(self):
         _check_names(self)
@@ -428,6 +430,7 @@ def _check(skeleton):
     _check_limits(skeleton)
     _check_reference(skeleton)
     _check_rig(skeleton)
+    _check_turn(skeleton)
 
 
 _MOST = 1000  # Joints of a skeleton
@@ -506,6 +509,12 @@ def _check_rig(skeleton):
         absent = sorted(set(skeleton.joints) - seen)
         _need(skeleton, not absent, f'rig lacks {absent}', 'a rig node for every joint')
 
+
+def _check_turn(skeleton):
+    turn = skeleton.turn
+    ok = len(turn) in (0, 3) and all(0 <= angle <= 180 for angle in turn)
+    _need(skeleton, ok, f'turn {turn}', 'roll, yaw and pitch from 0 to 180 degrees')
+
 # %% ../../nbs/core/03_skeleton.ipynb #e8e17c74
 def some_names(
     names,  # Texts
@@ -546,7 +555,7 @@ def sides_text(self: Skeleton) -> str:
 
 # %% ../../nbs/core/03_skeleton.ipynb #fad0f590
 _REQUIRED = ('name', 'joints', 'bones')
-_OPTIONAL = ('flip_pairs', 'groups', 'root', 'rig', 'ref_bone', 'limits', 'one_sided')
+_OPTIONAL = ('flip_pairs', 'groups', 'root', 'rig', 'ref_bone', 'limits', 'one_sided', 'turn')
 
 
 def _check_keys(d, where):
@@ -672,6 +681,13 @@ def _rig_from(fields):
         _check_node(fields, node)
     return tuple(rig_node(**node) for node in nodes)
 
+
+def _turn_from(fields):
+    if fields.d.get('turn') is None:
+        return ()
+    fields.numbers(fields.d['turn'], 3, 'turn')
+    return tuple(float(angle) for angle in fields.d['turn'])
+
 # %% ../../nbs/core/03_skeleton.ipynb #00a6704e
 def _skeleton_from(d, where):
     "As `skeleton_from_dict`; errors begin with `where`"
@@ -692,6 +708,7 @@ def _skeleton_from(d, where):
         rig=_rig_from(fields),
         ref_bone=fields.some(d.get('ref_bone'), 'ref_bone'),
         limits=_limits_from(fields),
+        turn=_turn_from(fields),
     )
     bones = fields.pairs('bones')
     try:
@@ -730,6 +747,8 @@ def skeleton_to_dict(
     declared = {}
     if s.one_sided != one_sided_joints(s.joints, s.flip_pairs):
         declared['one_sided'] = names(s.one_sided)
+    if s.turn:
+        declared['turn'] = list(s.turn)
     return dict(
         name=s.name,
         joints=list(s.joints),

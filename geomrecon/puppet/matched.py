@@ -28,7 +28,7 @@ from ..data.mixed import MixedSource
 from ..data.motion import find_blob
 from .camera import geometry
 from .draw import Draw, named_seed
-from .figure import USUAL_TURN
+from .figure import usual_turn
 from .labels import label_points, seen
 from .limbs import limb_table
 from .patterns import sensor_grain
@@ -213,7 +213,7 @@ def stand_there(
 
 def _uprights(rig):
     "Do figures of this rig stand upright by their nature?"
-    return USUAL_TURN.get(rig.name, (60.0,))[0] < 90
+    return usual_turn(rig)[0] < 90
 
 
 def _directions(stage, moment, rig, bodies, draw, spread):

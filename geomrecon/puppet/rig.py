@@ -76,7 +76,7 @@ def _tree(skeleton):
     nodes = skeleton.rig
     names = [node.name for node in nodes]
     number = {name: i for i, name in enumerate(names)}
-    rig = SimpleNamespace(name=skeleton.name, names=names)
+    rig = SimpleNamespace(name=skeleton.name, names=names, turn=skeleton.turn)
     rig.joints = [number[joint] for joint in skeleton.joints]
     rig.parent = [-1 if node.parent is None else number[node.parent] for node in nodes]
     for column in ('offset', 'radius', 'limits'):

@@ -102,6 +102,7 @@ from geomrecon.use.target_labels import (
     joined_skeleton,
     label_errors,
     show_errors,
+    with_bones,
 )
 from geomrecon.use.task import (
     Task,
@@ -429,7 +430,7 @@ def rendered(
     for_training = render_pool(endless, pool, cache / f'source_{style}_{seed}.pt', bar)
     return for_training, for_validation
 
-# %% ../../nbs/use/18_adapt.ipynb #9e7f6cf3
+# %% ../../nbs/use/18_adapt.ipynb #64c5b3c2
 def given_labels(asked, checked):
     "Labels to train on, and what is held out of them; raises for what cannot be trained on"
     if asked.labels is None:
@@ -440,7 +441,7 @@ def given_labels(asked, checked):
         return None
     few = read_labels(asked.labels)
     check_measured(few, asked.labels)
-    few = labelled_alone(few)
+    few = with_bones(labelled_alone(few))
     check_labels_fit(asked, checked)
     checked.splits = splits_of(few.names, asked.holdout, asked.seed)
     given = [field_name(change.partition('=')[0].strip()) for change in asked.set or ()]
