@@ -18,6 +18,7 @@ from geomrecon.use import cli
 from fixtures_hands import write_mvhand, write_rhd
 from fixtures_interrupted import assert_same_content, folder_contents, interruptions  # noqa: F401
 from fixtures_interrupted import mouse_video, small_runs  # noqa: F401
+from fixtures_use import labelled_pictures
 
 
 def finish(command, interruptions):
@@ -89,6 +90,22 @@ def test_adapt(tmp_path, interruptions):
     hits = check(adapt, interruptions, tmp_path, n=6, seed=1)
     assert len(hits) == 6
     assert {'model.pth', 'predictions.csv', 'labelled.mp4', 'control.ckpt'} <= names(tmp_path)
+
+
+def test_adapt_with_labels(tmp_path, interruptions):
+    mouse_video(tmp_path / 'mouse.mp4')
+    labelled_pictures(tmp_path, n=6)
+
+    def adapt(out, bar):
+        target = ['--skeleton', 'mouse', '--target', str(tmp_path / 'mouse.mp4'), '--crop', 'whole']
+        labels = ['--labels', str(tmp_path / 'labels.csv'), '--pool', '130', '--no-video']
+        return cli.main(
+            ['adapt', '--out', str(out), *target, *labels, '--preset', 'mini-2d', *bars(bar)]
+        )
+
+    hits = check(adapt, interruptions, tmp_path, n=5, seed=4)
+    assert len(hits) == 5
+    assert {'model.pth', 'predictions.csv', 'split_2', 'all', 'report.html'} <= names(tmp_path)
 
 
 def test_train(tmp_path, interruptions):
