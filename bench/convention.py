@@ -5,7 +5,8 @@
 The sources are those of `bench/matched.py`: what it left in its folder is used, what is missing is trained. The labels
 that a row names are learnt from, all others are for measuring. Each row goes into the JSON as soon as it is there.
 
-- `rendered`: the net as it is. `calibrated`: its predictions moved by the convention, without training.
+- `rendered`: the net as it is. `calibrated`: its predictions moved by the convention, without training; also with one
+  choice made otherwise: small offsets used too, left and right estimated apart, the middle kept on the line.
 - `longer`: some epochs more on the rendered source. `moved`: the same on moved labels. `labels`: on the few labels
   alone. `both`: on rendered and labelled images, half and half. `both, moved`: on moved and labelled ones.
 """
@@ -16,6 +17,7 @@ import json
 import os
 import platform
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +30,14 @@ from geomrecon.data.augment import TensorPoses
 from geomrecon.data.mixed import MixedSource
 from geomrecon.data.pairs import pose_dls
 from geomrecon.learn.learner import pose_learner
-from geomrecon.learn.presets import get_preset
+from geomrecon.learn.presets import read_preset
 from geomrecon.puppet.convention import ConventionSource, estimate_convention
 from geomrecon.use.predict import predict_frames
 from geomrecon.use.task import seed_all
 
 IDENTITY = ('source', 'seed', 'preset', 'labels', 'draw', 'variant')
-VARIANTS = ('longer', 'moved', 'labels', 'both', 'both, moved')
+VARIANTS = ('both, moved', 'both', 'moved', 'longer', 'labels')
+CALIBRATIONS = ('calibrated', 'every offset', 'sides apart', 'middle on the line')
 
 
 def options():
@@ -47,6 +50,7 @@ def options():
     parser.add_argument('--sources', nargs='+', default=['randomised', 'matched'])
     parser.add_argument('--seed', type=int, default=0, help='of the sources')
     parser.add_argument('--preset', default='compact')
+    parser.add_argument('--set', nargs='*', default=[], help='fields of the preset, as arch=lite0')
     parser.add_argument('--pool', type=int, default=6000, help='rendered images')
     parser.add_argument('--counts', nargs='*', type=int, default=[3, 5, 10, 20])
     parser.add_argument('--draws', type=int, default=40, help='of frames, without training')
@@ -74,54 +78,117 @@ def figures_of(predicted, labelled, rows):
 
 
 class Results:
-    "Rows in a file"
+    "What was trained, a row for each net, and what was calibrated, a row for all draws"
 
     def __init__(self, chosen):
         self.chosen = chosen
         self.path = Path(chosen.merge)
-        self.rows = []
+        self.trained = []
+        self.calibrated = []
+        self.conventions = []
         if self.path.exists():
-            self.rows = json.loads(self.path.read_text(encoding='utf-8'))['rows']
+            found = json.loads(self.path.read_text(encoding='utf-8'))
+            self.trained = found['trained']
+            self.calibrated = found['calibrated']
+            self.conventions = found.get('conventions', [])
 
     def has(self, **identity):
-        return any(all(row[name] == identity[name] for name in IDENTITY) for row in self.rows)
+        return any(all(row[name] == identity[name] for name in IDENTITY) for row in self.trained)
 
     def add(self, **row):
-        self.rows.append({name: round_off(value) for name, value in row.items()})
-        self.rows.sort(key=lambda row: [row[name] for name in IDENTITY])
+        self.trained.append(rounded(row))
+        self.trained.sort(key=lambda row: [row[name] for name in IDENTITY])
+        self.write()
+
+    def replace(self, calibrated, conventions, same):
+        "What was calibrated anew for a source, in place of what was there of it"
+        for kept, new in ((self.calibrated, calibrated), (self.conventions, conventions)):
+            others = [row for row in kept if any(row[key] != same[key] for key in same)]
+            kept[:] = [*others, *map(rounded, new)]
+        self.write()
 
     def write(self):
         words = ['python', 'bench/convention.py', '--video', Path(self.chosen.video).name]
         words += ['--labels', Path(self.chosen.labels).name, '--skeleton', self.chosen.skeleton]
+        words += ['--set', *self.chosen.set] if self.chosen.set else []
         about = dict(
             command=shlex.join(words),
             machine=f'{os.cpu_count()} cores shared with other work, {platform.machine()}, no GPU',
             torch=torch.__version__,
+            conventions=self.conventions,
+            calibrated=self.calibrated,
+            trained=self.trained,
         )
-        lines = ',\n'.join('  ' + json.dumps(row) for row in self.rows)
-        text = json.dumps(about, indent=1)[:-2] + f',\n "rows": [\n{lines}\n ]\n}}\n'
-        write_atomic(self.path, text)
+        write_atomic(self.path, json.dumps(about, indent=1) + '\n')
 
 
-def round_off(value):
-    return round(value, 4) if isinstance(value, float) else value
+def rounded(row):
+    return {
+        key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()
+    }
 
 
-def calibrations(chosen, results, predicted, labelled, same):
+def known_pixels(labelled):
+    "Labels, NaN where there is none"
+    return labelled.pixels.masked_fill(~labelled.visible[..., None], torch.nan)
+
+
+def estimated(predicted, labelled, rows, **options):
+    "The convention by some of the labelled frames"
+    known = known_pixels(labelled)
+    return estimate_convention(predicted[rows], known[rows], labelled.skeleton, **options)
+
+
+def on_the_line(convention):
+    "Joints in the middle keep no offset across"
+    offset = convention.offset.clone()
+    for joint, partner in enumerate(convention.skeleton.flip_index):
+        if joint == partner:
+            offset[joint, 1] = 0.0
+    return replace(convention, offset=offset)
+
+
+def conventions_of(predicted, labelled, rows):
+    "The convention as it is used, and with one choice made otherwise"
+    used = estimated(predicted, labelled, rows)
+    return {
+        'calibrated': used,
+        'every offset': estimated(predicted, labelled, rows, sure=0.0),
+        'sides apart': estimated(predicted, labelled, rows, pool=False),
+        'middle on the line': on_the_line(used),
+    }
+
+
+def mean_figures(several):
+    "Means over draws"
+    return {key: float(np.mean([figures[key] for figures in several])) for key in several[0]}
+
+
+def calibrations(chosen, predicted, labelled, same):
     "What moved predictions are worth: no training"
+    rows = []
     for n_labels in chosen.counts:
+        found = {variant: [] for variant in ('rendered', *CALIBRATIONS)}
         for draw in range(chosen.draws):
-            identity = dict(same, labels=n_labels, draw=draw)
-            if results.has(**identity, variant='calibrated'):
-                continue
             few, others = parts_of(len(labelled), n_labels, draw)
-            convention = estimate_convention(
-                predicted[few], labelled.pixels[few], labelled.skeleton
-            )
-            moved = convention.apply(predicted)
-            results.add(**identity, variant='rendered', **figures_of(predicted, labelled, others))
-            results.add(**identity, variant='calibrated', **figures_of(moved, labelled, others))
-    results.write()
+            found['rendered'].append(figures_of(predicted, labelled, others))
+            for variant, convention in conventions_of(predicted, labelled, few).items():
+                moved = convention.apply(predicted)
+                found[variant].append(figures_of(moved, labelled, others))
+        for variant, several in found.items():
+            row = dict(same, labels=n_labels, draws=chosen.draws, variant=variant)
+            rows.append(dict(row, **mean_figures(several)))
+    return rows
+
+
+def first_conventions(chosen, predicted, labelled, same):
+    "What the first draw of each number of labels says"
+    rows = []
+    for n_labels in chosen.counts:
+        few, _ = parts_of(len(labelled), n_labels, draw=0)
+        convention = estimated(predicted, labelled, few)
+        rows.append(dict(same, labels=n_labels, draw=0, joints=convention.rows()))
+    return rows
 
 
 def few_images(labelled, rows):
@@ -168,9 +235,7 @@ def trainings(chosen, results, task, start, predicted, labelled, same):
     for n_labels in chosen.train_counts:
         for draw in range(chosen.train_draws):
             few, others = parts_of(len(labelled), n_labels, draw)
-            convention = estimate_convention(
-                predicted[few], labelled.pixels[few], labelled.skeleton
-            )
+            convention = estimated(predicted, labelled, few)
             for variant in VARIANTS:
                 identity = dict(same, labels=n_labels, draw=draw, variant=variant)
                 if results.has(**identity):
@@ -185,14 +250,13 @@ def trainings(chosen, results, task, start, predicted, labelled, same):
                     longer[draw] = now
                 figures = figures_of(now, labelled, others)
                 results.add(**identity, **figures)
-                results.write()
                 print(*identity.values(), figures, flush=True)
 
 
 def main():
     chosen = options()
     torch.set_num_threads(1)
-    preset = get_preset(chosen.preset)
+    preset = read_preset(chosen.preset, chosen.set)
     frames, labelled = matched.read_frames(chosen, preset.size)
     results = Results(chosen)
     starts = {}
@@ -200,8 +264,10 @@ def main():
         task = matched.task_of(chosen, source, chosen.seed, frames=frames, preset=preset)
         start, _ = task.pretrain(bar=False)
         predicted = predict_frames(start.model, labelled.frames, 'source')[0]
-        same = dict(source=source, seed=chosen.seed, preset=preset.name)
-        calibrations(chosen, results, predicted, labelled=labelled, same=same)
+        name = ' '.join([chosen.preset, *chosen.set])
+        same = dict(source=source, seed=chosen.seed, preset=name)
+        rows = calibrations(chosen, predicted, labelled, same=same)
+        results.replace(rows, first_conventions(chosen, predicted, labelled, same=same), same)
         starts[source] = task, start, predicted, same
     for task, start, predicted, same in starts.values():
         trainings(chosen, results, task, start, predicted=predicted, labelled=labelled, same=same)

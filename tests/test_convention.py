@@ -1,5 +1,6 @@
 "The annotator's convention: what was planted in rendered figures is found by a few labels, and moves joints alone."
 
+import json
 import pickle
 
 import numpy as np
@@ -12,6 +13,7 @@ from geomrecon.data.pairs import pose_dls
 from geomrecon.puppet.convention import (
     Convention,
     ConventionSource,
+    convention_from_rows,
     estimate_convention,
     frame_bones,
     left_out_errors,
@@ -301,3 +303,16 @@ def test_errors_say_what_is_wrong(mice, planted, pool):
         pool_of_dots = render_pool(PuppetImages(MOUSE4, 10, 48), 5, bar=False)
         pool_of_dots.skeleton = dots
         show_convention(lone, pool_of_dots)
+
+
+def test_a_convention_comes_back_from_its_rows(mice, planted):
+    labelled = planted.apply(mice[:8])
+    labelled[2:, 0] = torch.nan
+    found = estimate_convention(mice[:8] + noise_like(mice[:8], 1.0, 0), labelled, MOUSE4)
+    rows = json.loads(json.dumps(found.rows()))
+    again = convention_from_rows(rows, MOUSE4)
+    assert again.bones == found.bones and torch.equal(again.number, found.number)
+    assert torch.equal(again.told, found.told) and torch.equal(again.moves, found.moves)
+    torch.testing.assert_close(again.apply(mice), found.apply(mice), atol=1e-9, rtol=0)
+    with pytest.raises(DataError, match='wrist'):
+        convention_from_rows(rows, HAND21)
