@@ -18,6 +18,7 @@ from geomrecon.puppet.matched import (
     changed_share,
     check_matched,
     glance,
+    matched_source,
 )
 from geomrecon.puppet.pool import render_pool
 from geomrecon.puppet.stage import body_at, learn_stage, moment_of
@@ -193,6 +194,17 @@ def test_a_camera_that_moves_is_refused(tmp_path, textured):
         learn_stage(read(shaken), 'mouse')
     still = write_walk(tmp_path / 'still', n=16, floor=textured)
     learn_stage(read(still), 'mouse')
+
+
+def test_a_pool_of_several_stages_is_rendered_once(walk, tmp_path):
+    other = write_walk(tmp_path / 'other', n=30, tone=(200, 120, 60), seed=5)
+    both = VideoFrames([walk.folder, other.folder], 96, 'motion', progress=False)
+    path = tmp_path / 'pool.pt'
+    first = render_pool(matched_source(both, 'mouse', 1000), 16, path, bar=False)
+    written = path.stat().st_mtime_ns
+    again = render_pool(matched_source(both, 'mouse', 1000), 16, path, bar=False)
+    assert path.stat().st_mtime_ns == written
+    assert torch.equal(first.images, again.images)
 
 
 def as_video(walk, path):
