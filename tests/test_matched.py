@@ -5,11 +5,21 @@ import numpy as np
 import pytest
 import torch
 from fixtures_stage import plain_floor, write_walk
-from geomrecon.core.errors import DataError, SkeletonError
+from geomrecon.core.errors import ConfigError, DataError, SkeletonError
 from geomrecon.core.skeleton import Skeleton
 from geomrecon.data.frames import VideoFrames
-from geomrecon.data.images import crop_frame
-from geomrecon.puppet.matched import MatchedImages, Spread
+from geomrecon.data.images import crop_frame, read_image
+from geomrecon.data.media import Media
+from geomrecon.data.video import write_video
+from geomrecon.puppet.matched import (
+    MatchedImages,
+    Spread,
+    can_be_matched,
+    changed_share,
+    check_matched,
+    glance,
+    matched_source,
+)
 from geomrecon.puppet.pool import render_pool
 from geomrecon.puppet.stage import body_at, learn_stage, moment_of
 
@@ -184,6 +194,60 @@ def test_a_camera_that_moves_is_refused(tmp_path, textured):
         learn_stage(read(shaken), 'mouse')
     still = write_walk(tmp_path / 'still', n=16, floor=textured)
     learn_stage(read(still), 'mouse')
+
+
+def test_a_pool_of_several_stages_is_rendered_once(walk, tmp_path):
+    other = write_walk(tmp_path / 'other', n=30, tone=(200, 120, 60), seed=5)
+    both = VideoFrames([walk.folder, other.folder], 96, 'motion', progress=False)
+    path = tmp_path / 'pool.pt'
+    first = render_pool(matched_source(both, 'mouse', 1000), 16, path, bar=False)
+    written = path.stat().st_mtime_ns
+    again = render_pool(matched_source(both, 'mouse', 1000), 16, path, bar=False)
+    assert path.stat().st_mtime_ns == written
+    assert torch.equal(first.images, again.images)
+
+
+def as_video(walk, path):
+    "The frames of a walk as a video with a single key frame"
+    return write_video(path, [read_image(file) for file in sorted(walk.folder.glob('*.png'))])
+
+
+def test_a_camera_that_moves_is_known_before_anything_is_read(tmp_path, textured):
+    shaken = write_walk(tmp_path / 'shaken', n=40, floor=textured, jump=6)
+    still = write_walk(tmp_path / 'still', n=40, floor=textured)
+    kinds = dict(images=lambda walk, name: walk.folder, video=lambda walk, name: tmp_path / name)
+    as_video(shaken, tmp_path / 'shaken.mp4')
+    as_video(still, tmp_path / 'still.mp4')
+    for path_of in kinds.values():
+        moving = Media(path_of(shaken, 'shaken.mp4'))
+        standing = Media(path_of(still, 'still.mp4'))
+        check_matched([standing], 'mouse')
+        # one of several that moves is named
+        with pytest.raises(DataError, match=f'{moving.path.name}.*camera moves'):
+            check_matched([standing, moving], 'mouse')
+        assert can_be_matched([standing], 'mouse')
+        assert not can_be_matched([standing, moving], 'mouse')
+
+
+def test_a_glance_at_a_long_video_jumps_through_all_of_it(tmp_path):
+    grey = [np.full((48, 64, 3), level, np.uint8) for level in np.linspace(0, 250, 900)]
+    path = write_video(tmp_path / 'long.mp4', grey)
+    levels = [float(image.mean()) for image in glance(Media(path))]
+    assert 5 <= len(levels) <= 48
+    assert max(levels) - min(levels) > 60
+    assert all(image.shape == (48, 64, 3) for image in glance(Media(path)))
+
+
+def test_what_speaks_against_a_stage_is_said(walk):
+    media = [Media(walk.folder)]
+    assert changed_share(glance(media[0]), walk.folder) < 0.1
+    for crop in ('whole', 'boxes.csv', [[0, 0, 9, 9]]):
+        with pytest.raises(ConfigError, match="crop='motion'"):
+            check_matched(media, 'mouse', crop)
+    dots = Skeleton('dots', ('a',), ())
+    with pytest.raises(SkeletonError, match='rig'):
+        check_matched(media, dots)
+    assert not can_be_matched(media, dots)
 
 
 def test_a_video_in_which_nothing_moves_is_refused(tmp_path):
