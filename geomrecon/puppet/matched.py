@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Spread', 'Outlines', 'heading_right', 'likeness', 'outlines', 'stand_there', 'matched_tones', 'matched_light',
-           'matched_look', 'compose', 'MatchedImages', 'show_matched', 'matched_source']
+           'matched_look', 'compose', 'MatchedImages', 'show_matched', 'matched_source', 'glance', 'changed_share',
+           'check_matched', 'can_be_matched']
 
 # %% ../../nbs/puppet/19_matched.ipynb #5b6295d6
 import math
@@ -12,20 +13,24 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import av
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from ..core.canvas import bare_axes, joint_colours
-from ..core.errors import DataError
+from ..core.errors import ConfigError, DataError, SkeletonError
 from ..core.geometry import from_pixels, pixel_grid, project, sample, to_pixels
 from ..core.helpers import evenly_spread
 from ..core.skeleton import get_skeleton
 from ..data.frames import VideoFrames
-from ..data.images import crop_frame
+from ..data.images import crop_frame, read_image
+from ..data.media import Media
 from ..data.mixed import MixedSource
-from ..data.motion import find_blob
+from ..data.motion import find_blob, foreground, median_of_frames, spread_frames
+from ..data.video import decode_frames, frame_to_rgb, open_video, read_video
 from .camera import geometry
 from .draw import Draw, named_seed
 from .figure import usual_turn
@@ -611,3 +616,80 @@ def matched_source(
     if len(sources) == 1:
         return sources[0]
     return MixedSource(sources, np.ones(len(sources)))
+
+# %% ../../nbs/puppet/19_matched.ipynb #ac803877
+_GLANCE = 160  # Longer side of the frames that are looked at, pixels
+
+
+def _spread_video_frames(path, n):
+    "Some frames of a video, by jumps to key frames; the first ones where jumps lead nowhere"
+    container, stream = open_video(path)
+    found = {}
+    with container:
+        for share in np.linspace(0, 0.98, n):
+            if container.duration:
+                try:
+                    container.seek(int(share * container.duration))
+                except av.error.FFmpegError:
+                    continue
+            frame = next(decode_frames(container, stream, {}), None)
+            if frame is not None:
+                found.setdefault(frame.pts, frame_to_rgb(frame))
+    if len(found) < 5:
+        return spread_frames(read_video(path, stop=20 * n, quiet=True), n)[0]
+    return list(found.values())
+
+
+def glance(
+    media: Media,  # A video, or a series of images
+    n: int = 24,  # Frames, about
+) -> list:  # of (h,w,3) uint8
+    "Some frames, evenly spread and made small; raises `MediaError`"
+    if media.files:
+        images = [read_image(media.files[i]) for i in evenly_spread(len(media.files), n)]
+    else:
+        images = _spread_video_frames(media.path, n)
+    small = []
+    for image in images:
+        shrink = min(1.0, _GLANCE / max(image.shape[:2]))
+        small.append(cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA))
+    return small
+
+
+def changed_share(
+    images: list,  # (h,w,3) uint8, from `glance`
+    where,  # Names them in messages
+) -> float:  # in [0,1]
+    "Share of the picture that is not as the background in the middle one of some frames; raises `DataError`"
+    background = median_of_frames(images, where)
+    return float(np.median([(foreground(image, background) > 0.12).mean() for image in images]))
+
+# %% ../../nbs/puppet/19_matched.ipynb #c014902f
+def check_matched(
+    media: list,  # A `Media` for each video or series of images
+    skeleton,  # Name, file or `Skeleton`
+    crop='motion',  # How their frames are to be cropped
+):
+    "Raise `ConfigError`, `SkeletonError`, `DataError` or `MediaError` where `matched_source` cannot be used"
+    if crop != 'motion':
+        found = f'crop {str(crop)!r}: the background is not known'
+        raise ConfigError('matched', found, "crop='motion', or source='randomised'")
+    compile_rig(get_skeleton(skeleton))
+    for each in media:
+        share = changed_share(glance(each), each.path)
+        if share > 0.45:
+            found = f'{share:.0%} of the picture changes: the camera moves'
+            raise DataError(each.path, found, "a still camera; else source='randomised'")
+
+
+def can_be_matched(
+    media: list,  # As for `check_matched`
+    skeleton,
+    crop='motion',
+) -> bool:
+    "Whether nothing is known yet that speaks against `matched_source`"
+    try:
+        check_matched(media, skeleton, crop)
+    except (ConfigError, SkeletonError, DataError):
+        return False
+    return True

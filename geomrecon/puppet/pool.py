@@ -16,6 +16,7 @@ from ..core.errors import DataError
 from ..core.sealed import check_finite_values, load_torch, save_sealed
 from ..core.skeleton import skeleton_to_dict
 from ..data.augment import TensorPoses
+from ..data.mixed import MixedSource
 
 # %% ../../nbs/puppet/17_pool.ipynb #f73054cd
 _COLUMNS = ('image', 'keypoints', 'visible', 'joints3d', 'intrinsics')
@@ -23,6 +24,9 @@ _COLUMNS = ('image', 'keypoints', 'visible', 'joints3d', 'intrinsics')
 
 def _pool_key(source, n):
     "Changes with all that the images depend on"
+    if isinstance(source, MixedSource):
+        keys = [_pool_key(each, n) for each in source.sources]
+        return repr([source.ends.tolist(), keys])
     style = getattr(source, 'style', '')
     convention = getattr(source, 'convention', '')
     return repr([n, '3D', source, style, convention, skeleton_to_dict(source.skeleton)])

@@ -9,7 +9,7 @@ __all__ = ['POOL', 'CROPS', 'MATCHED', 'adapt', 'chosen_skeleton', 'check_adapt'
            'labelled_alone', 'with_names_of', 'labels_in_words', 'label_lines', 'labelled_folders',
            'check_labelled_resumable', 'forget_labelled', 'report_adaptation', 'adaptation_sections',
            'adapt_with_labels', 'report_labelled', 'rows_without_labels', 'held_out_lines', 'eval_note',
-           'labelled_sections', 'held_out_section']
+           'labelled_sections', 'convention_section', 'held_out_section']
 
 # %% ../../nbs/use/18_adapt.ipynb #3a4c9d07
 from pathlib import Path
@@ -26,6 +26,7 @@ from ..core.skeleton import get_skeleton
 from ..data.frames import VideoFrames
 from ..learn.presets import field_name, read_preset
 from ..methods.catalogue import get_method, rgb_alone
+from ..puppet.convention import show_convention
 from ..puppet.images import PuppetImages
 from ..puppet.matched import matched_source
 from ..puppet.pool import render_pool
@@ -35,7 +36,6 @@ from ..readers.catalogue import READERS, is_dataset, open_dataset, parse_dataset
 from ..readers.joint_names import Labels, named_skeleton, plain_name
 from ..readers.label_coco import read_labels
 from ..readers.labelled_frames import find_images
-from ..readers.remapped import Remapped
 from geomrecon.use.demo import (
     domain_section,
     finish,
@@ -435,7 +435,9 @@ def given_labels(asked, checked):
     "Labels to train on, and what is held out of them; raises for what cannot be trained on"
     if asked.labels is None:
         if asked.skeleton == 'labels':
-            raise ConfigError('--skeleton', "'labels' without --labels", 'a file of labelled frames')
+            raise ConfigError(
+                '--skeleton', "'labels' without --labels", 'a file of labelled frames'
+            )
         if asked.holdout is not None:
             raise ConfigError('--holdout', 'given without --labels', 'labelled frames to train on')
         return None
@@ -530,33 +532,41 @@ def label_lines(asked, checked) -> list:
     if checked.of_source is not None:
         alone = [j for j in checked.skeleton.joints if j not in checked.of_source.joints]
         if alone:
-            lines.append(f'joints that the source lacks, learnt from labels alone: {", ".join(alone)}')
+            lines.append(
+                f'joints that the source lacks, learnt from labels alone: {", ".join(alone)}'
+            )
         lines.append(f'{LABEL_SHARE:.0%} of each batch are labelled frames')
     return lines
 
-# %% ../../nbs/use/18_adapt.ipynb #76fdc535
+# %% ../../nbs/use/18_adapt.ipynb #bf381e1d
 def labelled_folders(
     out,  # Folder of a run
     n_splits: int = 3,  # At most
 ) -> list:  # of folders that may hold trainings
     "Folders of the trainings with labels"
     names = [*(f'split_{number}' for number in range(n_splits)), 'all']
-    return [Path(out) / name / start for name in names for start in ('labels', 'mixed')]
+    of_splits = [Path(out) / name / start for name in names for start in ('labels', 'mixed')]
+    return [Path(out) / 'rendered', *of_splits]
 
 
 def check_labelled_resumable(out, checked, identity):
     "Raise `CheckpointError` where these folders hold trainings of another run"
     splits = checked.splits
     n_frames = len(checked.few.names)
-    for folder in labelled_folders(out):
-        split, in_turns = Split(np.arange(n_frames), [], ''), False
-        if folder.parent.name != 'all':
-            number = int(folder.parent.name.rpartition('_')[2])
-            split, in_turns = splits[number % max(1, len(splits))] if splits else split, len(splits) > 1
-        used = preset_of_split(
-            checked.preset, labels_to_train_on(checked), split, checked.free, in_turns
-        )
-        check_resumable(folder, dict(identity, preset=used.flat()), checked.data['target'])
+    labels = labels_to_train_on(checked)
+    free = checked.free
+    in_turns = len(splits) > 1
+    presets = dict(
+        rendered=checked.preset,
+        all=preset_of_split(checked.preset, labels, Split(np.arange(n_frames), [], ''), free),
+    )
+    for number, split in enumerate(splits):
+        used = preset_of_split(checked.preset, labels, split, free, in_turns)
+        presets[f'split_{number}'] = used
+    for folder in labelled_folders(out, len(splits)):
+        name = folder.name if folder.name in presets else folder.parent.name
+        described = dict(identity, preset=presets[name].flat())
+        check_resumable(folder, described, checked.data['target'])
 
 
 def forget_labelled(out):
@@ -628,14 +638,11 @@ def adaptation_sections(task, runs, adapted, predicted, measured) -> list:
         sections.append(Section('Reconstruction', '', strips))
     return sections
 
-# %% ../../nbs/use/18_adapt.ipynb #fc33984c
+# %% ../../nbs/use/18_adapt.ipynb #7eea3be1
 def adapt_with_labels(asked, checked, frames, images, measured_on, record):
     "Train with labels of the target, keep what helps, and report"
     clock.tell('reading the labelled frames')
     labelled = labelled_like(frames, checked.few, asked.labels, checked.preset.size)
-    rendered_images = images[0]
-    if rendered_images is not None:
-        rendered_images = Remapped(rendered_images, checked.skeleton, missing='invisible')
     job = LabelledJob(
         Path(asked.out),
         frames,
@@ -643,7 +650,7 @@ def adapt_with_labels(asked, checked, frames, images, measured_on, record):
         skeleton=checked.skeleton,
         preset=checked.preset,
         splits=splits_of(labelled.names, asked.holdout, asked.seed),
-        rendered=rendered_images,
+        rendered=images[0],
         method=asked.method,
         free=checked.free,
         seed=asked.seed,
@@ -687,6 +694,7 @@ def report_labelled(job, outcome, measured_on, asked, record):
         rows=rows,
         result=result,
         errors=lines,
+        convention=None if outcome.convention is None else outcome.convention.rows(),
         peak_rss_mb=peak_memory(),
         seed=job.seed,
         preset=job.preset.name,
@@ -757,6 +765,8 @@ def labelled_sections(job, outcome, predicted, lines) -> list:
         figure = show_errors(lines, titles=('labels alone', method_name(result)))
         sections.append(Section('Errors on held-out frames', text, [figure]))
         sections.append(held_out_section(job, outcome, result))
+    if outcome.convention is not None and outcome.convention.moves.any():
+        sections.append(convention_section(job, outcome))
     methods = (before, result)
     sections.append(own_before_after(job.frames, job.skeleton, predicted, methods))
     model = outcome.runs[result].model
@@ -765,6 +775,18 @@ def labelled_sections(job, outcome, predicted, lines) -> list:
         strips = reconstruction_strips(model, job.frames, pairs, job.skeleton)
         sections.append(Section('Reconstruction', '', strips))
     return sections
+
+
+def convention_section(job, outcome) -> Section:
+    "Where the annotator puts joints that are rendered elsewhere"
+    text = (
+        'A net of the rendered figures alone differs from the labels that were trained on by '
+        'offsets that are steady in the frame of a bone. The labels of the rendered figures were '
+        'moved by them.'
+    )
+    return Section(
+        "The annotator's convention", text, [show_convention(outcome.convention, job.rendered)]
+    )
 
 
 def held_out_section(job, outcome, result) -> Section:

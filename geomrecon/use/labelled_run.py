@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['FEW', 'N_FOLDS', 'FOLD_SHARE', 'LABEL_SHARE', 'splits_of', 'shortened', 'preset_of_split', 'LabelledJob',
-           'labels_digest', 'train_supervised', 'train_starts', 'train_further', 'held_out', 'Outcome', 'run_labelled',
-           'all_of', 'train_path', 'tell_split', 'errors_of', 'better_start', 'seconds_of', 'labelled_rows']
+           'labels_digest', 'train_supervised', 'Trained', 'train_rendered', 'convention_of', 'train_starts',
+           'task_of_start', 'train_further', 'held_out', 'Outcome', 'run_labelled', 'all_of', 'tell_split', 'errors_of',
+           'better_start', 'seconds_of', 'labelled_rows']
 
-# %% ../../nbs/use/17_labelled_run.ipynb #1476ba39
+# %% ../../nbs/use/17_labelled_run.ipynb #d24985e6
 import copy
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,8 @@ from ..core.metrics import pixel_report
 from ..data.mixed import MixedSource
 from ..learn.learner import pose_learner
 from ..learn.presets import Preset
+from ..puppet.convention import Convention, ConventionSource, estimate_convention
+from ..readers.remapped import Remapped
 from .own_video import Run, body_axis
 from .predict import predict_frames
 from geomrecon.use.target_labels import (
@@ -87,7 +90,7 @@ def preset_of_split(
     preset = preset.changed(**{name: value for name, value in seen.items() if name in free})
     return shortened(preset, FOLD_SHARE) if in_turns else preset
 
-# %% ../../nbs/use/17_labelled_run.ipynb #6a270419
+# %% ../../nbs/use/17_labelled_run.ipynb #b28faaf2
 #: Share of labelled frames in a batch, beside rendered figures
 LABEL_SHARE = 0.5
 
@@ -102,7 +105,7 @@ class LabelledJob:
     skeleton: object  # Joints of the net: those of the labels, and others of the source
     preset: Preset  # Sizes and schedule
     splits: list  # From `splits_of`
-    rendered: object = None  # Labelled source with the joints of `skeleton`; None: labels alone
+    rendered: object = None  # Labelled source with the joints of its rig; None: labels alone
     pose: object = None  # Trained pose net to start from; None: a new one
     method: str = 'ours'  # How to adapt: a key of `METHODS`
     free: tuple = ('rotate', 'flip')  # Fields of the preset that the labels may decide
@@ -140,16 +143,24 @@ class LabelledJob:
             data=self.data,
         )
 
+    def widened(self, source):
+        "A rendered source with all joints of the run; those that the rig lacks are not seen"
+        return Remapped(source, self.skeleton, missing='invisible')
+
     def sources(
         self,
         rows,  # Labelled frames to train on
+        convention: Convention | None = None,  # Where the rendered joints belong
     ) -> dict:  # 'labels', and 'mixed' where there are rendered figures
         "What to train on: the labels alone, and with a rendered source beside them"
         few = few_labels(self.measured, rows, self.skeleton)
         sources = dict(labels=few)
         if self.rendered is not None:
+            moved = self.rendered
+            if convention is not None:
+                moved = ConventionSource(moved, convention)
             shares = (1 - LABEL_SHARE, LABEL_SHARE)
-            sources['mixed'] = MixedSource([self.rendered, few], shares)
+            sources['mixed'] = MixedSource([self.widened(moved), few], shares)
         return sources
 
 
@@ -163,7 +174,7 @@ def labels_digest(
     seen.update(np.ascontiguousarray(labels.visible).tobytes())
     return seen.hexdigest()[:12]
 
-# %% ../../nbs/use/17_labelled_run.ipynb #e45b84b0
+# %% ../../nbs/use/17_labelled_run.ipynb #74467c4b
 def train_supervised(
     task: Task,  # What to train on
     name: str,  # Of the checkpoint
@@ -191,40 +202,92 @@ def train_supervised(
     )
     return Run(learn, seconds, 'source')
 
+# %% ../../nbs/use/17_labelled_run.ipynb #68133a4d
+class Trained(NamedTuple):
+    "What one split has come to"
+
+    split: Split  # Which labelled frames
+    folder: str  # Below the folder of the run
+    preset: Preset  # Schedule
+    runs: dict  # name -> `Run`
+    convention: Convention | None  # Learnt from the labels that are trained on
+
+
+def train_rendered(
+    job: LabelledJob,
+    bar: bool = True,  # Progress bars
+) -> Run | None:
+    "The net of the rendered figures alone, which no label has a part in; None without any"
+    if job.rendered is None:
+        return None
+    task = job.task('rendered', job.widened(job.rendered), [], job.preset)
+    make_folder(task.out)
+    return train_supervised(task, 'source', pose=job.pose, bar=bar)
+
+
+def convention_of(
+    job: LabelledJob,
+    rendered: Run | None,  # From `train_rendered`
+    rows,  # Labelled frames that are trained on
+) -> Convention | None:
+    "Where the annotator of some labelled frames puts joints that are rendered elsewhere"
+    if rendered is None:
+        return None
+    rig = job.rendered.skeleton
+    at = [job.skeleton.joints.index(joint) for joint in rig.joints]
+    predicted = predict_frames(rendered.model, job.measured.frames, rendered.domain)[0][rows][:, at]
+    labelled = torch.full((len(rows), rig.n_joints, 2), torch.nan)
+    for place, joint in enumerate(rig.joints):
+        if joint in job.measured.skeleton.joints:
+            number = job.measured.skeleton.joints.index(joint)
+            labelled[:, place] = job.labels[rows, number]
+    return estimate_convention(predicted, labelled, rig)
+
 
 def train_starts(
     job: LabelledJob,
     split: Split,  # Which labelled frames
     folder: str,  # Below the folder of the run
-    preset: Preset,  # Schedule
+    rendered: Run | None = None,  # From `train_rendered`
+    preset: Preset | None = None,  # Schedule; that of the job if None
     only=None,  # Name of one start; all if None
     bar: bool = True,  # Progress bars
-) -> dict:  # name -> `Run`
+) -> Trained:
     "The nets from which adaptation may start"
+    preset = preset or job.preset_of(split)
+    convention = convention_of(job, rendered, split.train)
+    pose = dict(labels=job.pose, mixed=rendered and rendered.model.pose)
     runs = {}
-    for name, source in job.sources(split.train).items():
+    for name, source in job.sources(split.train, convention).items():
         if only in (None, name):
             task = job.task(f'{folder}/{name}', source, split.train, preset)
             make_folder(task.out)
-            runs[name] = train_supervised(task, 'source', pose=job.pose, bar=bar)
-    return runs
+            runs[name] = train_supervised(task, 'source', pose=pose[name], bar=bar)
+    return Trained(split, folder, preset, runs, convention)
+
+
+def task_of_start(
+    job: LabelledJob,
+    trained: Trained,
+    start: str,  # 'labels' or 'mixed'
+) -> Task:
+    "What the net of a start was trained on, with the target beside it"
+    source = job.sources(trained.split.train, trained.convention)[start]
+    folder = f'{trained.folder}/{start}'
+    return job.task(folder, source, trained.split.train, trained.preset)
 
 
 def train_further(
     job: LabelledJob,
-    split: Split,  # Which labelled frames
-    folder: str,  # Below the folder of the run
-    preset: Preset,  # Schedule
+    trained: Trained,  # From `train_starts`
     start: str,  # 'labels' or 'mixed'
-    run: Run,  # That start
     only=None,  # 'longer' or 'full'; both if None
     bar: bool = True,  # Progress bars
-) -> dict:  # name -> `Run`
+) -> Trained:  # with more runs
     "From one start: the same training for longer, and adaptation with as many steps"
-    source = job.sources(split.train)[start]
-    task = job.task(f'{folder}/{start}', source, split.train, preset)
-    pose = run.model.pose
-    runs = {}
+    task = task_of_start(job, trained, start)
+    pose = trained.runs[start].model.pose
+    runs = dict(trained.runs)
     if only in (None, 'longer'):
         runs['longer'] = train_supervised(task, 'longer', pose, as_adaptation=True, bar=bar)
     if only in (None, 'full'):
@@ -233,21 +296,20 @@ def train_further(
         else:
             learn, seconds = task.adapt_by(job.method, pose, bar=bar)
         runs['full'] = Run(learn, seconds, 'target')
-    return runs
+    return trained._replace(runs=runs)
 
-# %% ../../nbs/use/17_labelled_run.ipynb #a19f60a0
+# %% ../../nbs/use/17_labelled_run.ipynb #99150fe2
 def held_out(
     job: LabelledJob,
-    runs: list,  # Of each split a dictionary: name -> `Run`
+    splits: list,  # Of `Trained`
 ) -> dict:  # name -> (N,J,2) joints of the labelled frames, px; NaN where a frame was trained on
     "Predictions on the labelled frames that were held out"
     joined = {}
-    for split, of_split in zip(job.splits, runs):
-        for name, run in of_split.items():
+    for trained in splits:
+        held = torch.as_tensor(trained.split.held)
+        for name, run in trained.runs.items():
             px = predict_frames(run.model, job.measured.frames, run.domain)[0]
-            empty = torch.full_like(px, torch.nan)
-            held = torch.as_tensor(split.held)
-            joined.setdefault(name, empty)[held] = px[held]
+            joined.setdefault(name, torch.full_like(px, torch.nan))[held] = px[held]
     return joined
 
 
@@ -260,6 +322,7 @@ class Outcome(NamedTuple):
     decisions: list  # Sentences
     verdict: Verdict | None  # On the adaptation; None where it was not measured
     seconds: dict  # name -> seconds of training, of all splits
+    convention: Convention | None  # Of the result; None without rendered figures
 
 
 def run_labelled(
@@ -268,41 +331,45 @@ def run_labelled(
 ) -> Outcome:
     "Train with labels, adapt, and keep what helps; raises `ConfigError`, `DataError`"
     in_turns = len(job.splits) > 1
-    presets = [job.preset_of(split, in_turns) for split in job.splits]
-    first = []
+    if job.rendered is not None:
+        clock.tell('training on the source')
+    rendered = train_rendered(job, bar)
+    splits = []
     for number, split in enumerate(job.splits):
         tell_split('training on labelled frames', job, number)
-        first.append(train_starts(job, split, f'split_{number}', presets[number], bar=bar))
-    predicted = held_out(job, first)
+        options = dict(preset=job.preset_of(split, in_turns), bar=bar)
+        splits.append(train_starts(job, split, f'split_{number}', rendered, **options))
+    predicted = held_out(job, splits)
     start, decisions = better_start(job, predicted)
-    second = []
-    for number, split in enumerate(job.splits):
+    for number, trained in enumerate(splits):
         tell_split('adaptation, and as many steps on the labels', job, number)
-        options = dict(start=start, run=first[number][start], bar=bar)
-        second.append(train_further(job, split, f'split_{number}', presets[number], **options))
-    predicted.update(held_out(job, second))
+        splits[number] = train_further(job, trained, start, bar=bar)
+    predicted = held_out(job, splits)
     verdict = None
-    if second:
+    if splits:
         errors = errors_of(job, predicted)
         verdict = judge(errors['longer'], errors['full'])
         decisions.append(str(verdict))
     last = 'full' if verdict is not None and verdict.kept else 'longer'
-    if len(job.splits) == 1:
-        folder, split = 'split_0', job.splits[0]
-        trained = {**first[0], **second[0]}
-        runs = {start: trained[start], last: trained[last]}
+    if len(splits) == 1:
+        final = splits[0]
     else:
         clock.tell('training on all labelled frames')
-        folder, split = 'all', all_of(job)
-        runs = train_path(job, split, folder, start=start, last=last, bar=bar)
-    source = job.sources(split.train)[start]
+        final = train_starts(job, all_of(job), 'all', rendered, only=start, bar=bar)
+        final = train_further(job, final, start, only=last, bar=bar)
+    before = {} if rendered is None else dict(source=rendered)
+    if rendered is not None and predicted:
+        px = predict_frames(rendered.model, job.measured.frames, rendered.domain)[0]
+        measured = predicted['labels'].isfinite()
+        predicted = dict(source=torch.where(measured, px, torch.nan), **predicted)
     return Outcome(
-        runs,
-        job.task(f'{folder}/{start}', source, split.train, job.preset_of(split)),
+        {**before, start: final.runs[start], last: final.runs[last]},
+        task_of_start(job, final, start),
         predicted=predicted,
         decisions=decisions,
         verdict=verdict,
-        seconds=seconds_of([*first, *second, runs]),
+        seconds=seconds_of([before, *(trained.runs for trained in splits), final.runs]),
+        convention=final.convention,
     )
 
 
@@ -310,14 +377,6 @@ def all_of(job) -> Split:
     "Every labelled frame to train on"
     rows = np.arange(len(job.measured))
     return Split(rows, rows[:0], '')
-
-
-def train_path(job, split, folder, start, last, bar=True) -> dict:
-    "The nets on the way to a result that was decided on: name -> `Run`"
-    preset = job.preset_of(split)
-    runs = train_starts(job, split, folder, preset, only=start, bar=bar)
-    options = dict(start=start, run=runs[start], only=last, bar=bar)
-    return {**runs, **train_further(job, split, folder, preset, **options)}
 
 
 def tell_split(text, job, number):
@@ -365,7 +424,7 @@ def seconds_of(trained) -> dict:
                 seconds[name] = seconds.get(name, 0.0) + run.seconds
     return seconds
 
-# %% ../../nbs/use/17_labelled_run.ipynb #3be16993
+# %% ../../nbs/use/17_labelled_run.ipynb #a8160e43
 def labelled_rows(
     job: LabelledJob,
     outcome: Outcome,

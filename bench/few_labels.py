@@ -1,0 +1,220 @@
+"""Error against the number of labels, on a real video: what each part of a run with labels is worth.
+
+    python bench/few_labels.py --case openfield --data ../shared/data/openfield --counts 5 10 20 --draws 0 1 2
+    python bench/few_labels.py --case mirror-mouse --data ../shared/data/mirror-mouse --counts 10 20 --draws 0 1 2
+
+Of the labelled frames so many are drawn to train on; the errors are those on the others. For openfield they are also
+measured on another animal: forty frames of the unlabelled video, `results/own_labels`. Every training of one draw
+starts from the same seed and has the same steps. Each figure goes into the JSON as soon as it is there, and what was
+trained is not trained again.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from geomrecon.core.files import write_atomic
+from geomrecon.core.skeleton import MOUSE4
+from geomrecon.data.frames import VideoFrames
+from geomrecon.learn.presets import get_preset
+from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.pool import render_pool
+from geomrecon.readers.label_coco import read_labels
+from geomrecon.readers.labelled_frames import LabelledFrames
+from geomrecon.use.labelled_run import LabelledJob, train_starts, train_supervised
+from geomrecon.use.own_video import Run, labelled_like
+from geomrecon.use.predict import predict_frames
+from geomrecon.use.target_labels import Split, label_errors, with_bones
+
+from own_labels import extract_frames
+
+OWN_LABELS = Path(__file__).parent.parent / 'results/own_labels/openfield_m3v1.csv'
+#: Figures that each row has, of the frames that were not trained on
+ORDER = ('labels-random', 'labels', 'labels-longer', 'mixed', 'mixed-longer', 'pseudo', 'full')
+
+
+class Case(NamedTuple):
+    "A video, its labels, and what there is to measure with"
+
+    video: Path
+    frames: VideoFrames
+    labelled: LabelledFrames  # Some are trained on, the others measured
+    rendered: object  # Rendered source; None where there is no rig
+    others: LabelledFrames | None  # Another animal, only to measure with
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--case', required=True, choices=['openfield', 'mirror-mouse'])
+    parser.add_argument('--data', required=True, help='folder of the video and its labels')
+    parser.add_argument('--counts', nargs='+', type=int, default=[5, 10, 20], help='labels')
+    parser.add_argument('--draws', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--methods', nargs='+', default=list(ORDER), choices=ORDER)
+    parser.add_argument('--preset', default='lite')
+    parser.add_argument('--size', type=int, help='side of the crops; that of the preset if not given')
+    parser.add_argument('--pool', type=int, default=2000, help='rendered images')
+    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--out', default='runs/few_labels', help='folder of the runs')
+    parser.add_argument('--merge', default='results/few_labels.json', help='where the figures go')
+    return parser.parse_args()
+
+
+def openfield(chosen, preset) -> Case:
+    "A mouse from above: with a rig, and with forty frames of another animal"
+    folder, out = Path(chosen.data), Path(chosen.out)
+    video = folder / 'm3v1.mp4'
+    crops = dict(size=preset.size, crop='motion', cache=out / 'cache', progress=False)
+    frames = VideoFrames(video, step=2, **crops)
+    labels = read_labels(folder / 'dev_labels.csv', MOUSE4)
+    labelled = labelled_like(frames, labels, folder / 'dev_labels.csv', preset.size)
+    images = out / 'own_frames'
+    extract_frames(video, OWN_LABELS, images)
+    own = read_labels(OWN_LABELS, MOUSE4)
+    others = labelled_like(frames, own, images / 'labels.csv', preset.size)
+    endless = PuppetImages(MOUSE4, 10_000_000, preset.size, 'randomised', seed=0)
+    pool_file = out / f'pool_{preset.size}.pt'
+    rendered = render_pool(endless, chosen.pool, pool_file, bar=False)
+    return Case(video, frames, labelled, rendered, others)
+
+
+def mirror_mouse(chosen, preset) -> Case:
+    "A mouse from the side and, in a mirror, from below: without a rig"
+    folder = Path(chosen.data)
+    video = folder / 'video.mp4'
+    cache = Path(chosen.out) / 'cache'
+    frames = VideoFrames(video, size=preset.size, crop='whole', cache=cache, progress=False)
+    labels = with_bones(read_labels(folder / 'dev_labels.csv'))
+    labelled = labelled_like(frames, labels, folder / 'dev_labels.csv', preset.size)
+    return Case(video, frames, labelled, rendered=None, others=None)
+
+
+def job_of(case, preset, rows, seed, out) -> LabelledJob:
+    "The trainings of one draw"
+    held = np.setdiff1d(np.arange(len(case.labelled)), rows)
+    return LabelledJob(
+        out,
+        case.frames,
+        case.labelled,
+        skeleton=case.labelled.skeleton,
+        preset=preset,
+        splits=[Split(np.sort(rows), held, 'frame')],
+        rendered=case.rendered,
+        seed=seed,
+        data=dict(source=f'draw {seed} of {len(rows)} labels', target=case.video.name),
+    )
+
+
+def trained(job, start, method, starts) -> Run:
+    "One net; the start it needs is trained first, once"
+    split = job.splits[0]
+    preset = job.preset_of(split)
+    if start not in starts:
+        starts.update(train_starts(job, split, 'here', preset, only=start, bar=False))
+    if method in ('labels', 'mixed'):
+        return starts[start]
+    source = job.sources(split.train)[start]
+    task = job.task(f'here/{start}', source, split.train, preset)
+    pose = starts[start].model.pose
+    if method.endswith('longer'):
+        return train_supervised(task, 'longer', pose, as_adaptation=True, bar=False)
+    terms = ('pseudo',) if method == 'pseudo' else ('pseudo', 'rec')
+    learn, seconds = task.adapt(pose, terms, name=method, bar=False)
+    return Run(learn, seconds, 'target')
+
+
+def runs_of(case, preset, rows, seed, folder, methods):
+    "Nets of the methods that are wanted, one after the other"
+    from_labels = case.rendered is None
+    job = job_of(case, preset, rows, seed, folder / 'lite0')
+    starts = {}
+    for method in methods:
+        if method.startswith('mixed') and from_labels:
+            continue
+        if method == 'labels-random':
+            untaught = preset.changed(weights=None)
+            of_random = job_of(case, untaught, rows, seed, folder / 'random')
+            yield method, trained(of_random, 'labels', 'labels', {})
+            continue
+        start = 'labels' if from_labels or method.startswith('labels') else 'mixed'
+        yield method, trained(job, start, method, starts)
+
+
+def figures_of(run, measured, rows):
+    "Errors on some labelled frames, px"
+    px = predict_frames(run.model, measured.frames, run.domain)[0]
+    errors = label_errors(px, measured.skeleton.joints, measured)[rows]
+    known = errors[np.isfinite(errors)]
+    by_joint = {}
+    for joint, of_joint in zip(measured.skeleton.joints, errors.T):
+        if np.isfinite(of_joint).any():
+            by_joint[joint] = round(float(np.nanmedian(of_joint)), 2)
+    return dict(
+        median=round(float(np.median(known)), 3),
+        mean=round(float(known.mean()), 3),
+        within_10=round(100 * float((known <= 10).mean()), 1),
+        frames=len(errors),
+        by_joint=by_joint,
+    )
+
+
+def read_rows(path):
+    "Rows that are there already"
+    path = Path(path)
+    return json.loads(path.read_text(encoding='utf-8')) if path.exists() else dict(rows=[])
+
+
+def write_row(chosen, row):
+    "One more row, with what made it"
+    about = read_rows(chosen.merge)
+    about.update(
+        machine=f'{os.cpu_count()} cores shared with other work, {platform.machine()}, no GPU',
+        torch=torch.__version__,
+    )
+    words = [Path(word).name if os.path.sep in word else word for word in sys.argv[1:]]
+    row['command'] = shlex.join(['python', 'bench/few_labels.py', *words])
+    about['rows'].append(row)
+    write_atomic(chosen.merge, json.dumps(about, indent=1) + '\n')
+
+
+def is_there(rows, wanted):
+    "Whether a figure was measured"
+    return any(all(row[name] == value for name, value in wanted.items()) for row in rows)
+
+
+def main():
+    chosen = options()
+    torch.set_num_threads(chosen.threads)
+    preset = get_preset(chosen.preset)
+    if chosen.size:
+        preset = preset.changed(size=chosen.size)
+    case = (openfield if chosen.case == 'openfield' else mirror_mouse)(chosen, preset)
+    for draw in chosen.draws:
+        order = np.random.default_rng(draw).permutation(len(case.labelled))
+        for count in chosen.counts:
+            about = dict(case=chosen.case, preset=preset.name, size=preset.size)
+            about.update(labels=count, draw=draw)
+            done = read_rows(chosen.merge)['rows']
+            methods = [m for m in chosen.methods if not is_there(done, dict(about, method=m))]
+            folder = Path(chosen.out) / f'{chosen.case}_{preset.size}' / f'{count}_{draw}'
+            for method, run in runs_of(
+                case, preset, order[:count], seed=draw, folder=folder, methods=methods
+            ):
+                row = dict(about, method=method, seconds=round(run.seconds, 1))
+                row['held_out'] = figures_of(run, case.labelled, np.sort(order[count:]))
+                if case.others is not None:
+                    every = np.arange(len(case.others))
+                    row['other_animal'] = figures_of(run, case.others, every)
+                write_row(chosen, row)
+                print(json.dumps({**row, 'command': ''}), flush=True)
+
+
+if __name__ == '__main__':
+    main()
