@@ -15,6 +15,7 @@ import os
 import platform
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,10 +27,17 @@ from geomrecon.core.skeleton import MOUSE4
 from geomrecon.data.frames import VideoFrames
 from geomrecon.learn.presets import get_preset
 from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.matched import matched_source
 from geomrecon.puppet.pool import render_pool
 from geomrecon.readers.label_coco import read_labels
 from geomrecon.readers.labelled_frames import LabelledFrames
-from geomrecon.use.labelled_run import LabelledJob, train_starts, train_supervised
+from geomrecon.use.labelled_run import (
+    LabelledJob,
+    task_of_start,
+    train_further,
+    train_rendered,
+    train_starts,
+)
 from geomrecon.use.own_video import Run, labelled_like
 from geomrecon.use.predict import predict_frames
 from geomrecon.use.target_labels import Split, label_errors, with_bones
@@ -38,7 +46,16 @@ from own_labels import extract_frames
 
 OWN_LABELS = Path(__file__).parent.parent / 'results/own_labels/openfield_m3v1.csv'
 #: Figures that each row has, of the frames that were not trained on
-ORDER = ('labels-random', 'labels', 'labels-longer', 'mixed', 'mixed-longer', 'pseudo', 'full')
+ORDER = (
+    'source',
+    'labels-random',
+    'labels',
+    'labels-longer',
+    'mixed',
+    'mixed-longer',
+    'pseudo',
+    'full',
+)
 
 
 class Case(NamedTuple):
@@ -59,7 +76,10 @@ def options():
     parser.add_argument('--draws', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--methods', nargs='+', default=list(ORDER), choices=ORDER)
     parser.add_argument('--preset', default='lite')
-    parser.add_argument('--size', type=int, help='side of the crops; that of the preset if not given')
+    parser.add_argument(
+        '--size', type=int, help='side of the crops; that of the preset if not given'
+    )
+    parser.add_argument('--source', default='matched', help='of the rendered figures')
     parser.add_argument('--pool', type=int, default=2000, help='rendered images')
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--out', default='runs/few_labels', help='folder of the runs')
@@ -79,8 +99,11 @@ def openfield(chosen, preset) -> Case:
     extract_frames(video, OWN_LABELS, images)
     own = read_labels(OWN_LABELS, MOUSE4)
     others = labelled_like(frames, own, images / 'labels.csv', preset.size)
-    endless = PuppetImages(MOUSE4, 10_000_000, preset.size, 'randomised', seed=0)
-    pool_file = out / f'pool_{preset.size}.pt'
+    if chosen.source == 'matched':
+        endless = matched_source(frames, MOUSE4, 10_000_000, seed=0)
+    else:
+        endless = PuppetImages(MOUSE4, 10_000_000, preset.size, chosen.source, seed=0)
+    pool_file = out / f'pool_{chosen.source}_{preset.size}.pt'
     rendered = render_pool(endless, chosen.pool, pool_file, bar=False)
     return Case(video, frames, labelled, rendered, others)
 
@@ -108,25 +131,28 @@ def job_of(case, preset, rows, seed, out) -> LabelledJob:
         splits=[Split(np.sort(rows), held, 'frame')],
         rendered=case.rendered,
         seed=seed,
-        data=dict(source=f'draw {seed} of {len(rows)} labels', target=case.video.name),
+        data=dict(source=f'draw {seed}', target=case.video.name),
     )
 
 
-def trained(job, start, method, starts) -> Run:
-    "One net; the start it needs is trained first, once"
-    split = job.splits[0]
-    preset = job.preset_of(split)
-    if start not in starts:
-        starts.update(train_starts(job, split, 'here', preset, only=start, bar=False))
+def trained(job, start, method, known) -> Run:
+    "One net; what it starts from is trained first, once"
+    if start == 'mixed' and 'source' not in known:
+        # the labels have no part in it, so that all counts of a draw share it
+        shared = replace(job, out=job.out.parent.parent / f'source_{job.seed}')
+        known['source'] = train_rendered(shared, bar=False)
+    if method == 'source':
+        return known['source']
+    if start not in known:
+        split, rendered = job.splits[0], known.get('source')
+        known[start] = train_starts(job, split, 'here', rendered, only=start, bar=False)
     if method in ('labels', 'mixed'):
-        return starts[start]
-    source = job.sources(split.train)[start]
-    task = job.task(f'here/{start}', source, split.train, preset)
-    pose = starts[start].model.pose
+        return known[start].runs[start]
     if method.endswith('longer'):
-        return train_supervised(task, 'longer', pose, as_adaptation=True, bar=False)
+        return train_further(job, known[start], start, only='longer', bar=False).runs['longer']
+    task = task_of_start(job, known[start], start)
     terms = ('pseudo',) if method == 'pseudo' else ('pseudo', 'rec')
-    learn, seconds = task.adapt(pose, terms, name=method, bar=False)
+    learn, seconds = task.adapt(known[start].runs[start].model.pose, terms, name=method, bar=False)
     return Run(learn, seconds, 'target')
 
 
@@ -134,9 +160,9 @@ def runs_of(case, preset, rows, seed, folder, methods):
     "Nets of the methods that are wanted, one after the other"
     from_labels = case.rendered is None
     job = job_of(case, preset, rows, seed, folder / 'lite0')
-    starts = {}
+    known = {}
     for method in methods:
-        if method.startswith('mixed') and from_labels:
+        if from_labels and method in ('source', 'mixed', 'mixed-longer'):
             continue
         if method == 'labels-random':
             untaught = preset.changed(weights=None)
@@ -144,7 +170,7 @@ def runs_of(case, preset, rows, seed, folder, methods):
             yield method, trained(of_random, 'labels', 'labels', {})
             continue
         start = 'labels' if from_labels or method.startswith('labels') else 'mixed'
-        yield method, trained(job, start, method, starts)
+        yield method, trained(job, start, method, known)
 
 
 def figures_of(run, measured, rows):
@@ -200,10 +226,11 @@ def main():
         order = np.random.default_rng(draw).permutation(len(case.labelled))
         for count in chosen.counts:
             about = dict(case=chosen.case, preset=preset.name, size=preset.size)
-            about.update(labels=count, draw=draw)
+            about.update(source=chosen.source, labels=count, draw=draw)
             done = read_rows(chosen.merge)['rows']
             methods = [m for m in chosen.methods if not is_there(done, dict(about, method=m))]
-            folder = Path(chosen.out) / f'{chosen.case}_{preset.size}' / f'{count}_{draw}'
+            kind = f'{chosen.case}_{preset.name}_{preset.size}_{chosen.source}'
+            folder = Path(chosen.out) / kind / f'{count}_{draw}'
             for method, run in runs_of(
                 case, preset, order[:count], seed=draw, folder=folder, methods=methods
             ):

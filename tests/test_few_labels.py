@@ -97,9 +97,9 @@ def test_eval_labels_change_no_weight_beside_labels(place, tmp_path):
     for path in (None, eval_folder / 'eval.csv'):
         out = tmp_path / str(path is None)
         results = adapt(
-            'mouse',
             place / 'mouse.mp4',
             out,
+            'mouse',
             labels=place / 'labels.csv',
             eval=path,
             **OPTIONS,
@@ -117,7 +117,7 @@ def test_joints_that_the_rig_lacks_are_learnt_from_labels(place, tmp_path):
     pixels = np.stack([labels.keypoints[:, 0], labels.keypoints[:, 3], tip.clip(1, 94)], 1)
     write_coco(place / 'more.json', labels.names, pixels, skeleton, size=(96, 96))
     results = adapt(
-        'mouse', place / 'mouse.mp4', tmp_path / 'run', labels=place / 'more.json', **OPTIONS
+        place / 'mouse.mp4', tmp_path / 'run', 'mouse', labels=place / 'more.json', **OPTIONS
     )
     model, joined, _, _ = load_model(tmp_path / 'run')
     assert joined.joints == (*MOUSE4.joints, 'tail_tip')
@@ -137,7 +137,7 @@ def test_rows_without_a_label_are_left_out(place, tmp_path):
     pixels[3:] = np.nan
     write_dlc_csv(place / 'three.csv', pixels, None, MOUSE4, index=labels.names)
     results = adapt(
-        'mouse', place / 'mouse.mp4', tmp_path / 'run', labels=place / 'three.csv', **OPTIONS
+        place / 'mouse.mp4', tmp_path / 'run', 'mouse', labels=place / 'three.csv', **OPTIONS
     )
     # three labelled frames, each held out once
     assert results['rows'][0]['frames'] == 3
@@ -182,21 +182,21 @@ def test_refused_at_once(place, options, said, capsys, monkeypatch):
 
 def test_a_run_on_other_labels_is_another_run(place, tmp_path, capsys):
     out = tmp_path / 'run'
-    adapt('mouse', place / 'mouse.mp4', out, labels=place / 'labels.csv', **OPTIONS)
+    adapt(place / 'mouse.mp4', out, 'mouse', labels=place / 'labels.csv', **OPTIONS)
     labels = read_labels(place / 'labels.csv', MOUSE4)
     moved = labels.keypoints + 1
     write_dlc_csv(place / 'moved.csv', moved, None, MOUSE4, index=labels.names)
     from geomrecon.core.errors import CheckpointError
 
     with pytest.raises(CheckpointError, match='another run'):
-        adapt('mouse', place / 'mouse.mp4', out, labels=place / 'moved.csv', **OPTIONS)
+        adapt(place / 'mouse.mp4', out, 'mouse', labels=place / 'moved.csv', **OPTIONS)
     # a run that was finished is not trained again
     capsys.readouterr()
     weights = checkpoints(out)
-    adapt('mouse', place / 'mouse.mp4', out, labels=place / 'labels.csv', **OPTIONS)
+    adapt(place / 'mouse.mp4', out, 'mouse', labels=place / 'labels.csv', **OPTIONS)
     assert_same_content(weights, checkpoints(out))
     # --fresh forgets it
-    adapt('mouse', place / 'mouse.mp4', out, labels=place / 'moved.csv', fresh=True, **OPTIONS)
+    adapt(place / 'mouse.mp4', out, 'mouse', labels=place / 'moved.csv', fresh=True, **OPTIONS)
     with pytest.raises(AssertionError):
         assert_same_content(weights, checkpoints(out))
 
@@ -215,9 +215,9 @@ def test_labels_alone_need_no_rig(place, tmp_path):
     labels = read_labels(place / 'labels.csv')
     assert labels.skeleton.bones == ()
     results = adapt(
-        'labels',
         place / 'mouse.mp4',
         tmp_path / 'run',
+        'labels',
         labels=place / 'labels.csv',
         crop='whole',
         preset=FEW,

@@ -116,9 +116,9 @@ def test_eval_labels_change_no_weight(tmp_path):
     weights = {}
     for name in ('right', 'wrong', 'none'):
         adapt(
-            'mouse',
             tmp_path / 'm.mp4',
             tmp_path / name,
+            'mouse',
             crop='whole',
             eval=None if name == 'none' else tmp_path / f'{name}.csv',
             preset=SMALL,

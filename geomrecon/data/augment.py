@@ -256,7 +256,8 @@ class PoseAugment(ItemTransform):
         batch = with_float_images(Batch(parts))
         if not self.train:
             return batch
-        batch = self.augment_source(batch)
+        if batch.source is not None:
+            batch = self.augment_source(batch)
         if batch.base is None:
             return batch
         return self.augment_target(batch)

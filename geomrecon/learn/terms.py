@@ -201,12 +201,16 @@ class TaughtTerm(LossTerm):
         return get_model(self.model).pose if self.teacher is None else self.teacher.net
 
     def before_fit(self):
+        self.make_teacher()
+        self._n_before = len(self._shares)
+
+    def make_teacher(self):
+        "The teacher, as it was where it has been saved; for a training that has ended, too"
         if self.decay is not None and self.teacher is None:
             self.teacher = Teacher(get_model(self.model).pose, self.decay)
         if self.teacher is not None and self._saved:
             self.teacher.load_state_dict(self._saved)
             self._saved = None
-        self._n_before = len(self._shares)
 
     @property
     def _shares(self):

@@ -82,7 +82,7 @@ def maps(
 @patch
 def forward(
     self: PoseAdapter,
-    source,  # (B,3,S,S) source images
+    source,  # (B,3,S,S) source images; None where a step has frames of the target alone
     base=None,  # (M,3,S,S) base frames
     driving=None,  # (M,3,S,S) driving frames
     base_clean=None,
@@ -96,6 +96,8 @@ def forward(
     if base is None:
         heatmaps, depth = self.maps(source, len(source))
         return dict(heatmaps=heatmaps) if depth is None else dict(heatmaps=heatmaps, depth=depth)
+    if source is None:
+        source = base[:0]
     heatmaps, depth = self.maps(torch.cat([source, base, driving]), len(source))
     sizes = len(source), len(base), len(base)
     out = dict(zip(('heatmaps', 'base', 'driving'), heatmaps.split(sizes)))

@@ -144,9 +144,9 @@ def openfield(
             folder = out / f'{source}-{seed}'
             if not (folder / 'results.json').exists():
                 adapt(
-                    'mouse',
                     data / 'm3v1.mp4',
                     folder,
+                    'mouse',
                     source=source,
                     crop='motion',
                     eval=data / 'dev_labels.csv',

@@ -306,7 +306,18 @@ def seed_all(seed):
 
 # %% ../../nbs/use/05_task.ipynb #7106445e
 #: Names of all checkpoints that a run may write
-PHASES = ('source', 'style_encoder', 'style', 'aligned', 'pseudo', 'pseudo_rec', 'control', 'longer', 'full')
+PHASES = (
+    'source',
+    'style_encoder',
+    'style',
+    'aligned',
+    'pseudo',
+    'pseudo_rec',
+    'control',
+    'again',
+    'longer',
+    'full',
+)
 
 
 def run_files(
