@@ -299,7 +299,7 @@ def test_results_say_what_made_them(place):
     record = read_results(place / 'done')['made_by']
     clip, out = place / 'clip.mp4', place / 'done'
     assert record['command'] == (
-        f'geomrecon adapt --skeleton mouse --target {clip} --out {out} --crop whole '
+        f'geomrecon adapt --target {clip} --out {out} --skeleton mouse --crop whole '
         '--preset mini --no-ladder --no-video --pool 8 --no-bar'
     )
     assert record['options']['seed'] == 0
