@@ -8,9 +8,9 @@ __all__ = ['POOL', 'CROPS', 'MATCHED', 'adapt', 'options_without_source', 'chose
            'check_can_be_matched', 'check_run', 'told_at_start', 'every_step', 'source_images', 'matched', 'rendered',
            'given_labels', 'labels_to_train_on', 'check_labels_fit', 'labelled_alone', 'with_names_of',
            'labels_in_words', 'source_in_words', 'label_lines', 'labelled_folders', 'check_labelled_resumable',
-           'forget_labelled', 'report_adaptation', 'adaptation_sections', 'adapt_with_labels', 'report_labelled',
-           'rows_without_labels', 'held_out_lines', 'eval_note', 'labelled_sections', 'convention_section',
-           'held_out_section']
+           'forget_labelled', 'report_adaptation', 'for_use', 'look_without_labels', 'moments_of',
+           'print_without_labels', 'adaptation_sections', 'adapt_with_labels', 'report_labelled', 'rows_without_labels',
+           'held_out_lines', 'eval_note', 'labelled_sections', 'convention_section', 'held_out_section']
 
 # %% ../../nbs/use/18_adapt.ipynb #3a4c9d07
 import hashlib
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from ..core.canvas import method_name
 from ..core.checks import check_folder
-from ..core.errors import ConfigError, SkeletonError
+from ..core.errors import ConfigError, DataError, SkeletonError
 from ..core.files import writing
 from ..core.parallel import main_alone, main_first
 from ..core.show_pose import show_poses
@@ -49,6 +49,7 @@ from geomrecon.use.demo import (
     style_section,
     with_notes,
 )
+from .diagnosis import TRUST_OF_RULE, decide_without_labels, diagnose
 from .inputs import check_apart
 from geomrecon.use.ladder import (
     label_notes,
@@ -72,6 +73,14 @@ from geomrecon.use.labelled_run import (
 from ..models.pose import join_batchnorm
 from .made_by import made_by, write_made_by
 from .model_file import load_model, model_file
+from geomrecon.use.moments import (
+    diagnosis_report,
+    examine,
+    moments_lines,
+    moments_section,
+    worst_moments,
+    write_moments,
+)
 from geomrecon.use.own_video import (
     Run,
     drawn_notes,
@@ -188,12 +197,6 @@ def adapt(
     for name, learn, seconds, domain in train_phases(task, checked.control, bar, ladder, method):
         runs[name] = Run(learn, seconds, domain)
     adapted = 'full' if method == 'ours' else method
-    model = runs[adapted].model
-    if hasattr(model, 'mask_head') or hasattr(model, 'geometry'):
-        # parts that a method has for training alone
-        model = rgb_alone(model)
-    main_alone(save_adapted, task, model, crop)
-    clock.tell('predicting')
     return main_alone(report_adaptation, task, runs, adapted, measured, asked, record)
 
 
@@ -436,7 +439,9 @@ def told_at_start(asked, checked) -> list:
     if checked.few is None:
         options = dict(control=checked.control, ladder=asked.ladder, method=asked.method)
         lines.append(plan_text(checked.preset, **options))
-    written = 'model.pth, predictions.csv and .json, results.json, report.html'
+    written = (
+        'model.pth, predictions.csv and .json, moments.csv and .png, results.json, report.html'
+    )
     if asked.video:
         written += ', labelled.mp4, before_after.mp4'
     lines.append(f'written into {asked.out}: {written}; about {checked.n_bytes / 1e9:.1g} GB')
@@ -661,16 +666,24 @@ def forget_labelled(out):
 
 # %% ../../nbs/use/18_adapt.ipynb #aec14b21
 def report_adaptation(task, runs, adapted, measured, asked, record):
-    "Measure, write predictions, videos, results and report"
-    frames = task.frames
-    rows, predicted, notes = [], {}, []
+    "Decide which net stays, measure, write model, predictions, videos, results and report"
+    frames, skeleton = task.frames, task.skeleton
+    clock.tell('which net is better?')
+    start = 'aligned' if 'aligned' in runs else 'source'
+    looked = look_without_labels(runs[start], runs[adapted], task, asked.step)
+    result = adapted if looked.is_better else start
+    model = for_use(runs[result].model)
+    save_adapted(task, model, asked.crop)
+    clock.tell('predicting')
+    rows, predicted, notes = [], {}, [*looked.notes]
     for name, run in runs.items():
         predicted[name] = predict_frames(run.model, frames, run.domain)
-        rows.append(row_of_run(name, run, predicted[name], frames, measured, task.skeleton))
+        rows.append(row_of_run(name, run, predicted[name], frames, measured, skeleton))
         notes += label_notes(name, run.learn, task.preset)
-    px, likelihood, _ = predicted[adapted]
-    write_predictions(task.out, frames, px, likelihood, task.skeleton)
-    notes += drawn_notes(adapted, likelihood)
+    px, likelihood, _ = predicted[result]
+    write_predictions(task.out, frames, px, likelihood, skeleton)
+    notes += drawn_notes(result, likelihood)
+    moments = moments_of(runs[result], frames, skeleton, predicted[result], task.out)
     videos = None
     if asked.video:
         clock.tell('drawing')
@@ -687,6 +700,8 @@ def report_adaptation(task, runs, adapted, measured, asked, record):
         skeleton=task.skeleton.name,
         source=asked.source,
         crop=str(asked.crop),
+        result=result,
+        without_labels=dict(before=looked.before, after=looked.after),
         notes=notes,
         made_by=finish(task.out, record, frames=len(frames), media=described),
     )
@@ -698,13 +713,77 @@ def report_adaptation(task, runs, adapted, measured, asked, record):
         task.out,
         'From a labelled source to a real video',
         results,
-        adaptation_sections(task, runs, adapted, predicted, measured),
+        [
+            *adaptation_sections(task, runs, adapted, predicted, measured),
+            *looked.sections,
+            moments_section(moments, frames, skeleton, px, likelihood),
+        ],
         curves,
         videos,
         intro=with_notes(f'Adapted to {len(frames)} frames without labels.', notes),
     )
+    print_without_labels(looked.lines, moments)
     print_results(results, page)
     return results
+
+
+def for_use(model):
+    "A model without the parts that a method has for training alone"
+    is_larger = hasattr(model, 'mask_head') or hasattr(model, 'geometry')
+    return rgb_alone(model) if is_larger else model
+
+
+def look_without_labels(start, adapted, task, step) -> SimpleNamespace:
+    "Figures of two nets on the same frames that need no label, and which of the nets stays"
+    frames, skeleton, preset = task.frames, task.skeleton, task.preset
+    options = dict(
+        stride=(step, 3 * step),
+        gamma=0.5 if preset.gamma is None else preset.gamma,
+        rec_stride=preset.stride,
+    )
+    figures = []
+    try:
+        for run in (start, adapted):
+            figures.append(diagnose(run.model, frames, skeleton, domain=run.domain, **options))
+        decision = decide_without_labels(*figures)
+    except DataError as error:
+        told = f'The net of the start is kept: nothing can be said without labels ({error}).'
+        return SimpleNamespace(
+            is_better=False, notes=[told], lines=[told], sections=[], before=None, after=None
+        )
+    before, after = figures
+    if decision.is_better:
+        told = 'The adapted net is kept: without labels, all figures agree that it is better.'
+    else:
+        told = (
+            'The net of the start is kept: the figures without labels do not agree that the '
+            'adapted one is better. A few labels decide better, see --labels.'
+        )
+    reasons = '; '.join(decision.reasons)
+    lines, section = diagnosis_report(after, before)
+    return SimpleNamespace(
+        is_better=decision.is_better,
+        notes=[told, f'{reasons}.', TRUST_OF_RULE],
+        lines=lines,
+        sections=[section],
+        before=before,
+        after=after,
+    )
+
+
+def moments_of(run, frames, skeleton, predicted, out):
+    "The ten worst moments of the result, written as a table and a picture"
+    findings = examine(run.model, frames, skeleton, predicted, domain=run.domain)
+    moments = worst_moments(findings, frames, skeleton)
+    write_moments(out, moments, frames, skeleton, predicted[0], predicted[1])
+    return moments
+
+
+def print_without_labels(lines, moments):
+    "The label-free figures and the worst moments"
+    print()
+    for line in [*lines, 'worst moments (moments.png):', *moments_lines(moments)]:
+        print(line)
 
 # %% ../../nbs/use/18_adapt.ipynb #8814f900
 def adaptation_sections(task, runs, adapted, predicted, measured) -> list:
@@ -721,7 +800,7 @@ def adaptation_sections(task, runs, adapted, predicted, measured) -> list:
         sections.append(Section('Reconstruction', '', strips))
     return sections
 
-# %% ../../nbs/use/18_adapt.ipynb #f1cbca14
+# %% ../../nbs/use/18_adapt.ipynb #e1f0dd52
 def adapt_with_labels(asked, checked, frames, images, measured_on, record):
     "Train with labels of the target, keep what helps, and report"
     clock.tell('reading the labelled frames')
@@ -749,13 +828,9 @@ def adapt_with_labels(asked, checked, frames, images, measured_on, record):
 def report_labelled(job, outcome, measured_on, asked, record):
     "Write model, predictions, videos, results and report of a run with labels"
     before, result = first_method(outcome.runs), list(outcome.runs)[-1]
-    model = outcome.runs[result].model
-    if hasattr(model, 'mask_head') or hasattr(model, 'geometry'):
-        # parts that a method has for training alone
-        model = rgb_alone(model)
     task, frames = outcome.task, job.frames
     task.out = job.out
-    save_adapted(task, model, asked.crop)
+    save_adapted(task, for_use(outcome.runs[result].model), asked.crop)
     predicted = {}
     for name, run in outcome.runs.items():
         predicted[name] = predict_frames(run.model, frames, run.domain)
@@ -765,6 +840,9 @@ def report_labelled(job, outcome, measured_on, asked, record):
     rows = labelled_rows(job, outcome) or rows_without_labels(job, outcome, predicted)
     lines = held_out_lines(job, outcome, result)
     sections = labelled_sections(job, outcome, predicted, lines)
+    run = outcome.runs[result]
+    moments = moments_of(run, frames, job.skeleton, predicted[result], job.out)
+    sections.append(moments_section(moments, frames, job.skeleton, px, likelihood))
     if measured_on is not None:
         notes.append(eval_note(job, outcome.runs[result], measured_on, asked.eval))
     videos = None
@@ -803,6 +881,7 @@ def report_labelled(job, outcome, measured_on, asked, record):
         videos,
         intro=with_notes(intro, notes),
     )
+    print_without_labels([], moments)
     print_results(results, page)
     return results
 

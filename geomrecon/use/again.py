@@ -34,7 +34,7 @@ from ..readers.labelled_frames import LabelledFrames
 from .demo import finish, peak_memory, print_results, with_notes
 from geomrecon.use.diagnosis import (
     FIGURES,
-    TRUST,
+    TRUST_OF_RULE,
     decide_without_labels,
     diagnose,
     is_known,
@@ -319,7 +319,7 @@ def verdict(decision) -> list:
             'The old weights are kept: the figures do not agree that the new ones are better. '
             'model.pth holds the weights that the run began with.'
         )
-    return [told, '; '.join(decision.reasons) + '.', TRUST]
+    return [told, '; '.join(decision.reasons) + '.', TRUST_OF_RULE]
 
 
 def report_again(run, checked, frames, measured, asked, record):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['data', 'check_sheet', 'show_dataset', 'list_readers', 'predict', 'check_inputs', 'digest_of', 'run_jobs', 'run_job',
-           'files_in_words', 'presets', 'meaning_of', 'list_presets', 'methods']
+           'write_diagnosis', 'files_in_words', 'presets', 'meaning_of', 'list_presets', 'methods']
 
 # %% ../../nbs/use/21_commands.ipynb #0d918e9c
 import hashlib
@@ -25,6 +25,8 @@ from .inputs import earlier_files, is_done, is_image, path_of, settings_of
 from .inputs import printable, write_record
 from .made_by import finished, made_by
 from .model_file import load_model, model_file
+from .moments import diagnosis_lines, examine, moments_lines, trust_lines
+from .moments import worst_moments, write_moments
 from .predict import check_drawing, chosen_device, crop_options, drawn_in_words
 from .predict import open_media, predict_frames, write_media
 
@@ -104,6 +106,7 @@ def predict(
     bone_length: float = None,  # Length of the reference bone, mm, for a net with depth; lengths of it if not given
     threshold: float = 0.2,  # Joints of less likelihood, 0 to 1, are not drawn; the tables hold all
     video: bool = True,  # Draw labelled videos, or an overlay for each image
+    diagnosis: bool = True,  # Say without labels how good it seems, and draw the ten worst moments
     device: str = None,  # cpu, cuda, cuda:1 or mps; a CUDA GPU where there is one if not given
     fresh: bool = False,  # Predict again what is done, and replace predictions of other inputs
     bar: bool = True,  # Progress bars
@@ -119,7 +122,7 @@ def predict(
     check_drawing(net[0], bone_length, threshold)
     media = check_inputs(inputs, out, net, crop=crop, step=step)
     drawing = dict(bone_length=bone_length, threshold=threshold, video=video)
-    settings = dict(model=digest_of(model), crop=crop, step=step, **drawing)
+    settings = dict(model=digest_of(model), crop=crop, step=step, diagnosis=diagnosis, **drawing)
     jobs = []
     for medium, folder in zip(media, folders_for(media, out)):
         wanted = settings_of(medium, **settings)
@@ -128,7 +131,8 @@ def predict(
     net[0].to(device)
     given = [medium[0].parent if isinstance(medium, list) else medium for medium in media]
     record = made_by(predict, options, [model_file(model), *given])
-    run_jobs(jobs, net, crop, step=step, drawing=drawing, record=record, bar=bar)
+    options = dict(step=step, drawing=drawing, diagnosis=diagnosis, record=record, bar=bar)
+    run_jobs(jobs, net, crop, **options)
 
 # %% ../../nbs/use/21_commands.ipynb #664efa81
 def check_inputs(inputs, out, net, crop, step):
@@ -147,9 +151,10 @@ def digest_of(model):
     return hashlib.sha256(model_file(model).read_bytes()).hexdigest()[:20]
 
 # %% ../../nbs/use/21_commands.ipynb #93d4a80f
-def run_jobs(jobs, net, crop, step, drawing, record, bar):
+def run_jobs(jobs, net, crop, **options):
     "Predict on every input that is not done; raises `DataError` at the end if some failed"
     failed = []
+    n_done = 0
     for number, job in enumerate(jobs, 1):
         name = printable(path_of(job['medium']).name)
         title = f'[{number} of {len(jobs)}] {name}' if len(jobs) > 1 else name
@@ -157,25 +162,29 @@ def run_jobs(jobs, net, crop, step, drawing, record, bar):
             print(f'{title}: done before, left as it is (--fresh predicts again)')
             continue
         try:
-            told = run_job(job, net, crop, step=step, drawing=drawing, record=record, bar=bar)
+            told = run_job(job, net, crop, **options)
             print(f'{title}: {told}', flush=True)
+            n_done += 1
         except GeomReconError as error:
             if len(jobs) == 1:
                 raise
             failed.append(error)
             print(f'{title}: {error}', flush=True)
+    if n_done and options['diagnosis']:
+        print('\n'.join(trust_lines()))
     if failed:
         found = f'{len(failed)} of {len(jobs)} inputs could not be predicted on; first: {failed[0]}'
         raise DataError('predict', found)
 
 
-def run_job(job, net, crop, step, drawing, record, bar):
+def run_job(job, net, crop, step, drawing, diagnosis, record, bar):
     "Predict on one input and write all of it; what was done, in words"
     model, skeleton, preset, meta = net
     folder = job['folder']
     started = time.time()
     frames = open_media(job['medium'], preset, meta, crop=crop, step=step, progress=bar)
-    px, likelihood, _ = predict_frames(model, frames, progress=bar)
+    predicted = predict_frames(model, frames, progress=bar)
+    px, likelihood, _ = predicted
     before = earlier_files(folder)
     record = dict(record, settings=job['settings'])
     write_record(folder, dict(record, files_before=before))
@@ -190,6 +199,10 @@ def run_job(job, net, crop, step, drawing, record, bar):
         progress=bar,
         **drawing,
     )
+    looked = ''
+    if diagnosis:
+        more, looked = write_diagnosis(net, frames, predicted, folder, drawing['threshold'])
+        files += more
     names = [file.relative_to(folder).as_posix() for file in files]
     write_record(folder, dict(finished(record), files=names))
     for name in {*before} - {*names}:
@@ -201,7 +214,30 @@ def run_job(job, net, crop, step, drawing, record, bar):
     if drawing['video']:
         name = printable(path_of(job['medium']).name)
         lines.append(drawn_in_words(name, likelihood, drawing['threshold']))
+    lines.append(looked)
     return '\n  '.join(line for line in lines if line)
+
+
+def write_diagnosis(net, frames, predicted, folder, threshold):
+    "Write the worst moments; files, and what can be told without labels"
+    model, skeleton, preset, _ = net
+    gamma = 0.5 if preset.gamma is None else preset.gamma
+    findings = examine(model, frames, skeleton, predicted, gamma=gamma)
+    n_frames = len(frames)
+    views = f'{findings.n_viewed} of them mirrored and turned'
+    lines = [f'without labels, over {n_frames} frames ({views}):']
+    lines += diagnosis_lines(findings.figures, missing=findings.missing, explained=False)
+    if n_frames < 3:
+        # there is nothing to compare a frame with
+        return [], '\n  '.join(lines)
+    moments = worst_moments(findings, frames, skeleton)
+    px, likelihood, _ = predicted
+    files = write_moments(
+        folder, moments, frames, skeleton, px=px, likelihood=likelihood, threshold=threshold
+    )
+    if len(moments):
+        lines += ['worst moments, of scores that are about 1 on average:', *moments_lines(moments)]
+    return files, '\n  '.join(lines)
 
 
 def files_in_words(names):
