@@ -61,6 +61,7 @@ def build_pose(
         stages=net.stages,
         width=net.width,
         depth=net.depth,
+        skips=net.skips,
     )
 
 

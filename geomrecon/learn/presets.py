@@ -59,6 +59,8 @@ class NetPreset(PresetGroup):
     stages: int = preset_field(4, 'torchvision')
     # Max-pooling in the stem
     stem_pool: bool = preset_field(True, 'torchvision')
+    # Add the encoder's finer maps on the way up
+    skips: bool = preset_field(False, 'paper: deconvolutions alone')
     # Deconvolutions of the decoder
     n_deconv: int = preset_field(3, 'paper: deconvolutions to 64 x 64')
     # Channels of the deconvolutions

@@ -291,6 +291,9 @@ def dualnet(
     check_options(dualnet, options, 'dualnet')
     check_loaders(dls, target=True)
     pose = pose_of(pose, dls.skeleton)
+    if pose.config['skips']:
+        found = 'a net whose decoder sees finer maps of the encoder, too'
+        raise ConfigError('dualnet', found, '--set skips=false, or another method')
     need_geometry(dls)
     preset = get_preset(preset)
     fusion = Fusion(

@@ -151,7 +151,8 @@ PARTS = ('pose', 'warp', 'merge', 'generator', 'perceptual')
 
 def _pose_segments(net):
     if not hasattr(net.encoder, 'pieces'):
-        return [(net.encoder, 'forward'), (net.decoder, 'forward')]
+        method = 'features' if net.config['skips'] else 'forward'
+        return [(net.encoder, method), (net.decoder, 'forward')]
     return [(block, 'forward') for block in [*net.encoder.pieces(), net.decoder]]
 
 
