@@ -28,14 +28,19 @@ class Filmed(NamedTuple):
 
 def lizard(name='lizard'):
     "Eleven joints: a spine of five from tail to head, and four legs of one or two bones"
-    spine = [('hip', 'tailbase', 16), ('chest', 'hip', 30), ('neck', 'chest', 12), ('nose', 'neck', 22)]
+    spine = [
+        ('hip', 'tailbase', 16),
+        ('chest', 'hip', 30),
+        ('neck', 'chest', 12),
+        ('nose', 'neck', 22),
+    ]
     still = ((0, 0), (0, 0))
     nodes = [rig_node('tailbase', None, (0, 0, 0))]
     for joint, parent, length in spine:
         limits = (*still, (-14, 14))
         nodes.append(rig_node(joint, parent, (0, -length, 0), (7, 6), limits, part='fur'))
     for side, sign in (('left', -1), ('right', 1)):
-        legs = [('knee', 'hip', 18, 8), ('foot', f'{side}_knee', 4, 14), ('hand', 'chest', 24, -6)]
+        legs = [('knee', 'hip', 18, 8), ('foot', f'{side}_knee', 4, 14), ('hand', 'chest', 24, 6)]
         for joint, parent, x, y in legs:
             limits = (*still, (-18, 18))
             offset = (sign * x, y, 0)
