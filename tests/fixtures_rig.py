@@ -26,7 +26,7 @@ class Filmed(NamedTuple):
     masks: np.ndarray  # (N,H,W) bool, of the same frames
 
 
-def lizard(name='lizard'):
+def lizard(name='lizard', hand=6):
     "Eleven joints: a spine of five from tail to head, and four legs of one or two bones"
     spine = [
         ('hip', 'tailbase', 16),
@@ -40,7 +40,7 @@ def lizard(name='lizard'):
         limits = (*still, (-14, 14))
         nodes.append(rig_node(joint, parent, (0, -length, 0), (7, 6), limits, part='fur'))
     for side, sign in (('left', -1), ('right', 1)):
-        legs = [('knee', 'hip', 18, 8), ('foot', f'{side}_knee', 4, 14), ('hand', 'chest', 24, 6)]
+        legs = [('knee', 'hip', 18, 3), ('foot', f'{side}_knee', 4, 14), ('hand', 'chest', 24, hand)]
         for joint, parent, x, y in legs:
             limits = (*still, (-18, 18))
             offset = (sign * x, y, 0)
