@@ -21,11 +21,24 @@ from geomrecon.learn.learner import adapt_learner, pose_learner
 from geomrecon.learn.presets import get_preset
 from geomrecon.learn.source_free import again_learner, target_dls
 from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.pool import render_pool
 from geomrecon.puppet.videos import PuppetVideos
 from geomrecon.use.diagnosis import diagnose
 
+#: A small net, so that three seeds take minutes on one core
 PRESET = get_preset(
-    'tiny-2d', size=48, bs=16, adapt_bs=8, adapt_bs_target=8, adapt_epochs=6, rotate=60.0
+    'tiny-2d',
+    size=48,
+    width=0.25,
+    deconv_width=32,
+    warp_width=16,
+    gen_width=8,
+    gen_res=1,
+    bs=16,
+    epochs=16,
+    adapt_bs=8,
+    adapt_bs_target=8,
+    rotate=60.0,
 )
 #: What is changed of the preset to go on
 AGAIN = dict(steps=40, adapt_epochs=3, adapt_lr=2e-4, decay=0.99, rec_start=0.0, rec_attach=1.0)
@@ -47,9 +60,10 @@ def quietly(learn, n_epoch):
     return learn
 
 
-def starts(seed):
+def starts(seed, folder):
     "Nets to go on with: trained on the source, and adapted to videos"
-    source = PuppetImages(MOUSE4, 10_000_000, PRESET.size, 'synthetic', seed=seed)
+    endless = PuppetImages(MOUSE4, 10_000_000, PRESET.size, 'synthetic', seed=seed)
+    source = render_pool(endless, 3000, folder / f'pool_{seed}.pt', False)
     valid = PuppetImages(MOUSE4, 8, PRESET.size, 'synthetic', seed=seed + 10_000)
     videos = PuppetVideos(MOUSE4, 32, 24, PRESET.size, 'real', seed=seed, split='train')
     options = dict(aug=PRESET.aug, seed=seed, device='cpu')
@@ -102,7 +116,7 @@ def run(out, seeds, ways):
         if all((seed, *each) in done for each in wanted):
             continue
         kept = out.with_name(f'{out.stem}_starts_{seed}.pt')
-        models = torch.load(kept, weights_only=False) if kept.exists() else starts(seed)
+        models = torch.load(kept, weights_only=False) if kept.exists() else starts(seed, out.parent)
         torch.save(models, kept)
         video = PuppetVideos(MOUSE4, 1, 120, PRESET.size, 'real', seed=100 + seed, split='test')
         frames = video.frames()
