@@ -21,24 +21,38 @@ from geomrecon.learn.learner import adapt_learner, pose_learner
 from geomrecon.learn.presets import get_preset
 from geomrecon.learn.source_free import again_learner, target_dls
 from geomrecon.puppet.images import PuppetImages
+from geomrecon.puppet.pool import render_pool
 from geomrecon.puppet.videos import PuppetVideos
 from geomrecon.use.diagnosis import diagnose
 
+#: A small net, so that three seeds take minutes on one core
 PRESET = get_preset(
-    'tiny-2d', size=48, bs=16, adapt_bs=8, adapt_bs_target=8, adapt_epochs=6, rotate=60.0
+    'tiny-2d',
+    size=48,
+    width=0.25,
+    deconv_width=32,
+    warp_width=16,
+    gen_width=8,
+    gen_res=1,
+    bs=16,
+    epochs=16,
+    adapt_bs=8,
+    adapt_bs_target=8,
+    rotate=60.0,
 )
 #: What is changed of the preset to go on
 AGAIN = dict(steps=40, adapt_epochs=3, adapt_lr=2e-4, decay=0.99, rec_start=0.0, rec_attach=1.0)
 #: name -> options of `again_learner`, and fields of the preset
 WAYS = {
-    'kept, anchor': (dict(), {}),
-    'moving, anchor': (dict(statistics='moving'), {}),
     'kept': (dict(anchor=0.0), {}),
-    'kept, anchor, no rec': (dict(terms=('pseudo',)), {}),
     'moving': (dict(anchor=0.0, statistics='moving'), {}),
+    'kept, anchor': (dict(anchor=1.0), {}),
+    'moving, anchor': (dict(anchor=1.0, statistics='moving'), {}),
+    'kept, no rec': (dict(anchor=0.0, terms=('pseudo',)), {}),
+    'kept, weak anchor': (dict(anchor=0.1), {}),
+    'kept, anchor, no rec': (dict(anchor=1.0, terms=('pseudo',)), {}),
 }
-#: Ways that are tried from a bad start as well
-FROM_SOURCE = ('', 'kept, anchor', 'moving, anchor')
+STARTS = ('adapted', 'source', 'good')
 
 
 def quietly(learn, n_epoch):
@@ -47,16 +61,27 @@ def quietly(learn, n_epoch):
     return learn
 
 
-def starts(seed):
-    "Nets to go on with: trained on the source, and adapted to videos"
-    source = PuppetImages(MOUSE4, 10_000_000, PRESET.size, 'synthetic', seed=seed)
+def starts(seed, folder, names):
+    "Nets to go on with: trained on the source, adapted to videos, trained on stills of the target's look"
+    looks = dict(synthetic=seed, real=seed + 1000)
+    sources = {}
+    for look, its_seed in looks.items():
+        endless = PuppetImages(MOUSE4, 10_000_000, PRESET.size, look, seed=its_seed)
+        path = folder / f'pool_{look}_{seed}.pt'
+        sources[look] = render_pool(endless, 3000, path, False)
     valid = PuppetImages(MOUSE4, 8, PRESET.size, 'synthetic', seed=seed + 10_000)
-    videos = PuppetVideos(MOUSE4, 32, 24, PRESET.size, 'real', seed=seed, split='train')
     options = dict(aug=PRESET.aug, seed=seed, device='cpu')
-    torch.manual_seed(seed)
-    learn = pose_learner(pose_dls(source, valid, **PRESET.sizes(False), **options), PRESET)
-    quietly(learn, PRESET.epochs)
-    dls = pose_dls(source, valid, videos.frames(), **PRESET.sizes(True), **options)
+
+    def trained(look):
+        torch.manual_seed(seed)
+        dls = pose_dls(sources[look], valid, **PRESET.sizes(False), **options)
+        return quietly(pose_learner(dls, PRESET), PRESET.epochs)
+
+    if names == ['good']:
+        return dict(good=trained('real').model)
+    learn = trained('synthetic')
+    videos = PuppetVideos(MOUSE4, 32, 24, PRESET.size, 'real', seed=seed, split='train')
+    dls = pose_dls(sources['synthetic'], valid, videos.frames(), **PRESET.sizes(True), **options)
     adapted = quietly(adapt_learner(dls, learn, PRESET), PRESET.adapt_epochs)
     return dict(source=learn.model, adapted=adapted.model)
 
@@ -93,16 +118,16 @@ def gone_on(model, frames, seed, options, fields):
     return learn.model, learn.pseudo_label.teacher, seconds, labelled
 
 
-def run(out, seeds, ways):
+def run(out, seeds, ways, names):
     rows = json.loads(out.read_text()) if out.exists() else []
     done = {(row['seed'], row['start'], row['way']) for row in rows}
     for seed in seeds:
-        wanted = [('adapted', way) for way in ('', *ways)]
-        wanted += [('source', way) for way in FROM_SOURCE if way in ('', *ways)]
+        wanted = [(start, way) for start in names for way in ('', *ways)]
         if all((seed, *each) in done for each in wanted):
             continue
         kept = out.with_name(f'{out.stem}_starts_{seed}.pt')
-        models = torch.load(kept, weights_only=False) if kept.exists() else starts(seed)
+        models = torch.load(kept, weights_only=False) if kept.exists() else None
+        models = models or starts(seed, out.parent, names)
         torch.save(models, kept)
         video = PuppetVideos(MOUSE4, 1, 120, PRESET.size, 'real', seed=100 + seed, split='test')
         frames = video.frames()
@@ -132,6 +157,7 @@ if __name__ == '__main__':
     parser.add_argument('--out', type=Path, default=Path('results/again.json'))
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--ways', nargs='+', default=list(WAYS))
+    parser.add_argument('--starts', nargs='+', default=list(STARTS))
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    run(asked.out, asked.seeds, asked.ways)
+    run(asked.out, asked.seeds, asked.ways, asked.starts)

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['FEWEST_CLUSTERS', 'FEWEST_RUNS', 'BENCH_MARKS', 'average_ranks', 'correlation', 'correlation_text',
-           'diagnosis_changes', 'within_benches', 'correlation_frame', 'show_correlation']
+           'diagnosis_changes', 'within_benches', 'correlation_frame', 'show_correlation', 'decisions_on_pairs']
 
 # %% ../../nbs/paper/11_label_free.ipynb #c70b0442
 import math
+from itertools import permutations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from ..core.canvas import method_colour
 from ..core.charts import chart_axes
 from ..core.errors import DataError, NothingToShowError
 from ..core.intervals import Gain, middle_95
-from ..use.diagnosis import FIGURES
+from ..use.diagnosis import FIGURES, decide_without_labels
 from ..use.results_file import is_number
 from .specification import method_label
 
@@ -240,3 +241,22 @@ def show_correlation(
     place = dict(ncols=min(6, len(labels)), loc='outside lower center')
     fig.legend(handles, labels, fontsize=5.5, frameon=False, handlelength=1, **place)
     return axs
+
+# %% ../../nbs/paper/11_label_free.ipynb #7642c320
+def decisions_on_pairs(
+    runs,  # From `load_runs`
+    preset: str = 'tiny',  # Preset of the runs
+    without=('source', 'oracle'),  # Methods that adapt nothing, or with labels
+) -> pd.DataFrame:  # a row per ordered pair: bench, seed, is_better by the rule, gain of true PCK
+    "What the rule without labels says of pairs of nets whose accuracy is known"
+    by_start = {}
+    for run in runs:
+        figures = (run.get('diagnosis') or {}).get('after')
+        if run['preset'] == preset and run['method'] not in without and figures:
+            by_start.setdefault((run['bench'], run['seed']), []).append((figures, _overall(run)))
+    lines = []
+    for (bench, seed), there in by_start.items():
+        for (old, pck_old), (new, pck_new) in permutations(there, 2):
+            says = decide_without_labels(old, new).is_better
+            lines.append(dict(bench=bench, seed=seed, is_better=says, gain=pck_new - pck_old))
+    return pd.DataFrame(lines, columns=['bench', 'seed', 'is_better', 'gain'])

@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['usable_points', 'views_of', 'check_views', 'chosen_joints', 'distances', 'relative_sizes', 'one_size',
            'mirrored_frames', 'face_one_way', 'unsteadiness', 'prices', 'steady_tree', 'named_bones', 'chosen_root',
-           'hung_on', 'FoundBone', 'angle_range', 'main_bone', 'measured_bone', 'measured_bones', 'stays_aside',
-           'both_sides_alike', 'limb_profile', 'thick_by_masks', 'thick_by_labels', 'half_widths', 'nodes_of_bone',
-           'nodes_of_bones', 'FoundRig', 'said_of_rig', 'not_told', 'rig_from_labels', 'rig_text', 'nodes_over',
-           'capsule', 'figure_mask', 'show_rig_over', 'limb_lines', 'show_rig']
+           'hung_on', 'FoundBone', 'angle_range', 'main_bone', 'label_scatter', 'measured_bone', 'measured_bones',
+           'stays_aside', 'both_sides_alike', 'limb_profile', 'thick_by_masks', 'thick_by_labels', 'half_widths',
+           'nodes_of_bone', 'lifted', 'nodes_of_bones', 'FoundRig', 'said_of_rig', 'not_told', 'rig_from_labels',
+           'rig_text', 'nodes_over', 'capsule', 'figure_mask', 'show_rig_over', 'limb_lines', 'show_rig']
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #8f918c82
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #62edc1eb
 import fnmatch
 import math
 import re
 from collections import defaultdict
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -198,8 +199,10 @@ def face_one_way(points, mirrored):
     "Points with the mirrored frames mirrored back"
     return np.where(mirrored[:, None, None], points * [-1, 1], points)
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #b8d3db53
-_SHORT = 0.1  # How much length counts beside unsteadiness
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #448bfcb5
+_UNSTEADY = 0.4  # Bones whose length varies more are doubted
+_STEADY = 0.08  # Labels scatter: what varies less is as steady
+_SHORT = 0.2  # How much length counts beside unsteadiness
 
 
 def unsteadiness(
@@ -217,7 +220,7 @@ def prices(
 ) -> np.ndarray:  # (K,K); inf where two joints were never labelled together
     "Price of a bone between every two joints; those seen together in few frames are dear"
     between = distances(points)
-    price = _median(between) * (_SHORT + unsteadiness(between))
+    price = _median(between) * (_SHORT + np.maximum(unsteadiness(between), _STEADY))
     n_together = np.isfinite(between).sum(0)
     price = np.where(n_together < _FEWEST, 1000 * price, price)
     price = np.where(np.isfinite(price), price, np.inf)
@@ -384,7 +387,7 @@ def hung_on(
             left.remove(bone)
     return ordered
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #57a47ab9
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #565b300e
 class FoundBone(NamedTuple):
     "What the labels say of one bone; lengths where the figure is 100 long, angles in degrees"
 
@@ -393,7 +396,7 @@ class FoundBone(NamedTuple):
     n: int  # Frames in which both joints are labelled
     length: float  # Median
     lengths: tuple  # 2% and 98% quantiles
-    rest: float  # Middle of its directions, from the bone before it
+    rest: float  # Median of its directions, from the bone before it
     turn: float  # To either side of it
     tilt: float  # Out of the picture
     radius: tuple = (0.0, 0.0)  # At its beginning and its end
@@ -405,7 +408,8 @@ class FoundBone(NamedTuple):
 
 def angle_range(
     angles,  # Degrees; NaN is left out
-) -> tuple:  # middle, and how far to either side
+    scatter: float = 0.0,  # Of the labels, standard deviation of the angle, degrees
+) -> tuple:  # median, and how far to either side
     "Range of directions, widened; all round where they are spread all round"
     angles = np.asarray(angles, float)
     angles = angles[np.isfinite(angles)]
@@ -413,12 +417,11 @@ def angle_range(
         mean = _mean_angle(angles) if len(angles) else 0.0
         return mean, 25.0
     mean = _mean_angle(angles)
-    low, high = np.quantile(_wrapped(angles - mean), [0.02, 0.98])
-    half = (high - low) / 2
-    half += max(4.0, 0.2 * half)
-    return float(_wrapped(mean + (low + high) / 2)), float(
-        min(half, 180.0)
-    ) if half < 150 else 180.0
+    median = mean + np.median(_wrapped(angles - mean))
+    low, high = np.quantile(_wrapped(angles - median), [0.03, 0.97])
+    half = math.sqrt(max(max(-low, high) ** 2 - (1.9 * scatter) ** 2, 0.0))
+    half += max(4.0, 0.1 * half)
+    return float(_wrapped(median)), float(half) if half < 150 else 180.0
 
 
 def _wrapped(angles):
@@ -429,7 +432,7 @@ def _wrapped(angles):
 def _mean_angle(angles):
     return float(np.degrees(np.angle(np.exp(1j * np.radians(angles)).mean())))
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #40eb7296
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #b45f95b4
 _MOST_TILT = 40.0
 
 
@@ -441,16 +444,38 @@ def _direction(points, bone):
 
 def main_bone(
     bones,  # (parent, child), parents first
-    lengths,  # Of the bones
+    points,  # (N,K,2), one size
     paired,  # Joints of a pair
 ) -> tuple:  # (parent, child)
-    "The bone at the root whose direction is the animal's heading: the longest, of the middle if there is one"
-    at_root = [
-        (bone[1] not in paired, length, bone)
-        for bone, length in zip(bones, lengths)
-        if bone[0] == bones[0][0]
-    ]
-    return max(at_root)[2]
+    "The bone at the root whose direction is the heading: long and steady, of the middle if there is one"
+    between = distances(points)
+    length = np.nan_to_num(_median(between))
+    spread = np.nan_to_num(unsteadiness(between), nan=9.0)
+    at_root = [bone for bone in bones if bone[0] == bones[0][0]]
+    return max(
+        at_root, key=lambda bone: (bone[1] not in paired, spread[bone] < _UNSTEADY, length[bone])
+    )
+
+
+def label_scatter(
+    points,  # (N,K,2), one size, one facing
+    bones,  # (parent, child)
+) -> float:  # Pixels
+    "How much the distance of two labels varies by the hand that set them, standard deviation"
+    between = distances(points)
+    spread = unsteadiness(between) * _median(between)
+    n_seen = np.isfinite(between).sum(0)
+    varies = [spread[bone] for bone in bones if n_seen[bone] >= _FEWEST]
+    return float(min(varies, default=0.0))
+
+
+def _tilt(lengths, scatter):
+    "How far a bone was tilted that is as short as in a tenth of the frames, degrees"
+    median = np.median(lengths)
+    low, high = np.quantile(lengths, [0.16, 0.84])
+    varies = math.sqrt(max(((high - low) / 2) ** 2 - scatter**2, 0.0))
+    shorter = max(1 - 2.5 * varies / max(median, 1e-6), 0.0)
+    return min(math.degrees(math.acos(shorter)), _MOST_TILT)
 
 
 def measured_bone(
@@ -458,13 +483,14 @@ def measured_bone(
     bone,  # (parent, child)
     before,  # The bone from which its direction counts
     unit: float,  # Pixels
+    scatter: float = 0.0,  # Of the labels, pixels
 ) -> FoundBone:
     "Length, direction and tilt of one bone"
     length = np.linalg.norm(points[:, bone[1]] - points[:, bone[0]], axis=-1) / unit
     length = length[np.isfinite(length)]
-    rest, turn = angle_range(_wrapped(_direction(points, bone) - _direction(points, before)))
-    shortest, short, median, long, longest = np.quantile(length, [0.02, 0.1, 0.5, 0.9, 0.98])
-    tilt = math.degrees(math.acos(short / max(long, 1e-6))) if len(length) >= _FEWEST else 10.0
+    shortest, median, longest = np.quantile(length, [0.02, 0.5, 0.98])
+    angles = _wrapped(_direction(points, bone) - _direction(points, before))
+    rest, turn = angle_range(angles, _scatter_of_angle(points, bone, before, scatter))
     return FoundBone(
         *bone,
         n=len(length),
@@ -472,32 +498,49 @@ def measured_bone(
         lengths=(float(shortest), float(longest)),
         rest=rest,
         turn=turn,
-        tilt=min(tilt, _MOST_TILT),
+        tilt=_tilt(length, scatter / unit) if len(length) >= _FEWEST else 10.0,
     )
 
 
-def _turns_together(points, bones, before):
+def _scatter_of_angle(points, bone, before, scatter):
+    "Standard deviation of the angle between two bones by the scatter of labels, degrees"
+    if tuple(bone) == tuple(before):
+        return 0.0
+    lengths = [
+        _median(np.linalg.norm(points[:, a] - points[:, b], axis=-1)) for a, b in (bone, before)
+    ]
+    return math.degrees(
+        math.hypot(*(scatter / max(np.nan_to_num(length), 1e-6) for length in lengths))
+    )
+
+
+def _turns_together(points, bones, before, scatter):
     "How far bones that begin at one joint turn together, and each of them beside the others"
+    if len(bones) < 2:
+        return 0.0, None
     off = []
     for bone in bones:
         angles = _wrapped(_direction(points, bone) - _direction(points, before))
         off.append(_wrapped(angles - angle_range(angles)[0]))
     off = np.stack(off)
     both = np.isfinite(off).all(0)
-    if len(bones) < 2 or both.sum() < _FEWEST:
+    if both.sum() < _FEWEST:
         return 0.0, None
     together = off[:, both].mean(0)
-    return angle_range(together)[1], [angle_range(one)[1] for one in off[:, both] - together]
+    alone = off[:, both] - together
+    noise = [
+        _scatter_of_angle(points, bone, before, scatter) / math.sqrt(len(bones)) for bone in bones
+    ]
+    nod = angle_range(together, max(noise))[1]
+    return nod, [angle_range(one, its)[1] for one, its in zip(alone, noise)]
 
 
-def _with_turns_together(points, found, before):
+def _with_turns_together(points, found, scatter):
     "Bones that know what turns together at their ends"
     for number, bone in enumerate(found):
         ends = [i for i, other in enumerate(found) if other.parent == bone.child]
         own = (bone.parent, bone.child)
-        nod, alone = (
-            _turns_together(points, [found[i][:2] for i in ends], own) if ends else (0, None)
-        )
+        nod, alone = _turns_together(points, [found[i][:2] for i in ends], own, scatter=scatter)
         if alone is None:
             continue
         found[number] = found[number]._replace(nod=nod)
@@ -514,11 +557,12 @@ def measured_bones(
 ) -> list:
     "All bones, each against the one before it"
     before = {bones[0][0]: main}
+    scatter = label_scatter(points, bones)
     found = []
     for bone in bones:
-        found.append(measured_bone(points, bone, before[bone[0]], unit=unit))
+        found.append(measured_bone(points, bone, before[bone[0]], unit=unit, scatter=scatter))
         before[bone[1]] = bone
-    return _with_turns_together(points, found, before)
+    return _with_turns_together(points, found, scatter)
 
 # %% ../../nbs/puppet/20_rig_from_labels.ipynb #5d1474e2
 def stays_aside(
@@ -573,8 +617,8 @@ def both_sides_alike(
         alike.append(bone if other is None else _symmetric(bone, other))
     return alike
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #69af7d5f
-_PLACES = (0.08, 0.3, 0.5, 0.7, 0.92)  # Along a bone
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #47d9a27d
+_PLACES = (0.0, 0.08, 0.3, 0.5, 0.7, 0.92, 1.0)  # Along a bone
 
 
 def _inside(mask, at):
@@ -604,7 +648,7 @@ def limb_profile(
     start,  # (2,) beginning of the bone, px
     end,  # (2,) its end
     reach: float,  # How far beside the bone the body may reach, px
-) -> np.ndarray:  # (5,3): radius on the bone, place of the middle beside it, radius there; px, NaN where no mask is
+) -> np.ndarray:  # (7,3): radius on the bone, place of the middle beside it, radius there; px, NaN where no mask is
     "Thickness of the foreground along a bone"
     depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     along = np.asarray(end, float) - start
@@ -621,8 +665,9 @@ def limb_profile(
     rows[(rows[:, 2] == 0) | np.isnan(rows[:, 1]), 1:] = np.nan
     return rows
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #1fff7094
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #1e242546
 _BODY = 25.0  # A bone in the middle that is longer is a body
+_THINNEST = 1.2  # Radius
 
 
 def _with_bend(bone, beside):
@@ -635,6 +680,12 @@ def _with_bend(bone, beside):
     shorter = math.sin(bend / 2) / max(bend / 2, 1e-6) if bend > 0.01 else 1.0
     left = min(math.cos(math.radians(bone.tilt)) / shorter, 1.0)
     return bone._replace(bend=math.degrees(bend), tilt=math.degrees(math.acos(left)))
+
+
+def _own_radius(on_bone):
+    "Radius of a limb at its beginning, which may lie within a body: half again its middle's at most"
+    middle = on_bone[len(_PLACES) // 2]
+    return min(on_bone[1], 1.5 * middle) if np.isfinite(middle) else on_bone[1]
 
 
 def thick_by_masks(
@@ -656,14 +707,18 @@ def thick_by_masks(
         return None
     profiles = np.stack(profiles)
     on_bone, beside, in_middle = _median(profiles).T
-    if not np.isfinite(on_bone[[0, -1]]).all():
+    if not np.isfinite(on_bone[[1, -2]]).all():
         return None
-    radius = np.maximum(on_bone[[0, -1]], 0.8)
-    flesh = ()
-    if is_body and np.isfinite(beside).all():
-        flesh = tuple(zip(_PLACES, beside.tolist(), np.maximum(in_middle, 0.8).tolist()))
-    bone = bone._replace(radius=tuple(radius.tolist()), flesh=flesh)
-    return _with_bend(bone, profiles[:, 2, 1]) if flesh else bone
+    if not is_body or not np.isfinite(beside[1:-1]).all():
+        radius = np.maximum([_own_radius(on_bone), on_bone[-2]], _THINNEST)
+        return bone._replace(radius=tuple(radius.tolist()))
+    at_ends = np.nanmedian(np.nan_to_num(profiles[:, [0, -1], 0]), axis=0)
+    flesh = np.stack([_PLACES, beside, np.maximum(in_middle, _THINNEST)], 1)[1:-1]
+    bone = bone._replace(
+        radius=tuple(np.maximum(at_ends, _THINNEST).tolist()),
+        flesh=tuple(map(tuple, flesh.tolist())),
+    )
+    return _with_bend(bone, profiles[:, len(_PLACES) // 2, 1])
 
 
 def thick_by_labels(
@@ -673,9 +728,10 @@ def thick_by_labels(
 ) -> FoundBone:
     "A bone with an assumed thickness: an eighth of its length, or what lies between left and right"
     usual = float(np.clip(bone.length / 8, 1.5, 8.0))
+    most = max(usual, bone.length / 5)
     first = half_widths.get(bone.parent, usual)
     last = half_widths.get(bone.child, 0.6 * usual if is_leaf else usual)
-    return bone._replace(radius=(first, last))
+    return bone._replace(radius=(min(first, most), min(last, most)))
 
 
 def half_widths(points, bones, pairs, unit):
@@ -688,7 +744,7 @@ def half_widths(points, bones, pairs, unit):
             widths[parent[left]].append(float(np.nanmedian(across)) / unit / 2)
     return {joint: max(values) for joint, values in widths.items()}
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #51986f0c
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #e1aa5153
 _PAWS = re.compile(r'paw|foot|feet|hand|toe|finger|hoof|tail(?!.?(base|root))', re.I)
 _EARS = re.compile(r'(^|[^a-z])ears?([^a-z]|$)|ears?$|^(left|right)ear', re.I)
 
@@ -749,9 +805,62 @@ def nodes_of_bone(
     offset = turned((bone.length, 0))
     nodes = [rig_node(name, joints[bone.parent], offset, radius, limits, part=part)]
     if _EARS.search(name):
-        size = round(float(np.clip(radius[1], 1.5, 5.0)), 2)
+        size = round(float(np.clip(radius[1], 3.0, 5.0)), 2)
         nodes.append(rig_node(f'{name} flap', name, turned((0.5, 0)), (size, size), part='ear'))
     return nodes
+
+
+def _discs_of(nodes):
+    "Discs along the limbs of the rest pose, (n,3) of x, y and radius, and the two nodes of each"
+    rest = rest_pose(nodes)
+    discs, ends = [], []
+    for node in nodes[1:]:
+        start, end = rest[node.parent][:2], rest[node.name][:2]
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+            middle = (1 - share) * start + share * end
+            discs.append((*middle, (1 - share) * node.radius[0] + share * node.radius[1]))
+            ends.append((node.parent, node.name))
+    return np.array(discs), ends
+
+
+def _height_over(node, place, discs, ends):
+    "How far the surface of thicker limbs lies above a joint"
+    height = 0.0
+    for (x, y, radius), of in zip(discs, ends):
+        away = math.hypot(x - place[0], y - place[1])
+        if of[1] != node.name and of[0] != node.name and radius > max(1.5 * node.radius[1], away):
+            height = max(height, math.sqrt(radius**2 - away**2))
+    return height
+
+
+def _towards_camera(node):
+    "Tilts of a limb that lift its end and never lower it"
+    x, y, _ = node.offset
+    (_, about_x), (_, about_y), about_z = node.limits
+    limits_x = (-about_x, 0.0) if y > 0 else (0.0, about_x)
+    limits_y = (0.0, about_y) if x > 0 else (-about_y, 0.0)
+    return limits_x, limits_y, about_z
+
+
+def lifted(
+    nodes,  # `RigNode`s, parents first, all in one plane
+    joints,  # Names
+) -> tuple:
+    "The same nodes, with joints over thicker limbs on their surface: what was labelled was seen"
+    rest = rest_pose(nodes)
+    discs, ends = _discs_of(nodes)
+    depth = {nodes[0].name: 0.0}
+    out = [nodes[0]]
+    for node in nodes[1:]:
+        above = depth[node.parent]
+        depth[node.name] = above
+        if node.name in joints and node.parent in joints:
+            height = round(_height_over(node, rest[node.name], discs, ends), 2)
+            depth[node.name] = min(-height, 0.0)
+            if height:
+                node = replace(node, limits=_towards_camera(node))
+        out.append(replace(node, offset=(*node.offset[:2], depth[node.name] - above)))
+    return tuple(out)
 
 
 def nodes_of_bones(
@@ -768,9 +877,9 @@ def nodes_of_bones(
         if bone.parent in bodies and bone.alone:
             bone = bone._replace(turn=bone.alone)
         nodes += nodes_of_bone(bone, joints, directions[bone.child])
-    return tuple(nodes)
+    return lifted(nodes, joints)
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #4f104ffc
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #f15b2ad4
 class FoundRig(NamedTuple):
     "A rig from labels, what was found, and what could not be told"
 
@@ -803,10 +912,12 @@ class _Measured(NamedTuple):
 
 def _heading_of_rest(points, main, aside):
     "Heading of the rest pose, and how far figures turn from it in the picture"
-    middle, half = angle_range(_direction(points, main))
-    if aside or half > 100:
+    directions = _direction(points, main)
+    middle, half = angle_range(directions)
+    is_told = np.isfinite(directions).sum() >= 15 and half < 60
+    if half > 100 or (aside and not is_told):
         return -90.0, 180.0
-    return middle, min(half + 6.0, 180.0)
+    return middle, half + 6.0
 
 
 def _tree_of(points, joints, bones, root, pairs):
@@ -832,8 +943,7 @@ def _measure(points, joints, bones, root):
     pairs = side_pairs(joints)
     tree, why = _tree_of(points, joints, bones, root, pairs)
     between = _median(distances(points))
-    paired = {joint for pair in pairs for joint in pair}
-    main = main_bone(tree, [np.nan_to_num(between[bone]) for bone in tree], paired)
+    main = main_bone(tree, points, {joint for pair in pairs for joint in pair})
     aside = stays_aside(points, main, pairs)
     heading, roll = _heading_of_rest(points, main, aside)
     inside = sorted({joint for bone in tree for joint in bone})
@@ -854,9 +964,11 @@ def _measure(points, joints, bones, root):
         roll=roll,
     )
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #fbcda5ac
-def _is_of_body(bone, paired):
-    return bone.length >= _BODY and bone.parent not in paired and bone.child not in paired
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #f140ee6a
+def _is_of_body(bone, paired, spread):
+    "Is this a long and steady bone in the middle?"
+    is_long = bone.length >= _BODY and spread[bone.parent, bone.child] < _UNSTEADY
+    return is_long and bone.parent not in paired and bone.child not in paired
 
 
 def _thick_bones(bones, measured, labelled, masks):
@@ -868,15 +980,16 @@ def _thick_bones(bones, measured, labelled, masks):
         widths = half_widths(measured.points, bones, measured.pairs, measured.unit)
     units = measured.unit * measured.sizes
     masks = [mask if used else None for mask, used in zip(masks, measured.used)]
+    spread = unsteadiness(distances(measured.points))
     thick, assumed = [], []
     for bone in bones:
-        is_body = _is_of_body(bone, paired)
+        is_body = _is_of_body(bone, paired, spread)
         by_mask = thick_by_masks(
             bone, labelled, masks, units=units, mirrored=measured.mirrored, is_body=is_body
         )
         if by_mask is None:
             is_leaf = bone.child not in parents
-            by_mask = thick_by_labels(bone, widths, is_leaf)
+            by_mask = thick_by_labels(bone, widths if is_body else {}, is_leaf)
             assumed.append(bone)
         thick.append(by_mask)
     return thick, assumed
@@ -929,7 +1042,7 @@ def said_of_rig(measured, bones) -> list:
         lines.append(f'heads within {measured.roll:.0f} degrees to either side of one direction')
     return lines + [_said_of_bone(bone, joints) for bone in bones]
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #324e12d4
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #70c893e5
 def _frames_in_words(which, names):
     numbers = np.flatnonzero(which).tolist()
     return some_names([str(names[i]) if names is not None else str(i) for i in numbers], 6)
@@ -980,10 +1093,11 @@ def _of_bones(measured, bones):
             )
         elif bone.n < 10:
             lines.append(f'{_name_of(bone, joints)}: its ranges rest on {bone.n} frames alone')
-        if bone.n >= _FEWEST and varies > 0.4:
+        if bone.n >= _FEWEST and varies > _UNSTEADY:
             lines.append(
-                f'{_name_of(bone, joints)}: its length varies by {varies:.0%}; is '
-                f'{joints[bone.child]} a part of the animal? If not, leave it out with --joints'
+                f'{_name_of(bone, joints)}: its length varies by {varies:.0%}: a joint between them is '
+                f'not labelled, or {joints[bone.child]} is no part of the animal (then leave it out '
+                'with --joints)'
             )
     return lines
 
@@ -1251,7 +1365,7 @@ def _show_one_over(ax, image, keypoints, skeleton, side):
     ax.scatter(*at.T, s=13, c=joint_colours(skeleton), edgecolors='k', linewidths=0.5, zorder=3)
     ax.set(xlim=(0, 239), ylim=(239, 0))
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #65155bd2
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #e474fc36
 def _drawn_at_rest(ax, skeleton, rest):
     "Limbs, bones and joints of the rest pose"
     for node in skeleton.rig:
@@ -1314,11 +1428,11 @@ def limb_lines(
         x, y, z = (f'{low:.0f}..{high:.0f}' if high > low else '0' for low, high in node.limits)
         first, last = node.radius
         thick = f'{2 * first:.0f}-{2 * last:.0f}' if max(node.radius) else 'none'
-        name = f'{node.parent} > {node.name}'
-        lines.append(f'{name[:34]:34} {length:6.0f} {thick:>8} {x:>9} {y:>9} {z:>9}')
+        names = f'{node.name[:20]:20} {node.parent[:20]:20}'
+        lines.append(f'{names} {length:6.0f} {thick:>7} {x:>8} {y:>8} {z:>8}')
     return lines
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #d6642062
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #95a7446a
 def show_rig(
     skeleton,  # With a rig: name, file or `Skeleton`
     n: int = 7,  # Random poses
@@ -1333,7 +1447,7 @@ def show_rig(
         lines = [*lines[:most], f'... and {len(lines) - most} more']
     fig = plt.figure(figsize=(9, 5.4))
     parts = fig.add_gridspec(
-        2, 2, height_ratios=(3.3, 1), width_ratios=(1, 1.25), wspace=0.02, hspace=0.04
+        2, 2, height_ratios=(3.3, 1), width_ratios=(1, 1.5), wspace=0.02, hspace=0.04
     )
     fig.subplots_adjust(0.01, 0.01, 0.99, 0.95)
     ax = fig.add_subplot(parts[0, 0])
@@ -1344,10 +1458,13 @@ def show_rig(
     ax.margins(0.16)
     ax.invert_yaxis()
     bare_axes(ax, f'{skeleton.name}: rest pose, ranges in the picture; ring: the root')
-    beside = bare_axes(fig.add_subplot(parts[0, 1]), 'limbs')
-    head = f'{"limb":34} {"length":>6} {"thick":>8} {"about x":>9} {"about y":>9} {"about z":>9}'
+    beside = bare_axes(
+        fig.add_subplot(parts[0, 1]), 'limbs: length, thickness, ranges of angles in degrees'
+    )
+    head = f'{"limb":20} {"on":20} length {"thick":>7} {"about x":>8} {"about y":>8} {"about z":>8}'
     text = '\n'.join([head, *lines])
-    beside.text(0, 1, text, family='monospace', fontsize=5.6, va='top', transform=beside.transAxes)
+    how = dict(family='monospace', fontsize=6.3 if len(lines) < 20 else 5.6, va='top')
+    beside.text(0.02, 0.98, text, transform=beside.transAxes, **how)
     strip = bare_axes(fig.add_subplot(parts[1, :]), 'random poses')
     strip.imshow(np.concatenate(poses.permute(0, 2, 3, 1).numpy(), 1))
     return fig

@@ -151,6 +151,7 @@ COMMANDS = dict(
     adapt='geomrecon.use.adapt',
     train='geomrecon.use.train',
     predict='geomrecon.use.commands',
+    rig='geomrecon.use.rig_command',
     data='geomrecon.use.commands',
     presets='geomrecon.use.commands',
     methods='geomrecon.use.commands',
