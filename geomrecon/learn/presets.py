@@ -459,6 +459,18 @@ PRESETS = {
         ),
     )
 }
+# an encoder that knows ImageNet, for a video of one's own with a few labels
+PRESETS['lite'] = PRESETS['compact'].changed(
+    name='lite',
+    arch='lite0',
+    weights='imagenet',
+    width=1.0,
+    skips=True,
+    epochs=10,
+    bs=16,
+    lr=1e-3,
+    adapt_bs=16,
+)
 PRESETS['tiny-2d'] = PRESETS['tiny'].changed(name='tiny-2d', gamma=0.3, **TWO_DIMENSIONS)
 # no randomised appearance, to study what a narrow source does
 PRESETS['plain'] = PRESETS['compact'].changed(name='plain', colour=0.0, cutout=0.0)
