@@ -6,37 +6,29 @@
 __all__ = ['POOL', 'CROPS', 'MATCHED', 'adapt', 'options_without_source', 'chosen_skeleton', 'check_adapt', 'check_start',
            'check_numbers', 'check_eval', 'check_given_source', 'use_joints_of_model', 'find_source',
            'check_can_be_matched', 'check_run', 'told_at_start', 'every_step', 'source_images', 'matched', 'rendered',
-           'given_labels', 'labels_to_train_on', 'check_labels_fit', 'labelled_alone', 'with_names_of',
-           'labels_in_words', 'source_in_words', 'label_lines', 'labelled_folders', 'check_labelled_resumable',
-           'forget_labelled', 'report_adaptation', 'for_use', 'look_without_labels', 'moments_of',
-           'print_without_labels', 'adaptation_sections', 'adapt_with_labels', 'report_labelled', 'rows_without_labels',
-           'held_out_lines', 'eval_note', 'labelled_sections', 'convention_section', 'held_out_section']
+           'source_in_words', 'report_adaptation', 'adaptation_sections', 'adapt_with_labels']
 
 # %% ../../nbs/use/18_adapt.ipynb #3a4c9d07
 import hashlib
+import numpy as np
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
-import numpy as np
-import torch
-from ..core.canvas import method_name
 from ..core.checks import check_folder
-from ..core.errors import ConfigError, DataError, SkeletonError
+from ..core.errors import ConfigError, SkeletonError
 from ..core.files import writing
 from ..core.parallel import main_alone, main_first
-from ..core.show_pose import show_poses
 from ..core.skeleton import get_skeleton
 from ..data.frames import VideoFrames
-from ..learn.presets import field_name, read_preset
-from ..methods.catalogue import get_method, rgb_alone
-from ..puppet.convention import show_convention
+from ..learn.presets import read_preset
+from ..methods.catalogue import get_method
+from ..models.pose import join_batchnorm
 from ..puppet.images import PuppetImages
 from ..puppet.matched import matched_source
 from ..puppet.pool import render_pool
 from ..puppet.rig import compile_rig
 from ..puppet.style import STYLES
 from ..readers.catalogue import READERS, is_dataset, open_dataset, parse_dataset
-from ..readers.joint_names import Labels, named_skeleton, plain_name
 from ..readers.label_coco import read_labels
 from ..readers.labelled_frames import find_images
 from .again import adapt_again
@@ -49,8 +41,17 @@ from geomrecon.use.demo import (
     style_section,
     with_notes,
 )
-from .diagnosis import TRUST_OF_RULE, decide_without_labels, diagnose
+from geomrecon.use.given_labels import (
+    check_labelled_resumable,
+    forget_labelled,
+    given_labels,
+    label_lines,
+    labels_in_words,
+    with_names_of,
+)
 from .inputs import check_apart
+from .labelled_report import report_labelled
+from .labelled_run import LabelledJob, run_labelled, splits_of
 from geomrecon.use.ladder import (
     label_notes,
     loss_curves,
@@ -60,33 +61,19 @@ from geomrecon.use.ladder import (
     spread_pairs,
     train_phases,
 )
-from geomrecon.use.labelled_run import (
-    LABEL_SHARE,
-    LabelledJob,
-    errors_of,
-    labelled_rows,
-    labels_digest,
-    preset_of_split,
-    run_labelled,
-    splits_of,
-)
-from ..models.pose import join_batchnorm
 from .made_by import made_by, write_made_by
 from .model_file import load_model, model_file
-from geomrecon.use.moments import (
-    diagnosis_report,
-    examine,
-    moments_lines,
-    moments_section,
-    worst_moments,
-    write_moments,
-)
+from .moments import moments_section
 from geomrecon.use.own_video import (
     Run,
     drawn_notes,
+    for_use,
     labelled_like,
     labelled_section,
+    look_without_labels,
+    moments_of,
     own_before_after,
+    print_without_labels,
     row_of_run,
     save_adapted,
     write_before_after,
@@ -110,22 +97,13 @@ from geomrecon.use.run_checks import (
     files_among,
     look_at,
 )
-from geomrecon.use.target_labels import (
-    Split,
-    animal_length,
-    error_lines,
-    joined_skeleton,
-    label_errors,
-    show_errors,
-    with_bones,
-)
+from .target_labels import joined_skeleton
 from geomrecon.use.task import (
     Task,
     check_needs,
     check_resumable,
     check_weights,
     clock,
-    run_files,
     run_identity,
 )
 from .train import fit_skeleton, hold_out, skeleton_lines
@@ -511,158 +489,12 @@ def rendered(
     for_training = render_pool(endless, pool, cache / f'source_{style}_{seed}.pt', bar)
     return for_training, for_validation
 
-# %% ../../nbs/use/18_adapt.ipynb #b1d5f709
-def given_labels(asked, checked):
-    "Labels to train on, and what is held out of them; raises for what cannot be trained on"
-    if asked.labels is None:
-        if asked.skeleton == 'labels':
-            raise ConfigError(
-                '--skeleton', "'labels' without --labels", 'a file of labelled frames'
-            )
-        if asked.holdout is not None:
-            raise ConfigError('--holdout', 'given without --labels', 'labelled frames to train on')
-        return None
-    few = read_labels(asked.labels)
-    check_measured(few, asked.labels)
-    few = with_bones(labelled_alone(few))
-    check_labels_fit(asked, checked)
-    checked.splits = splits_of(few.names, asked.holdout, asked.seed)
-    given = [field_name(change.partition('=')[0].strip()) for change in asked.set or ()]
-    checked.free = tuple(name for name in ('rotate', 'flip') if name not in given)
-    return few
-
-
-def labels_to_train_on(checked) -> np.ndarray:
-    "(N,K,2) labels, px; NaN where not labelled"
-    few = checked.few
-    return np.where(few.visible[..., None], few.keypoints, np.nan)
-
-
-def check_labels_fit(asked, checked):
-    "Raise `ConfigError` for options that labels in two dimensions do not go with"
-    if checked.preset.depth:
-        found = 'labelled frames for a net with depth; they have no third dimension'
-        raise ConfigError('--labels', found, '--set depth=false, or another preset')
-    if asked.control:
-        expected = 'neither: as many steps on the labels are always measured'
-        raise ConfigError('--control', 'given with --labels', expected)
-    if asked.crop not in ('motion', 'whole'):
-        found = 'boxes of the target, which labelled frames have not'
-        raise ConfigError('--crop', found, 'motion or whole')
-    if asked.skeleton == 'labels':
-        if asked.source != 'randomised' or asked.pool is not None:
-            found = "a source with --skeleton labels, where labels are all that is trained on"
-            raise ConfigError('--source', found, 'a skeleton with a rig, or no source')
-        if set(checked.how.needs) & {'modalities', 'limits'}:
-            found = f'{asked.method!r} without a rendered source'
-            raise ConfigError('--method', found, 'another method, or a skeleton with a rig')
-
-
-def labelled_alone(
-    labels: Labels,
-) -> Labels:
-    "The frames that have a label"
-    rows = np.flatnonzero(labels.visible.any(1))
-    if len(rows) == len(labels.names):
-        return labels
-    kept = {}
-    for name, values in labels._asdict().items():
-        if isinstance(values, np.ndarray):
-            kept[name] = values[rows]
-    return labels._replace(names=[labels.names[row] for row in rows], **kept)
-
-
-def with_names_of(
-    labels: Labels,
-    skeleton,  # Of the source
-) -> Labels:
-    "Labels whose joints are called as in a skeleton, where they plainly mean the same"
-    called = {plain_name(joint): joint for joint in skeleton.joints}
-    joints = [called.get(plain_name(joint), joint) for joint in labels.skeleton.joints]
-    if len(set(joints)) < len(joints):
-        joints = labels.skeleton.joints
-    renamed = named_skeleton(labels.skeleton.name, joints, labels.skeleton.bones)
-    return labels._replace(skeleton=renamed)
-
-
-def labels_in_words(asked, checked) -> str:
-    "What a run's identity says of its labels"
-    if checked.few is None:
-        return ''
-    return f', labels {labels_digest(checked.few)}, holdout {asked.holdout}'
-
-
+# %% ../../nbs/use/18_adapt.ipynb #7cbe54b2
 def source_in_words(asked, checked) -> str:
     "What a run's identity says of its source"
     if checked.trained is None:
         return f'{asked.source} {checked.pool or POOL}'
     return f'model {hashlib.sha256(model_file(asked.model).read_bytes()).hexdigest()[:20]}'
-
-
-def label_lines(asked, checked) -> list:
-    "What will be done with the labels"
-    few, splits = checked.few, checked.splits
-    n = len(few.names)
-    told = f'labels to train on: {asked.labels}, {n} frames of {len(few.skeleton.joints)} joints; '
-    if not splits:
-        told += 'none is held out, so that nothing can be measured'
-    elif len(splits) == 1:
-        told += f'{len(splits[0].held)} of them held out to measure with, by {splits[0].by}'
-    else:
-        told += f'measured in {len(splits)} turns, then all are trained on'
-    lines = [told]
-    if checked.free:
-        split = splits[0] if len(splits) == 1 else Split(np.arange(n), [], '')
-        used = preset_of_split(checked.preset, labels_to_train_on(checked), split, checked.free)
-        mirrored = 'mirrored' if used.flip else 'not mirrored'
-        told = f'training pictures are turned by up to {used.rotate:g} degrees and {mirrored}'
-        lines.append(f'{told}, as the labels show the animal')
-    if checked.of_source is not None:
-        alone = [j for j in checked.skeleton.joints if j not in checked.of_source.joints]
-        if alone:
-            lines.append(
-                f'joints that the source lacks, learnt from labels alone: {", ".join(alone)}'
-            )
-        lines.append(f'{LABEL_SHARE:.0%} of each batch are labelled frames')
-    return lines
-
-# %% ../../nbs/use/18_adapt.ipynb #bf381e1d
-def labelled_folders(
-    out,  # Folder of a run
-    n_splits: int = 3,  # At most
-) -> list:  # of folders that may hold trainings
-    "Folders of the trainings with labels"
-    names = [*(f'split_{number}' for number in range(n_splits)), 'all']
-    of_splits = [Path(out) / name / start for name in names for start in ('labels', 'mixed')]
-    return [Path(out) / 'rendered', *of_splits]
-
-
-def check_labelled_resumable(out, checked, identity):
-    "Raise `CheckpointError` where these folders hold trainings of another run"
-    splits = checked.splits
-    n_frames = len(checked.few.names)
-    labels = labels_to_train_on(checked)
-    free = checked.free
-    in_turns = len(splits) > 1
-    presets = dict(
-        rendered=checked.preset,
-        all=preset_of_split(checked.preset, labels, Split(np.arange(n_frames), [], ''), free),
-    )
-    for number, split in enumerate(splits):
-        used = preset_of_split(checked.preset, labels, split, free, in_turns)
-        presets[f'split_{number}'] = used
-    for folder in labelled_folders(out, len(splits)):
-        name = folder.name if folder.name in presets else folder.parent.name
-        described = dict(identity, preset=presets[name].flat())
-        check_resumable(folder, described, checked.data['target'])
-
-
-def forget_labelled(out):
-    "Remove the trainings of an earlier run with labels"
-    for folder in labelled_folders(out):
-        for path in run_files(folder):
-            with writing(path):
-                path.unlink()
 
 # %% ../../nbs/use/18_adapt.ipynb #aec14b21
 def report_adaptation(task, runs, adapted, measured, asked, record):
@@ -726,65 +558,6 @@ def report_adaptation(task, runs, adapted, measured, asked, record):
     print_results(results, page)
     return results
 
-
-def for_use(model):
-    "A model without the parts that a method has for training alone"
-    is_larger = hasattr(model, 'mask_head') or hasattr(model, 'geometry')
-    return rgb_alone(model) if is_larger else model
-
-
-def look_without_labels(start, adapted, task, step) -> SimpleNamespace:
-    "Figures of two nets on the same frames that need no label, and which of the nets stays"
-    frames, skeleton, preset = task.frames, task.skeleton, task.preset
-    options = dict(
-        stride=(step, 3 * step),
-        gamma=0.5 if preset.gamma is None else preset.gamma,
-        rec_stride=preset.stride,
-    )
-    figures = []
-    try:
-        for run in (start, adapted):
-            figures.append(diagnose(run.model, frames, skeleton, domain=run.domain, **options))
-        decision = decide_without_labels(*figures)
-    except DataError as error:
-        told = f'The net of the start is kept: nothing can be said without labels ({error}).'
-        return SimpleNamespace(
-            is_better=False, notes=[told], lines=[told], sections=[], before=None, after=None
-        )
-    before, after = figures
-    if decision.is_better:
-        told = 'The adapted net is kept: without labels, all figures agree that it is better.'
-    else:
-        told = (
-            'The net of the start is kept: the figures without labels do not agree that the '
-            'adapted one is better. A few labels decide better, see --labels.'
-        )
-    reasons = '; '.join(decision.reasons)
-    lines, section = diagnosis_report(after, before)
-    return SimpleNamespace(
-        is_better=decision.is_better,
-        notes=[told, f'{reasons}.', TRUST_OF_RULE],
-        lines=lines,
-        sections=[section],
-        before=before,
-        after=after,
-    )
-
-
-def moments_of(run, frames, skeleton, predicted, out):
-    "The ten worst moments of the result, written as a table and a picture"
-    findings = examine(run.model, frames, skeleton, predicted, domain=run.domain)
-    moments = worst_moments(findings, frames, skeleton)
-    write_moments(out, moments, frames, skeleton, predicted[0], predicted[1])
-    return moments
-
-
-def print_without_labels(lines, moments):
-    "The label-free figures and the worst moments"
-    print()
-    for line in [*lines, 'worst moments (moments.png):', *moments_lines(moments)]:
-        print(line)
-
 # %% ../../nbs/use/18_adapt.ipynb #8814f900
 def adaptation_sections(task, runs, adapted, predicted, measured) -> list:
     "Sections of the report: domains, style, poses before and after, reconstructions"
@@ -800,7 +573,7 @@ def adaptation_sections(task, runs, adapted, predicted, measured) -> list:
         sections.append(Section('Reconstruction', '', strips))
     return sections
 
-# %% ../../nbs/use/18_adapt.ipynb #e1f0dd52
+# %% ../../nbs/use/18_adapt.ipynb #d0a6b16f
 def adapt_with_labels(asked, checked, frames, images, measured_on, record):
     "Train with labels of the target, keep what helps, and report"
     clock.tell('reading the labelled frames')
@@ -823,147 +596,3 @@ def adapt_with_labels(asked, checked, frames, images, measured_on, record):
     outcome = run_labelled(job, bar=asked.bar)
     clock.tell('predicting')
     return main_alone(report_labelled, job, outcome, measured_on, asked, record)
-
-
-def report_labelled(job, outcome, measured_on, asked, record):
-    "Write model, predictions, videos, results and report of a run with labels"
-    before, result = first_method(outcome.runs), list(outcome.runs)[-1]
-    task, frames = outcome.task, job.frames
-    task.out = job.out
-    save_adapted(task, for_use(outcome.runs[result].model), asked.crop)
-    predicted = {}
-    for name, run in outcome.runs.items():
-        predicted[name] = predict_frames(run.model, frames, run.domain)
-    px, likelihood, _ = predicted[result]
-    write_predictions(job.out, frames, px, likelihood, job.skeleton)
-    notes = [*outcome.decisions, *drawn_notes(result, likelihood)]
-    rows = labelled_rows(job, outcome) or rows_without_labels(job, outcome, predicted)
-    lines = held_out_lines(job, outcome, result)
-    sections = labelled_sections(job, outcome, predicted, lines)
-    run = outcome.runs[result]
-    moments = moments_of(run, frames, job.skeleton, predicted[result], job.out)
-    sections.append(moments_section(moments, frames, job.skeleton, px, likelihood))
-    if measured_on is not None:
-        notes.append(eval_note(job, outcome.runs[result], measured_on, asked.eval))
-    videos = None
-    if asked.video:
-        clock.tell('drawing')
-        write_labelled_videos(task, (px, likelihood))
-        videos = {'before and after': write_before_after(task, predicted, (before, result))}
-    clock.tell('writing the report')
-    described = [dict(name=media.path.name, fps=media.fps) for media in frames.media]
-    results = dict(
-        rows=rows,
-        result=result,
-        errors=lines,
-        convention=None if outcome.convention is None else outcome.convention.rows(),
-        peak_rss_mb=peak_memory(),
-        seed=job.seed,
-        preset=job.preset.name,
-        skeleton=job.skeleton.name,
-        source=asked.source if job.rendered is not None else 'labels',
-        crop=str(asked.crop),
-        notes=notes,
-        made_by=finish(job.out, record, frames=len(frames), media=described),
-    )
-    write_results(job.out, results)
-    curves = {}
-    for name, run in outcome.runs.items():
-        curves.update(loss_curves(name, run.learn))
-    n_labelled = len(job.measured)
-    intro = f'{n_labelled} labelled frames and {len(frames)} frames without labels.'
-    page = write_report(
-        job.out,
-        'A few labels and a real video',
-        results,
-        sections,
-        curves,
-        videos,
-        intro=with_notes(intro, notes),
-    )
-    print_without_labels([], moments)
-    print_results(results, page)
-    return results
-
-
-def rows_without_labels(job, outcome, predicted) -> list:
-    "Where no labelled frame was held out: what the video alone says"
-    rows = []
-    for name, run in outcome.runs.items():
-        rows.append(row_of_run(name, run, predicted[name], job.frames, None, job.skeleton))
-    return rows
-
-
-def held_out_lines(job, outcome, result) -> list:
-    "Error of each joint on held-out frames, of labels alone and of the result"
-    if not outcome.predicted:
-        return []
-    errors = errors_of(job, outcome.predicted)
-    pixels = job.labels.numpy()
-    joints = job.measured.skeleton.joints
-    return error_lines(errors['labels'], errors[result], joints, animal_length(pixels))
-
-
-def eval_note(job, run, measured_on, path) -> str:
-    "What the frames of --eval say of the result"
-    px = predict_frames(run.model, measured_on.frames, run.domain)[0]
-    errors = label_errors(px, job.skeleton.joints, measured_on)
-    known = errors[np.isfinite(errors)]
-    return (
-        f'On {len(errors)} frames of {Path(path).name}, read for measuring alone: median error '
-        f'{np.median(known):.1f} px, mean {known.mean():.1f} px.'
-    )
-
-
-def labelled_sections(job, outcome, predicted, lines) -> list:
-    "Sections of the report: domains, errors, held-out frames, before and after, reconstructions"
-    task = outcome.task
-    before, result = first_method(predicted), list(predicted)[-1]
-    sections = [domain_section(task)]
-    if lines:
-        text = (
-            f'On {lines[-1]["labels"]} labels that the nets in question never saw. Labels alone '
-            'against the result; the number of labels is in brackets.'
-        )
-        figure = show_errors(lines, titles=('labels alone', method_name(result)))
-        sections.append(Section('Errors on held-out frames', text, [figure]))
-        sections.append(held_out_section(job, outcome, result))
-    if outcome.convention is not None and outcome.convention.moves.any():
-        sections.append(convention_section(job, outcome))
-    methods = (before, result)
-    sections.append(own_before_after(job.frames, job.skeleton, predicted, methods))
-    model = outcome.runs[result].model
-    if model.generator is not None:
-        pairs = spread_pairs(job.frames, 5, job.preset.stride)
-        strips = reconstruction_strips(model, job.frames, pairs, job.skeleton)
-        sections.append(Section('Reconstruction', '', strips))
-    return sections
-
-
-def convention_section(job, outcome) -> Section:
-    "Where the annotator puts joints that are rendered elsewhere"
-    text = (
-        'A net of the rendered figures alone differs from the labels that were trained on by '
-        'offsets that are steady in the frame of a bone. The labels of the rendered figures were '
-        'moved by them.'
-    )
-    return Section(
-        "The annotator's convention", text, [show_convention(outcome.convention, job.rendered)]
-    )
-
-
-def held_out_section(job, outcome, result) -> Section:
-    "Predictions on labelled frames that were held out: the best, the median and the worst"
-    errors = errors_of(job, outcome.predicted)[result]
-    held = np.flatnonzero(np.isfinite(errors).any(1))
-    order = held[np.nanmean(errors[held], axis=1).argsort()]
-    rows = order[np.linspace(0, len(order) - 1, min(7, len(order))).astype(int)]
-    batch = job.measured.batch(rows)
-    at = [job.skeleton.joints.index(joint) for joint in job.measured.skeleton.joints]
-    px = outcome.predicted[result][rows]
-    keypoints = job.measured.frames.to_crop(px, rows)[:, at]
-    figure = show_poses(
-        batch['image'], keypoints, job.measured.skeleton, truth=batch['keypoints'], ncols=7
-    )
-    text = 'From the smallest to the largest error. White marks: labels that this net never saw.'
-    return Section('Held-out frames', text, [figure])
