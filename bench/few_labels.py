@@ -94,11 +94,11 @@ def openfield(chosen, preset) -> Case:
     crops = dict(size=preset.size, crop='motion', cache=out / 'cache', progress=False)
     frames = VideoFrames(video, step=2, **crops)
     labels = read_labels(folder / 'dev_labels.csv', MOUSE4)
-    labelled = labelled_like(frames, labels, folder / 'dev_labels.csv', preset.size)
+    labelled = labelled_like(frames, labels, folder, preset.size)
     images = out / 'own_frames'
     extract_frames(video, OWN_LABELS, images)
     own = read_labels(OWN_LABELS, MOUSE4)
-    others = labelled_like(frames, own, images / 'labels.csv', preset.size)
+    others = labelled_like(frames, own, images, preset.size)
     if chosen.source == 'matched':
         endless = matched_source(frames, MOUSE4, 10_000_000, seed=0)
     else:
@@ -115,7 +115,7 @@ def mirror_mouse(chosen, preset) -> Case:
     cache = Path(chosen.out) / 'cache'
     frames = VideoFrames(video, size=preset.size, crop='whole', cache=cache, progress=False)
     labels = with_bones(read_labels(folder / 'dev_labels.csv'))
-    labelled = labelled_like(frames, labels, folder / 'dev_labels.csv', preset.size)
+    labelled = labelled_like(frames, labels, folder, preset.size)
     return Case(video, frames, labelled, rendered=None, others=None)
 
 

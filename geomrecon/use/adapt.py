@@ -45,6 +45,7 @@ from geomrecon.use.given_labels import (
     check_labelled_resumable,
     forget_labelled,
     given_labels,
+    label_files,
     label_lines,
     labels_in_words,
     with_names_of,
@@ -118,7 +119,7 @@ def adapt(
     method: str = 'ours',  # How to adapt; `geomrecon methods` lists them
     crop: str = None,  # motion (fixed camera), whole, or a CSV of boxes; motion if not given, with --model as in its run
     eval: str = None,  # Labelled frames beside their images, to measure with: DeepLabCut, Lightning Pose or COCO
-    labels: str = None,  # Labelled frames beside their images, to train on: DeepLabCut, Lightning Pose or COCO
+    labels: list = None,  # Labelled frames beside their images, to train on: files of DeepLabCut, Lightning Pose or COCO, or a folder with labeled-data/*/CollectedData_*.csv
     holdout: float = None,  # Share of --labels kept to measure with; if not given a fifth of ten or more, in turns with fewer
     preset: str = 'compact',  # Sizes and schedule: a name (`geomrecon presets`), or the preset.yaml of a run
     set: list = None,  # Fields of the preset to change: field=value
@@ -156,7 +157,7 @@ def adapt(
         frames = VideoFrames(media, preset.size, crop, **options)
         measured = None
         if checked.labels is not None:
-            measured = labelled_like(frames, checked.labels, eval, preset.size)
+            measured = labelled_like(frames, checked.labels, Path(eval).parent, preset.size)
     images = source_images(asked, checked, frames, cache)
     if checked.few is not None:
         return adapt_with_labels(asked, checked, frames, images, measured, record)
@@ -233,16 +234,8 @@ def check_adapt(asked) -> SimpleNamespace:  # what the options stand for
     )
     check_run(asked, checked)
     folder = parse_dataset(asked.source)[1] if is_dataset(asked.source) else None
-    paths = (
-        asked.skeleton,
-        asked.preset,
-        asked.crop,
-        asked.eval,
-        asked.labels,
-        asked.model,
-        folder,
-    )
-    given = files_among(*paths)
+    paths = [asked.skeleton, asked.preset, asked.crop, asked.eval, asked.model, folder]
+    given = files_among(*paths, *label_files(asked.labels))
     checked.inputs = [*(look.media.path for look in checked.looks), *given]
     return checked
 
@@ -295,7 +288,7 @@ def check_eval(asked, checked):
     images = check_measured(checked.labels, asked.eval)
     if checked.few is None:
         return
-    trained_on = find_images(checked.few.names, Path(asked.labels).parent)
+    trained_on = find_images(checked.few.names, checked.labels_root)
     shared = {path.resolve() for path in images} & {path.resolve() for path in trained_on}
     if shared:
         found = f'{len(shared)} images that --labels has, too, such as {sorted(shared)[0].name}'
@@ -573,11 +566,11 @@ def adaptation_sections(task, runs, adapted, predicted, measured) -> list:
         sections.append(Section('Reconstruction', '', strips))
     return sections
 
-# %% ../../nbs/use/18_adapt.ipynb #d0a6b16f
+# %% ../../nbs/use/18_adapt.ipynb #738bd362
 def adapt_with_labels(asked, checked, frames, images, measured_on, record):
     "Train with labels of the target, keep what helps, and report"
     clock.tell('reading the labelled frames')
-    labelled = labelled_like(frames, checked.few, asked.labels, checked.preset.size)
+    labelled = labelled_like(frames, checked.few, checked.labels_root, checked.preset.size)
     job = LabelledJob(
         Path(asked.out),
         frames,

@@ -32,7 +32,7 @@ from geomrecon.use.moments import (
 from .predict import THRESHOLD, labelled_frames, predict_frames
 from .report import Section
 
-# %% ../../nbs/use/16_own_video.ipynb #efab4010
+# %% ../../nbs/use/16_own_video.ipynb #9fba8ada
 class Run:
     "One trained phase: its learner, its seconds, and whose batch-norm statistics it predicts with"
 
@@ -56,12 +56,12 @@ def step_figures(
     return dict(step_px=dict(all=steps.median().item()), jumps=100 * jumps.item())
 
 
-def labelled_like(frames, labels, eval_path, size):
+def labelled_like(frames, labels, root, size):
     "Labelled frames cropped like the target: by its background and box side"
     options = dict(crop='whole')
     if frames.backgrounds[0] is not None:
         options = dict(background=frames.backgrounds[0], side=frames.sides[0], crop='motion')
-    return LabelledFrames(labels, Path(eval_path).parent, size=size, progress=False, **options)
+    return LabelledFrames(labels, root, size=size, progress=False, **options)
 
 
 def body_axis(skeleton):
