@@ -195,7 +195,7 @@ def judge(
     kept = bool(low > 0)
     return Verdict(kept, *means, gain, low, high, n_frames=len(gains))
 
-# %% ../../nbs/use/16_target_labels.ipynb #6f1b573b
+# %% ../../nbs/use/16_target_labels.ipynb #55e0ee51
 def long_axis(
     keypoints,  # (N,K,2) labels, px; NaN where not labelled
 ) -> tuple | None:  # two joints; None where no two are labelled in one frame
@@ -226,6 +226,8 @@ def animal_length(
 def label_augmentation(
     keypoints,  # (N,K,2) labels, px; NaN where not labelled
     margin: float = 10.0,  # Degrees beyond what the labels show
+    most: float = 30.0,  # Degrees from the mean, for one way
+    chance: float = 1e-3,  # That random headings lie as close; above it, headings are any
 ) -> dict:  # rotate and, where mirror images would be strange, flip; empty where nothing is known
     "How far labelled frames may be turned, and whether they may be mirrored"
     axis = long_axis(keypoints)
@@ -235,9 +237,12 @@ def label_augmentation(
     direction = (second - first)[np.isfinite(second - first).all(-1)]
     angles = np.arctan2(direction[:, 1], direction[:, 0])
     middle = np.angle(np.exp(1j * angles).mean())
-    turned = np.abs(np.angle(np.exp(1j * (angles - middle))))
-    rotate = round(np.degrees(turned.max()) + margin)
-    return dict(rotate=180.0) if rotate > 90 else dict(rotate=float(rotate), flip=0.0)
+    turned = np.degrees(np.abs(np.angle(np.exp(1j * (angles - middle)))).max())
+    # that so many directions lie within an arc by chance: n times the arc's share to the n-1
+    by_chance = len(angles) * (2 * turned / 360) ** (len(angles) - 1)
+    if turned > most or by_chance > chance:
+        return dict(rotate=180.0)
+    return dict(rotate=float(round(1.5 * turned + margin)), flip=0.0)
 
 # %% ../../nbs/use/16_target_labels.ipynb #6d2fa063
 def few_labels(
