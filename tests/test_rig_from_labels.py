@@ -9,7 +9,8 @@ from geomrecon.core.rigs import rest_pose
 from geomrecon.core.skeleton import MOUSE4, get_skeleton, skeleton_from_file
 from geomrecon.learn.presets import get_preset
 from geomrecon.puppet.images import PuppetImages
-from geomrecon.puppet.rig_from_labels import distances, figure_mask, rig_from_labels
+from geomrecon.puppet.rig_from_labels import distances, rig_from_labels
+from geomrecon.puppet.show_rig import figure_mask
 from geomrecon.readers.label_coco import read_labels
 from geomrecon.readers.label_csv import write_dlc_csv
 from geomrecon.use.adapt import adapt
