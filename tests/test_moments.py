@@ -60,33 +60,31 @@ def unsure(keypoints, likelihood):
 def stretched(keypoints, likelihood):
     "The same for four frames, so that time alone shows it at the ends only"
     keypoints[24:28, 2] += 6 * (keypoints[24:28, 2] - keypoints[24:28, 0])
-    return 'snout-rightear 7.0 times its usual length'
+    return 'snout-rightear'
 
 
 @pytest.mark.parametrize('spoil', [jumped, unsure, stretched])
-def test_a_planted_fault_is_the_worst_moment(lab, frames, spoil):
+def test_a_planted_fault_is_found(lab, frames, spoil):
     keypoints = lab[2].clone()
     likelihood = torch.full(keypoints.shape[:2], 0.9)
     expected = spoil(keypoints, likelihood)
     predicted = frames.to_frame(keypoints), likelihood, keypoints
     findings = examine(lab[1], frames, MOUSE4, predicted, n=12)
-    worst = worst_moments(findings, frames, MOUSE4, n=3)
-    assert worst['row'][0] in range(24, 28)
-    told = '; '.join(reasons(findings, 25, MOUSE4))
-    assert expected.split(' 7')[0] in told
+    assert expected in '; '.join(reasons(findings, 25, MOUSE4))
+    # among the worst tenth; a jump shows by several signs, and is the worst of all
+    assert findings.score[25] > np.quantile(findings.score, 0.9)
+    if spoil is jumped:
+        assert worst_moments(findings, frames, MOUSE4, n=3)['row'][0] == 25
 
 
 def test_moments_are_apart_in_time_and_of_several_inputs(lab, frames):
-    predicted = predict_frames(lab[1], frames)
-    findings = examine(lab[1], frames, MOUSE4, predicted, n=12)
+    findings = examine(lab[1], frames, MOUSE4, predict_frames(lab[1], frames), n=12)
     # all of the first video is more suspicious than any of the second
     findings.score = findings.score + 10.0 * (frames.video_id == 0)
-    findings.score[frames.video_id == 1] += 8
     worst = worst_moments(findings, frames, MOUSE4, n=4)
-    for name in ('a.mp4', 'b.mp4'):
-        numbers = np.sort(worst['frame'][worst['input'] == name].astype(int))
-        assert (np.diff(numbers) > RATE / 2).all()
-    assert (worst['input'] == 'a.mp4').sum() <= 4
+    assert worst['input'].tolist() == ['a.mp4', 'a.mp4', 'a.mp4', 'b.mp4']
+    numbers = np.sort(worst['frame'][:3].astype(int))
+    assert (np.diff(numbers) > RATE / 2).all()
     assert worst['score'].is_monotonic_decreasing
 
 
