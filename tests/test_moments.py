@@ -107,7 +107,7 @@ def test_the_price_is_bounded(lab, frames, monkeypatch):
 def test_figures_are_those_of_diagnose(lab, frames):
     "Over all frames, where `diagnose` draws some; on all of them it says the same"
     predicted = predict_frames(lab[1], frames)
-    found = examine(lab[1], frames, MOUSE4, predicted).figures
+    found = examine(lab[1], frames, MOUSE4, predicted, n=1000).figures
     drawn = diagnose(lab[1], frames, MOUSE4, n=10_000)
     for name in ('coverage', 'confidence', 'jitter', 'jitter_ratio', 'bones'):
         assert found[name] == pytest.approx(drawn[name], rel=1e-3), name
