@@ -2,9 +2,10 @@
 
     python bench/again.py --out results/again.json
 
-Rendered mice with labels, read for measuring alone. Two starts for each seed: a net trained on
-rendered stills ('source'), and that net adapted to 32 videos of the other look ('adapted'). Each
-goes on, in every way of `WAYS`, on one new video of 120 frames (another figure and place).
+Rendered mice with labels, read for measuring alone. Three starts for each seed: a net trained on
+rendered stills ('source'), that net adapted to 32 videos of the other look ('adapted'), and a net
+trained on stills of the other look ('good'). Each goes on, in every way of `WAYS`, on one new video
+of 120 frames (another figure and place). What is in the file already is not made again.
 """
 
 import argparse
@@ -77,13 +78,16 @@ def starts(seed, folder, names):
         dls = pose_dls(sources[look], valid, **PRESET.sizes(False), **options)
         return quietly(pose_learner(dls, PRESET), PRESET.epochs)
 
-    if names == ['good']:
-        return dict(good=trained('real').model)
+    models = {}
+    if 'good' in names:
+        models['good'] = trained('real').model
+    if not {'source', 'adapted'} & {*names}:
+        return models
     learn = trained('synthetic')
     videos = PuppetVideos(MOUSE4, 32, 24, PRESET.size, 'real', seed=seed, split='train')
     dls = pose_dls(sources['synthetic'], valid, videos.frames(), **PRESET.sizes(True), **options)
     adapted = quietly(adapt_learner(dls, learn, PRESET), PRESET.adapt_epochs)
-    return dict(source=learn.model, adapted=adapted.model)
+    return dict(models, source=learn.model, adapted=adapted.model)
 
 
 def measured(model, video, frames):

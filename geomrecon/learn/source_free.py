@@ -165,7 +165,7 @@ def start_of(
         depth_grad=model.depth_grad,
     )
 
-# %% ../../nbs/learn/11_source_free.ipynb #88453b34
+# %% ../../nbs/learn/11_source_free.ipynb #a669ae80
 #: What becomes of batch statistics: they stay, or go on with those of the new video
 STATISTICS = ('kept', 'moving')
 
@@ -176,7 +176,8 @@ def again_learner(
     model: PoseAdapter,  # Trained model, or its learner; copied, not changed
     preset='paper-hand',  # Name or `Preset`
     terms=('pseudo', 'rec'),  # Terms beside the anchor: 'pseudo', 'rec'
-    anchor: float = 1.0,  # Weight of the anchor; 0: none
+    anchor: float
+    | None = None,  # Weight of the anchor; None: 0.1 for a net with depth, else no anchor
     statistics: str = 'kept',  # One of `STATISTICS`
     perceptual=None,  # `PerceptualLoss`; the preset's if None
     cbs=(),  # More callbacks
@@ -197,6 +198,8 @@ def again_learner(
         model.split_bn = True
     if 'pseudo' in terms:
         callbacks.append(taught_labels(dls, preset))
+    if anchor is None:
+        anchor = 0.1 if model.pose.has_depth else 0.0
     if anchor:
         callbacks.append(Anchor(start, anchor, preset.gamma, preset.sigma))
     if 'rec' not in terms:
