@@ -8,9 +8,9 @@ __all__ = ['usable_points', 'views_of', 'check_views', 'chosen_joints', 'distanc
            'hung_on', 'FoundBone', 'angle_range', 'main_bone', 'label_scatter', 'measured_bone', 'measured_bones',
            'stays_aside', 'both_sides_alike', 'limb_profile', 'thick_by_masks', 'thick_by_labels', 'half_widths',
            'nodes_of_bone', 'lifted', 'nodes_of_bones', 'FoundRig', 'said_of_rig', 'not_told', 'rig_from_labels',
-           'rig_text', 'nodes_over', 'capsule', 'figure_mask', 'show_rig_over', 'limb_lines', 'show_rig']
+           'rig_text']
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #62edc1eb
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #f060966f
 import fnmatch
 import math
 import re
@@ -19,17 +19,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
-import matplotlib.pyplot as plt
 import numpy as np
 import yaml
-from matplotlib.patches import Polygon, Wedge
-from ..core.canvas import bare_axes, bone_colours, joint_colours
 from ..core.checks import nearest
 from ..core.errors import ConfigError, DataError
-from ..core.helpers import evenly_spread
 from ..core.rigs import rest_pose, rig_node
-from ..core.skeleton import Skeleton, get_skeleton, side_pairs, skeleton_to_dict, some_names
-from .images import PuppetImages
+from ..core.skeleton import Skeleton, side_pairs, skeleton_to_dict, some_names
 
 # %% ../../nbs/puppet/20_rig_from_labels.ipynb #e005ef9f
 _FEWEST = 3  # Frames from which a range can be told
@@ -151,9 +146,9 @@ def one_size(
     factor = float(high / low)
     return (sizes if factor > _ONE_SIZE else np.ones(len(sizes))), factor
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #dd14d8b8
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #2373a2fd
 def _laid_over(shape, frame):
-    "How well (K,) complex points fit a shape, turned and scaled: misfit in [0,1], and the points laid there"
+    "How badly complex points (K,) fit a shape, turned and scaled, in [0,1], and the points there"
     both = np.isfinite(shape) & np.isfinite(frame)
     middle = shape[both].mean()
     shape_there = shape[both] - middle
@@ -199,7 +194,7 @@ def face_one_way(points, mirrored):
     "Points with the mirrored frames mirrored back"
     return np.where(mirrored[:, None, None], points * [-1, 1], points)
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #448bfcb5
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #8166f6ad
 _UNSTEADY = 0.4  # Bones whose length varies more are doubted
 _STEADY = 0.08  # Labels scatter: what varies less is as steady
 _SHORT = 0.2  # How much length counts beside unsteadiness
@@ -208,7 +203,7 @@ _SHORT = 0.2  # How much length counts beside unsteadiness
 def unsteadiness(
     between,  # (N,K,K) distances
 ) -> np.ndarray:  # (K,K) spread over the frames, relative to the median; NaN where unknown
-    "How much distances vary: half of what two thirds of the frames differ, which an odd label does not change"
+    "How much distances vary: half the range of two thirds of the frames, whatever odd labels do"
     median = np.maximum(_median(between), 1e-6)
     known = np.isfinite(between).sum(0) > 0
     low, high = np.nanquantile(np.where(known, between, 0), [0.16, 0.84], axis=0)
@@ -279,7 +274,7 @@ def _grow_pairs(price, inside, others, partner):
         others = [joint for joint in others if joint not in inside]
     return bones
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #1584c69a
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #eb539bd1
 def steady_tree(
     points,  # (N,K,2), one size
     pairs=(),  # (left, right) joints
@@ -301,7 +296,7 @@ def steady_tree(
         bones, inside = [(left, right)], [left, right]
         paired = [joint for joint in paired if joint not in inside]
     price = _on_own_sides(price, pairs, partner)
-    return bones + _grow_pairs(price, inside, paired, partner)
+    return bones + _grow_pairs(price, inside, paired, partner=partner)
 
 # %% ../../nbs/puppet/20_rig_from_labels.ipynb #b7b60acc
 def _joints_of_bone(text, joints):
@@ -432,7 +427,7 @@ def _wrapped(angles):
 def _mean_angle(angles):
     return float(np.degrees(np.angle(np.exp(1j * np.radians(angles)).mean())))
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #b45f95b4
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #bc12c818
 _MOST_TILT = 40.0
 
 
@@ -490,7 +485,7 @@ def measured_bone(
     length = length[np.isfinite(length)]
     shortest, median, longest = np.quantile(length, [0.02, 0.5, 0.98])
     angles = _wrapped(_direction(points, bone) - _direction(points, before))
-    rest, turn = angle_range(angles, _scatter_of_angle(points, bone, before, scatter))
+    rest, turn = angle_range(angles, _scatter_of_angle(points, bone, before, scatter=scatter))
     return FoundBone(
         *bone,
         n=len(length),
@@ -529,7 +524,8 @@ def _turns_together(points, bones, before, scatter):
     together = off[:, both].mean(0)
     alone = off[:, both] - together
     noise = [
-        _scatter_of_angle(points, bone, before, scatter) / math.sqrt(len(bones)) for bone in bones
+        _scatter_of_angle(points, bone, before, scatter=scatter) / math.sqrt(len(bones))
+        for bone in bones
     ]
     nod = angle_range(together, max(noise))[1]
     return nod, [angle_range(one, its)[1] for one, its in zip(alone, noise)]
@@ -617,7 +613,7 @@ def both_sides_alike(
         alike.append(bone if other is None else _symmetric(bone, other))
     return alike
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #47d9a27d
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #2aed67d7
 _PLACES = (0.0, 0.08, 0.3, 0.5, 0.7, 0.92, 1.0)  # Along a bone
 
 
@@ -648,15 +644,15 @@ def limb_profile(
     start,  # (2,) beginning of the bone, px
     end,  # (2,) its end
     reach: float,  # How far beside the bone the body may reach, px
-) -> np.ndarray:  # (7,3): radius on the bone, place of the middle beside it, radius there; px, NaN where no mask is
-    "Thickness of the foreground along a bone"
+) -> np.ndarray:  # (7,3): radius on the bone, where the middle lies beside it, radius there; px
+    "Thickness of the foreground along a bone; NaN where there is none"
     depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     along = np.asarray(end, float) - start
     across = np.array([-along[1], along[0]]) / max(np.hypot(*along), 1e-6)
     rows = []
     for place in _PLACES:
         point = start + place * along
-        beside = _middle_across(mask, point, across, max(2, int(reach)))
+        beside = _middle_across(mask, point, across, reach=max(2, int(reach)))
         there = point if np.isnan(beside) else point + beside * across
         on_bone, in_middle = _inside(depth, np.stack([point, there]))
         rows.append((on_bone, beside, in_middle))
@@ -744,7 +740,7 @@ def half_widths(points, bones, pairs, unit):
             widths[parent[left]].append(float(np.nanmedian(across)) / unit / 2)
     return {joint: max(values) for joint, values in widths.items()}
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #e1aa5153
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #2393c8e8
 _PAWS = re.compile(r'paw|foot|feet|hand|toe|finger|hoof|tail(?!.?(base|root))', re.I)
 _EARS = re.compile(r'(^|[^a-z])ears?([^a-z]|$)|ears?$|^(left|right)ear', re.I)
 
@@ -762,7 +758,14 @@ def _body_nodes(bone, joints, turned):
         limits = _limits_of(bone, turned) if number == 1 else ((0, 0), (0, 0), (-bend, bend))
         radii = np.round((before, radius), 2)
         nodes.append(
-            rig_node(f'{name} {number}', parent, turned(there - place), radii, limits, part='fur')
+            rig_node(
+                f'{name} {number}',
+                parent,
+                turned(there - place),
+                radius=radii,
+                limits=limits,
+                part='fur',
+            )
         )
         parent, place, before = f'{name} {number}', there, radius
     return nodes, turned(np.array([bone.length, 0.0]) - place)
@@ -781,7 +784,7 @@ def _end_of_body(bone, joints, turned):
     nod = ((0, 0), (0, 0), (-round(bone.nod), round(bone.nod)))
     radius = np.round((bone.flesh[-1][2], bone.radius[1]), 2)
     name = joints[bone.child]
-    return [*body, rig_node(name, body[-1].name, offset, radius, nod, part='fur')]
+    return [*body, rig_node(name, body[-1].name, offset, radius=radius, limits=nod, part='fur')]
 
 
 def nodes_of_bone(
@@ -803,10 +806,10 @@ def nodes_of_bone(
     part = 'skin' if _PAWS.search(name) else 'fur'
     limits = _limits_of(bone, turned)
     offset = turned((bone.length, 0))
-    nodes = [rig_node(name, joints[bone.parent], offset, radius, limits, part=part)]
+    nodes = [rig_node(name, joints[bone.parent], offset, radius=radius, limits=limits, part=part)]
     if _EARS.search(name):
         size = round(float(np.clip(radius[1], 3.0, 5.0)), 2)
-        nodes.append(rig_node(f'{name} flap', name, turned((0.5, 0)), (size, size), part='ear'))
+        nodes.append(rig_node(f'{name} flap', name, turned((0.5, 0)), radius=size, part='ear'))
     return nodes
 
 
@@ -855,7 +858,7 @@ def lifted(
         above = depth[node.parent]
         depth[node.name] = above
         if node.name in joints and node.parent in joints:
-            height = round(_height_over(node, rest[node.name], discs, ends), 2)
+            height = round(_height_over(node, rest[node.name], discs, ends=ends), 2)
             depth[node.name] = min(-height, 0.0)
             if height:
                 node = replace(node, limits=_towards_camera(node))
@@ -879,7 +882,7 @@ def nodes_of_bones(
         nodes += nodes_of_bone(bone, joints, directions[bone.child])
     return lifted(nodes, joints)
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #f15b2ad4
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #84d34809
 class FoundRig(NamedTuple):
     "A rig from labels, what was found, and what could not be told"
 
@@ -926,7 +929,7 @@ def _tree_of(points, joints, bones, root, pairs):
     _need(len(tree) > 0, 'no two joints are labelled in one frame', 'joints labelled together')
     lengths = [float(_median(distances(points))[bone]) for bone in tree]
     lengths = [length if math.isfinite(length) else 0.0 for length in lengths]
-    start, why = chosen_root(tree, lengths, joints, root)
+    start, why = chosen_root(tree, lengths, joints, root=root)
     return hung_on(tree, start), why
 
 
@@ -941,7 +944,7 @@ def _measure(points, joints, bones, root):
     points = face_one_way(points, mirrored) / sizes[:, None, None]
     points = np.where(used[:, None, None], points, np.nan)
     pairs = side_pairs(joints)
-    tree, why = _tree_of(points, joints, bones, root, pairs)
+    tree, why = _tree_of(points, joints, bones, root=root, pairs=pairs)
     between = _median(distances(points))
     main = main_bone(tree, points, {joint for pair in pairs for joint in pair})
     aside = stays_aside(points, main, pairs)
@@ -964,7 +967,7 @@ def _measure(points, joints, bones, root):
         roll=roll,
     )
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #f140ee6a
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #49b4d290
 def _is_of_body(bone, paired, spread):
     "Is this a long and steady bone in the middle?"
     is_long = bone.length >= _BODY and spread[bone.parent, bone.child] < _UNSTEADY
@@ -977,7 +980,7 @@ def _thick_bones(bones, measured, labelled, masks):
     parents = {bone.parent for bone in bones}
     widths = {}
     if measured.aside:
-        widths = half_widths(measured.points, bones, measured.pairs, measured.unit)
+        widths = half_widths(measured.points, bones, measured.pairs, unit=measured.unit)
     units = measured.unit * measured.sizes
     masks = [mask if used else None for mask, used in zip(masks, measured.used)]
     spread = unsteadiness(distances(measured.points))
@@ -1004,7 +1007,7 @@ def _straight_flesh(bone):
 def _bones_of(measured, labelled, masks):
     "All bones with lengths, angles and thickness, and those whose thickness is assumed"
     bones = measured_bones(measured.points, measured.bones, measured.main, unit=measured.unit)
-    bones, assumed = _thick_bones(bones, measured, labelled, masks)
+    bones, assumed = _thick_bones(bones, measured, labelled, masks=masks)
     paired = {joint for pair in measured.pairs for joint in pair}
     if measured.aside and measured.main[1] not in paired:
         bones = both_sides_alike(bones, measured.pairs)
@@ -1042,7 +1045,7 @@ def said_of_rig(measured, bones) -> list:
         lines.append(f'heads within {measured.roll:.0f} degrees to either side of one direction')
     return lines + [_said_of_bone(bone, joints) for bone in bones]
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #70c893e5
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #1a0b21b1
 def _frames_in_words(which, names):
     numbers = np.flatnonzero(which).tolist()
     return some_names([str(names[i]) if names is not None else str(i) for i in numbers], 6)
@@ -1062,11 +1065,12 @@ def _of_sides(measured, names, n_mirrored):
         )
     if not measured.pairs:
         lines.append(
-            'no left and right joints say whether the camera stands above or beside the animal'
+            'no left and right joints say whether the camera is above or beside the animal'
         )
     elif not measured.aside:
         lines.append(
-            'left and right pass each other, and which of them is nearer to the camera is not told: both are drawn at one depth'
+            'left and right pass each other, and which of them is nearer to the camera is not told: '
+            'both are drawn at one depth'
         )
     alone = [name for name in measured.joints if _is_alone(name, measured.joints)]
     if alone:
@@ -1095,8 +1099,8 @@ def _of_bones(measured, bones):
             lines.append(f'{_name_of(bone, joints)}: its ranges rest on {bone.n} frames alone')
         if bone.n >= _FEWEST and varies > _UNSTEADY:
             lines.append(
-                f'{_name_of(bone, joints)}: its length varies by {varies:.0%}: a joint between them is '
-                f'not labelled, or {joints[bone.child]} is no part of the animal (then leave it out '
+                f'{_name_of(bone, joints)}: its length varies by {varies:.0%}: a joint between them '
+                f'is not labelled, or {joints[bone.child]} is no part of the animal (then leave it out '
                 'with --joints)'
             )
     return lines
@@ -1112,7 +1116,8 @@ def not_told(measured, bones, assumed, left_out, names=None) -> list:
     lines += _of_sides(measured, names, int(measured.mirrored.sum()))
     if measured.factor > _ONE_SIZE:
         lines.append(
-            f'the size in the picture varies by a factor of {measured.factor:.1f}: lengths are relative to the animal in each frame'
+            f'the size in the picture varies by a factor of {measured.factor:.1f}: lengths are relative '
+            'to the animal in each frame'
         )
     if measured.roll < 180:
         lines.append('headings that were not labelled: figures do not head there')
@@ -1125,12 +1130,10 @@ def not_told(measured, bones, assumed, left_out, names=None) -> list:
         )
     elif assumed:
         of = some_names([_name_of(bones[i], measured.joints) for i in assumed])
-        lines.append(
-            f'thickness of {of}: the moving foreground does not show it in three frames; assumed'
-        )
+        lines.append(f'thickness of {of}: not in three frames of the moving foreground; assumed')
     return lines
 
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #ccc4b6a9
+# %% ../../nbs/puppet/20_rig_from_labels.ipynb #c7926c90
 _LEAN = 12.0  # Degrees by which whole figures turn towards the camera or away from it
 
 
@@ -1169,10 +1172,10 @@ def rig_from_labels(
     joints = [str(joint) for joint in joints]
     points = usable_points(keypoints, joints)
     check_views(joints)
-    inside = _in_the_tree(points, joints, bones, side_pairs(joints))
+    inside = _in_the_tree(points, joints, bones, pairs=side_pairs(joints))
     left_out = [joint for i, joint in enumerate(joints) if i not in inside]
     points = points[:, inside]
-    measured = _measure(points, [joints[i] for i in inside], bones, root)
+    measured = _measure(points, [joints[i] for i in inside], bones, root=root)
     of_frames = [None] * len(points) if masks is None else list(masks)
     _need(len(of_frames) == len(points), f'{len(of_frames)} masks', f'{len(points)}, one a frame')
     found, assumed = _bones_of(measured, points, of_frames)
@@ -1182,7 +1185,7 @@ def rig_from_labels(
         used=measured.used,
         joints=inside,
         found=said_of_rig(measured, found),
-        not_told=not_told(measured, found, assumed, left_out, names=names),
+        not_told=not_told(measured, found, assumed, left_out=left_out, names=names),
     )
 
 # %% ../../nbs/puppet/20_rig_from_labels.ipynb #5d57bb0b
@@ -1208,263 +1211,3 @@ def _on_one_line(value):
         value, default_flow_style=True, width=math.inf, sort_keys=False, allow_unicode=True
     )
     return text.removesuffix('\n').removesuffix('\n...')
-
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #21be2f05
-def _similarity(rest, there):
-    "Turn, scale and shift (a, b) with there = a rest + b for complex points; mirrored if that fits far better"
-    both = np.isfinite(rest) & np.isfinite(there)
-    if both.sum() < 2:
-        return lambda z: np.full(np.shape(z), np.nan * 1j)
-    moved = []
-    for way in (lambda z: z, np.conj):
-        z = way(rest[both])
-        centred = z - z.mean()
-        a = (np.conj(centred) * there[both]).sum() / max((np.abs(centred) ** 2).sum(), 1e-12)
-        b = there[both].mean() - a * z.mean()
-        misfit = np.abs(a * z + b - there[both]).sum()
-        moved.append((misfit, lambda w, way=way, a=a, b=b: a * way(np.asarray(w)) + b))
-    return moved[1][1] if moved[1][0] < 0.5 * moved[0][0] else moved[0][1]
-
-
-def _bone_of_nodes(rig, joints):
-    "Node -> the joints (before, behind) of the bone that it lies on or hangs on; joints themselves left out"
-    parent = {node.name: node.parent for node in rig}
-
-    def joint_above(node):
-        node = parent[node]
-        while node is not None and node not in joints:
-            node = parent[node]
-        return node
-
-    bones = {}
-    for joint in joints:
-        node = parent[joint]
-        while node is not None and node not in joints:
-            bones.setdefault(node, (joint_above(joint), joint))
-            node = parent[node]
-    for node in parent:
-        if node not in joints and node not in bones:
-            joint = joint_above(node)
-            bones[node] = (None if joint is None else joint_above(joint), joint)
-    return bones
-
-
-def nodes_over(
-    skeleton,  # With a rig
-    keypoints,  # (K,2) in pixels, NaN where not labelled
-) -> tuple:  # {node: (2,) pixels}, pixels of a unit
-    "Every node of a rig laid over labelled joints"
-    rest = {name: complex(*at[:2]) for name, at in rest_pose(skeleton.rig).items() if name}
-    bones = _bone_of_nodes(skeleton.rig, skeleton.joints)
-    labelled = {name: complex(*at) for name, at in zip(skeleton.joints, keypoints)}
-    at_rest = np.array([rest[name] for name in skeleton.joints])
-    there = np.array([labelled[name] for name in skeleton.joints])
-    whole = _similarity(at_rest, there)
-    places = {}
-    for node in rest:
-        if node in labelled:
-            places[node] = labelled[node]
-            continue
-        move = whole
-        if None not in bones[node]:
-            move = _along_bone(rest, labelled, bones[node], whole)
-        places[node] = complex(move(rest[node]))
-    unit = abs(complex(whole(1.0)) - complex(whole(0.0)))
-    return {node: np.array([at.real, at.imag]) for node, at in places.items()}, unit
-
-
-def _along_bone(rest, labelled, ends, whole):
-    "How a bone lies over a frame: the similarity of its two ends, mirrored where the figure is"
-    mirrored = abs(whole(1j) - whole(0) - 1j * (whole(1) - whole(0))) > 1e-6 * abs(
-        whole(1) - whole(0)
-    )
-    way = np.conj if mirrored else (lambda z: z)
-    start, end = (way(rest[name]) for name in ends)
-    a = (labelled[ends[1]] - labelled[ends[0]]) / (end - start)
-    return lambda z: labelled[ends[0]] + a * (way(z) - start)
-
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #1ce64929
-def capsule(
-    start,  # (2,)
-    end,  # (2,)
-    radii,  # (2,) at both ends
-) -> np.ndarray:  # (n,2)
-    "Outline of a limb that tapers from one disc to another"
-    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    circle = np.stack([np.cos(turn), np.sin(turn)], 1)
-    points = np.concatenate([start + radii[0] * circle, end + radii[1] * circle])
-    return cv2.convexHull(points.astype(np.float32))[:, 0]
-
-
-def figure_mask(
-    skeleton,  # With a rig
-    keypoints,  # (K,2) in pixels
-    shape,  # Height and width
-) -> np.ndarray:  # (H,W) bool
-    "Where the limbs of a rig lie over a frame"
-    places, unit = nodes_over(skeleton, keypoints)
-    mask = np.zeros(shape, np.uint8)
-    for node in skeleton.rig:
-        if node.parent is None or not max(node.radius):
-            continue
-        ends = places[node.parent], places[node.name]
-        if np.isfinite(ends).all():
-            outline = capsule(*ends, np.array(node.radius) * unit)
-            cv2.fillConvexPoly(mask, np.round(outline * 16).astype(np.int32), 1, shift=4)
-    return mask > 0
-
-
-def show_rig_over(
-    images,  # N frames (H,W,3) uint8
-    keypoints,  # (N,K,2) in their pixels, in the order of the skeleton's joints
-    skeleton,  # With a rig: name, file or `Skeleton`
-    n: int = 8,  # Frames that are shown, evenly spread
-    ncols: int = 4,
-) -> plt.Figure:
-    "A rig laid over labelled frames: what its limbs cover, bones and joints"
-    skeleton = get_skeleton(skeleton)
-    keypoints = np.asarray(keypoints, float)
-    told = np.flatnonzero(_is_labelled(keypoints).sum(1) > 1)
-    _need(len(told) > 0, 'no frame has two labelled joints', 'labelled frames to draw on')
-    shown = told[evenly_spread(len(told), n)]
-    nrows = -(-len(shown) // ncols)
-    fig, axs = plt.subplots(nrows, ncols, figsize=(1.75 * ncols, 1.78 * nrows), squeeze=False)
-    fig.subplots_adjust(0, 0, 1, 1, 0.02, 0.02)
-    for ax in axs.flat:
-        ax.axis('off')
-    side = _side_of_all(keypoints[shown])
-    for ax, number in zip(axs.flat, shown):
-        _show_one_over(ax, images[number], keypoints[number], skeleton, side=side)
-    return fig
-
-
-def _side_of_all(keypoints):
-    "Side of a square that holds the joints of each frame, pixels"
-    extent = np.nanmax(keypoints, 1) - np.nanmin(keypoints, 1)
-    return 1.45 * max(float(extent.max()), 4.0)
-
-
-def _show_one_over(ax, image, keypoints, skeleton, side):
-    "One frame around the animal"
-    x, y = (np.nanmax(keypoints, 0) + np.nanmin(keypoints, 0)) / 2
-    scale = 240 / side
-    move = np.array([[scale, 0, 120 - scale * x], [0, scale, 120 - scale * y]])
-    how = dict(flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    crop = cv2.warpAffine(np.ascontiguousarray(image), move, (240, 240), **how)
-    at = scale * (keypoints - [x, y]) + 120
-    mask = figure_mask(skeleton, at, (240, 240))
-    ax.imshow(crop)
-    tint = np.zeros((240, 240, 4))
-    tint[mask] = (1.0, 0.45, 0.1, 0.3)
-    ax.imshow(tint)
-    if mask.any() and not mask.all():
-        ax.contour(mask, [0.5], colors=['#ff6a1a'], linewidths=0.9)
-    for (one, other), colour in zip(skeleton.bones, bone_colours(skeleton)):
-        ax.plot(*at[[one, other]].T, color='k', lw=2.2)
-        ax.plot(*at[[one, other]].T, color=colour, lw=1.3)
-    ax.scatter(*at.T, s=13, c=joint_colours(skeleton), edgecolors='k', linewidths=0.5, zorder=3)
-    ax.set(xlim=(0, 239), ylim=(239, 0))
-
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #e474fc36
-def _drawn_at_rest(ax, skeleton, rest):
-    "Limbs, bones and joints of the rest pose"
-    for node in skeleton.rig:
-        if node.parent is not None and max(node.radius):
-            outline = capsule(rest[node.parent], rest[node.name], node.radius)
-            ax.add_patch(Polygon(outline, color='#c9c2b8', lw=0))
-    for (one, other), colour in zip(skeleton.bones, bone_colours(skeleton)):
-        ends = np.stack([rest[skeleton.joints[one]], rest[skeleton.joints[other]]])
-        ax.plot(*ends.T, color='k', lw=2.4, zorder=3)
-        ax.plot(*ends.T, color=colour, lw=1.5, zorder=3)
-    at = np.stack([rest[joint] for joint in skeleton.joints])
-    ax.scatter(*at.T, s=16, c=joint_colours(skeleton), edgecolors='k', linewidths=0.5, zorder=4)
-    root = rest[skeleton.joints[skeleton.root]]
-    ax.scatter(*root, s=70, facecolors='none', edgecolors='k', linewidths=1.0, zorder=4)
-
-
-def _wedges(ax, skeleton, rest):
-    "The range in which each limb turns about z, around where its parent is"
-    for node in skeleton.rig:
-        low, high = node.limits[2]
-        if node.parent is None or high - low < 1:
-            continue
-        along = rest[node.name] - rest[node.parent]
-        length = np.hypot(*along)
-        if length < 1e-6:
-            continue
-        middle = np.degrees(np.arctan2(along[1], along[0]))
-        half = min((high - low) / 2, 180)
-        wedge = Wedge(rest[node.parent], 0.75 * length, middle - half, middle + half)
-        wedge.set(facecolor='#4a90d9', alpha=0.22, edgecolor='#2f6f9f', linewidth=0.6)
-        ax.add_patch(wedge)
-
-
-def _named_joints(ax, skeleton, rest, size):
-    "Names beside the joints, away from the figure's middle"
-    middle = np.mean([rest[joint] for joint in skeleton.joints], 0)
-    for joint in skeleton.joints:
-        right = rest[joint][0] >= middle[0]
-        ax.annotate(
-            joint,
-            rest[joint],
-            xytext=(5 if right else -5, 0),
-            textcoords='offset points',
-            ha='left' if right else 'right',
-            va='center',
-            fontsize=size,
-            zorder=5,
-        )
-
-
-def limb_lines(
-    skeleton,  # With a rig
-) -> list:
-    "A line for each limb: length, thickness, ranges about x, y and z"
-    lines = []
-    for node in skeleton.rig:
-        if node.parent is None:
-            continue
-        length = np.linalg.norm(node.offset)
-        x, y, z = (f'{low:.0f}..{high:.0f}' if high > low else '0' for low, high in node.limits)
-        first, last = node.radius
-        thick = f'{2 * first:.0f}-{2 * last:.0f}' if max(node.radius) else 'none'
-        names = f'{node.name[:20]:20} {node.parent[:20]:20}'
-        lines.append(f'{names} {length:6.0f} {thick:>7} {x:>8} {y:>8} {z:>8}')
-    return lines
-
-# %% ../../nbs/puppet/20_rig_from_labels.ipynb #95a7446a
-def show_rig(
-    skeleton,  # With a rig: name, file or `Skeleton`
-    n: int = 7,  # Random poses
-) -> plt.Figure:
-    "A rig and its limits: bones, thickness, ranges of angles, random poses; raises `SkeletonError`"
-    skeleton = get_skeleton(skeleton)
-    poses = PuppetImages(skeleton, n, 96, 'synthetic').batch(range(n))['image']
-    rest = {name: np.array(at[:2]) for name, at in rest_pose(skeleton.rig).items() if name}
-    lines = limb_lines(skeleton)
-    most = 26
-    if len(lines) > most:
-        lines = [*lines[:most], f'... and {len(lines) - most} more']
-    fig = plt.figure(figsize=(9, 5.4))
-    parts = fig.add_gridspec(
-        2, 2, height_ratios=(3.3, 1), width_ratios=(1, 1.5), wspace=0.02, hspace=0.04
-    )
-    fig.subplots_adjust(0.01, 0.01, 0.99, 0.95)
-    ax = fig.add_subplot(parts[0, 0])
-    _drawn_at_rest(ax, skeleton, rest)
-    _wedges(ax, skeleton, rest)
-    _named_joints(ax, skeleton, rest, size=7 if skeleton.n_joints < 12 else 5)
-    ax.set_aspect('equal')
-    ax.margins(0.16)
-    ax.invert_yaxis()
-    bare_axes(ax, f'{skeleton.name}: rest pose, ranges in the picture; ring: the root')
-    beside = bare_axes(
-        fig.add_subplot(parts[0, 1]), 'limbs: length, thickness, ranges of angles in degrees'
-    )
-    head = f'{"limb":20} {"on":20} length {"thick":>7} {"about x":>8} {"about y":>8} {"about z":>8}'
-    text = '\n'.join([head, *lines])
-    how = dict(family='monospace', fontsize=6.3 if len(lines) < 20 else 5.6, va='top')
-    beside.text(0.02, 0.98, text, transform=beside.transAxes, **how)
-    strip = bare_axes(fig.add_subplot(parts[1, :]), 'random poses')
-    strip.imshow(np.concatenate(poses.permute(0, 2, 3, 1).numpy(), 1))
-    return fig

@@ -233,7 +233,7 @@ def told_at_start(asked, checked) -> list:
     lines.append(f'written into {asked.out}: {written}')
     return lines
 
-# %% ../../nbs/use/17_again.ipynb #eaa52f15
+# %% ../../nbs/use/17_again.ipynb #296c8462
 def go_on(checked, frames, out, seed, bar) -> SimpleNamespace:  # old, new, learn, seconds
     "The model before and after going on"
     preset = checked.preset
@@ -250,7 +250,8 @@ def go_on(checked, frames, out, seed, bar) -> SimpleNamespace:  # old, new, lear
         seed=seed,
         device='cuda' if torch.cuda.is_available() else 'cpu',
     )
-    learn = again_learner(dls, checked.model, preset)
+    terms = ('pseudo', 'rec') if preset.rec_weight else ('pseudo',)
+    learn = again_learner(dls, checked.model, preset, terms=terms)
     seconds = train_phase(
         learn,
         Path(out) / 'again.ckpt',

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SeenFrames', 'labelled_frames_of', 'moving_masks', 'check_rig', 'picture_of_rig', 'rig', 'write_rig', 'draw_rig']
 
-# %% ../../nbs/use/20_rig_command.ipynb #711e910a
+# %% ../../nbs/use/20_rig_command.ipynb #f7e6f983
 import io
 import textwrap
 from pathlib import Path
@@ -24,7 +24,8 @@ from ..data.media import Media
 from ..data.motion import find_blob, foreground, median_of_frames
 from ..puppet.rig import compile_rig
 from ..puppet.rig_from_labels import check_views, chosen_joints, rig_from_labels
-from ..puppet.rig_from_labels import rig_text, show_rig, show_rig_over, usable_points
+from ..puppet.rig_from_labels import rig_text, usable_points
+from ..puppet.show_rig import show_rig, show_rig_over
 from ..readers.label_coco import read_labels
 from ..readers.labelled_frames import labelled_inside, place_images
 from .inputs import check_medium, find_media, is_image
@@ -154,7 +155,7 @@ def moving_masks(
     why = 'the labelled joints lie on what moves in only ' + ', in '.join(tried)
     return best, source, f'{why}: the animal stays where it is, or the camera moves'
 
-# %% ../../nbs/use/20_rig_command.ipynb #2e42bf66
+# %% ../../nbs/use/20_rig_command.ipynb #7067b342
 def _check_file(option, path, endings, fresh):
     "Raise `ConfigError` for a file that cannot be written, or that is there"
     path = Path(path)
@@ -182,9 +183,9 @@ def check_rig(asked) -> SimpleNamespace:  # labels, joints, points, medium, out,
         found = '--labels and --out, or --show, are missing'
         raise ConfigError('rig', found, 'rig --labels few.csv --out animal.yaml')
     checked = SimpleNamespace()
-    checked.out = _check_file('--out', asked.out, ('.yaml', '.yml'), asked.fresh)
+    checked.out = _check_file('--out', asked.out, ('.yaml', '.yml'), fresh=asked.fresh)
     report = asked.report or checked.out.with_suffix('.png')
-    checked.report = _check_file('--report', report, ('.png',), asked.fresh)
+    checked.report = _check_file('--report', report, ('.png',), fresh=asked.fresh)
     checked.name = Path(asked.labels).name
     checked.labels = read_labels(asked.labels)
     checked.chosen = chosen_joints(checked.labels.skeleton.joints, asked.joints)
@@ -248,11 +249,11 @@ def picture_of_rig(
     pictures.append(fig_to_png(show_rig(found.skeleton), n_colours=None))
     return _stacked(pictures)
 
-# %% ../../nbs/use/20_rig_command.ipynb #caf3bdb5
+# %% ../../nbs/use/20_rig_command.ipynb #de64ec9d
 def rig(
     labels: str = None,  # Labelled frames: CSV or H5 of DeepLabCut, CSV of Lightning Pose, COCO JSON
     out: str = None,  # YAML file to write, for --skeleton; a picture of the rig is written beside it
-    bones: list = None,  # Bones, such as snout-tailbase snout-leftear; if not given, the cheapest tree of short and steady ones
+    bones: list = None,  # Bones, such as snout-tailbase; short and steady ones if not given
     root: str = None,  # Joint that the others hang on; the base of the tail or the most central one if not given
     joints: list = None,  # Joints that belong to the animal, or patterns such as '*_top'; all if not given
     target: str = None,  # Video of a still camera, for the moving foreground: how thick the limbs are
@@ -279,7 +280,7 @@ def rig(
     found.not_told.extend([*filter(None, [why_none]), *of_images])
     write_rig(found, frames, points, checked=checked)
 
-# %% ../../nbs/use/20_rig_command.ipynb #8e2a2160
+# %% ../../nbs/use/20_rig_command.ipynb #b2b5a826
 def _wrapped_lines(title, sentences):
     "Sentences under a title, for a terminal"
     lines = [title]
@@ -317,7 +318,7 @@ def draw_rig(asked):
     compile_rig(skeleton)
     own_name = Path(asked.show).with_suffix('.rig.png')
     replace = asked.fresh or asked.report is None
-    path = _check_file('--report', asked.report or own_name, ('.png',), replace)
+    path = _check_file('--report', asked.report or own_name, ('.png',), fresh=replace)
     write_atomic(path, fig_to_png(show_rig(skeleton), n_colours=None))
     print(f'{skeleton.name}: {skeleton.n_joints} joints, {len(skeleton.rig)} limbs of the rig')
     print(skeleton.sides_text())

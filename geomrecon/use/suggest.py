@@ -89,7 +89,7 @@ def choose_frames(
     for row in labelled:
         free &= ~near_in_time(frames, row, seconds)
         nearest = np.minimum(nearest, distances(features, features[[row]], scale)[:, 0])
-    most = -(-2 * n // len(set(video)))
+    most = -(-3 * n // (2 * len(set(video))))
     taken, unlike = [], []
     while len(taken) < n and free.any():
         value = suspicion * np.where(np.isinf(nearest), 1.0, nearest)
@@ -165,7 +165,9 @@ def label_files(
         if not path.is_dir():
             files.append(path)
             continue
-        found = sorted([*path.glob('CollectedData*.csv'), *path.glob('*/*/CollectedData*.csv')])
+        found = []
+        for pattern in ('CollectedData*.csv', '*/CollectedData*.csv', '*/*/CollectedData*.csv'):
+            found += sorted(path.glob(pattern))
         if not found:
             expected = 'a label file, or a folder that holds labeled-data/*/CollectedData_*.csv'
             raise ConfigError('--labels', f'{path} has no CollectedData_*.csv', expected)
@@ -294,6 +296,7 @@ RECORD = 'suggested_made_by.json'
 
 
 def digest_of_file(path):
+    "A short text that changes with a file"
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:20]
 
 
@@ -310,7 +313,8 @@ def earlier_suggestions(
 
 
 def is_label_file(name):
-    return Path(name).name.startswith('CollectedData_') or name == 'suggested.json'
+    "May somebody correct this file?"
+    return Path(name).name.startswith('CollectedData_') or str(name) == 'suggested.json'
 
 
 def corrected_files(
@@ -360,13 +364,14 @@ def put_aside(
         kept.append(path.with_name(f'kept{number}_{path.name}'))
         with writing(path):
             os.replace(path, kept[-1])
-    touched = {path.parent for path in corrected}
-    all_touched = any(path.name == 'suggested.json' for path in corrected)
+    # whatever was kept, now or earlier, needs its pictures
+    with_kept = {path.parent for path in Path(out).glob('labeled-data/*/kept*_CollectedData*')}
+    all_kept = any(Path(out).glob('kept*_suggested.json'))
     for name in earlier:
         path = Path(out) / name
         is_ours = path.resolve().is_relative_to(Path(out).resolve())
         is_picture = path.suffix == '.png' and name.startswith('labeled-data/')
-        needed = is_picture and (all_touched or path.parent in touched)
+        needed = is_picture and (all_kept or path.parent in with_kept)
         if is_ours and path.is_file() and not needed:
             with writing(path):
                 path.unlink()
@@ -391,7 +396,7 @@ def suggest(
     device: str = None,  # cpu, cuda, cuda:1 or mps; a CUDA GPU where there is one if not given
     fresh: bool = False,  # Replace earlier suggestions; corrected files are kept under another name
     bar: bool = True,  # Progress bars
-) -> pd.DataFrame:  # file, input, frame, score, unlike, reasons
+) -> object:  # table with file, input, frame, score, unlike, reasons
     "Frames worth labelling next, as pictures with a first guess for DeepLabCut, CVAT, Label Studio"
     asked = SimpleNamespace(**locals())
     checked = check_suggest(asked)
@@ -426,9 +431,7 @@ def check_suggest(asked) -> SimpleNamespace:
     "Look at all that was given; raises for whatever can be known to be wrong with it"
     checked = SimpleNamespace(device=chosen_device(asked.device))
     check_number('--n', asked.n, least=1, most=10_000, whole=True)
-    check_number(
-        '--step', asked.step or 1 if asked.step is None else asked.step, least=1, whole=True
-    )
+    check_number('--step', 1 if asked.step is None else asked.step, least=1, whole=True)
     check_number('--threshold', asked.threshold, least=0, most=1)
     check_seed(asked.seed)
     if not re.fullmatch(r'[\w-]+', str(asked.scorer)):
