@@ -21,6 +21,7 @@ from geomrecon.use.adapt import adapt
 from geomrecon.use.cli import main
 from geomrecon.use.labelled_run import LabelledJob, run_labelled, splits_of
 from geomrecon.use.model_file import load_model
+from geomrecon.use.suggest import suggest
 
 FEW = MINI.changed(depth=False, restyle='', steps=2, epochs=1, adapt_epochs=1)
 OPTIONS = dict(crop='whole', preset=FEW, pool=32, video=False, bar=False)
@@ -228,3 +229,22 @@ def test_labels_alone_need_no_rig(place, tmp_path):
     _, skeleton, _, _ = load_model(tmp_path / 'run')
     assert skeleton.joints == labels.skeleton.joints
     assert len(skeleton.bones) == 3
+
+
+def test_suggested_frames_go_on_from_the_trained_net(place, tmp_path):
+    "suggest, (correct,) adapt --model --labels: the folder of suggestions is a set of labels"
+    target = place / 'mouse.mp4'
+    adapt(target, tmp_path / 'first', 'mouse', labels=place / 'labels.csv', **OPTIONS)
+    suggest(tmp_path / 'first', tmp_path / 'to_label', target, n=3, threshold=0.0, bar=False)
+    results = adapt(
+        target,
+        tmp_path / 'second',
+        model=tmp_path / 'first',
+        labels=tmp_path / 'to_label',
+        video=False,
+        bar=False,
+    )
+    assert [row['method'] for row in results['rows']] == ['labels', 'longer', 'full']
+    # three frames, each held out once
+    assert results['rows'][0]['frames'] == 3
+    assert load_model(tmp_path / 'second')[1].joints == MOUSE4.joints
