@@ -24,7 +24,7 @@ from ..learn.presets import read_preset
 from ..methods.catalogue import get_method
 from ..models.pose import join_batchnorm
 from ..puppet.images import PuppetImages
-from ..puppet.matched import matched_source
+from ..puppet.matched import check_matched, matched_source
 from ..puppet.pool import render_pool
 from ..puppet.rig import compile_rig
 from ..puppet.style import STYLES
@@ -356,6 +356,8 @@ def check_can_be_matched(asked, checked):
     if asked.crop != 'motion':
         expected = '--crop motion: what moves before a still background shows where figures go'
         raise ConfigError('--source', f"'matched' with --crop {asked.crop}", expected)
+    media = [look.media for look in checked.looks]
+    check_matched(media, get_skeleton(asked.skeleton), asked.crop)
     if 'modalities' in checked.how.needs:
         found = f"'matched' with --method {asked.method}, which needs depth images"
         raise ConfigError('--source', found, 'a rendered style, or another method')
@@ -410,9 +412,7 @@ def told_at_start(asked, checked) -> list:
     if checked.few is None:
         options = dict(control=checked.control, ladder=asked.ladder, method=asked.method)
         lines.append(plan_text(checked.preset, **options))
-    written = (
-        'model.pth, predictions.csv and .json, moments.csv and .png, results.json, report.html'
-    )
+    written = 'model.pth, predictions.csv and .json, moments.csv and .png, results.json, report.html'
     if asked.video:
         written += ', labelled.mp4, before_after.mp4'
     lines.append(f'written into {asked.out}: {written}; about {checked.n_bytes / 1e9:.1g} GB')
