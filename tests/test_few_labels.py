@@ -225,7 +225,7 @@ def test_labels_alone_need_no_rig(place, tmp_path):
         video=False,
         bar=False,
     )
-    assert [row['method'] for row in results['rows']] == ['labels', 'longer', 'full']
+    assert [row['method'] for row in results['rows']] == ['labels', 'longer', 'pseudo']
     _, skeleton, _, _ = load_model(tmp_path / 'run')
     assert skeleton.joints == labels.skeleton.joints
     assert len(skeleton.bones) == 3
@@ -244,7 +244,7 @@ def test_suggested_frames_go_on_from_the_trained_net(place, tmp_path):
         video=False,
         bar=False,
     )
-    assert [row['method'] for row in results['rows']] == ['labels', 'longer', 'full']
+    assert [row['method'] for row in results['rows']] == ['labels', 'longer', 'pseudo']
     # three frames, each held out once
     assert results['rows'][0]['frames'] == 3
     assert load_model(tmp_path / 'second')[1].joints == MOUSE4.joints

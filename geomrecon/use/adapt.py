@@ -116,7 +116,7 @@ def adapt(
     skeleton: str = None,  # hand, body, mouse, a skeleton file with a rig, 'source': that of the labelled source, or 'labels': that of --labels, without rendered figures; needed unless --model is given
     model: str = None,  # A trained run to go on from, without its source, with --labels or without: no --skeleton then, nor anything else of a source
     source: str = 'randomised',  # A rendered style (randomised, narrow, synthetic, real), 'matched': on the video's own background, or a data set such as coco:labels.json
-    method: str = 'ours',  # How to adapt; `geomrecon methods` lists them
+    method: str = None,  # How to adapt; `geomrecon methods` lists them; ours if not given, with --labels ours without reconstruction
     crop: str = None,  # motion (fixed camera), whole, or a CSV of boxes; motion if not given, with --model as in its run
     eval: str = None,  # Labelled frames beside their images, to measure with: DeepLabCut, Lightning Pose or COCO
     labels: list = None,  # Labelled frames beside their images, to train on: files of DeepLabCut, Lightning Pose or COCO, or a folder with labeled-data/*/CollectedData_*.csv
@@ -173,9 +173,11 @@ def adapt(
         data=checked.data,
     )
     runs = {}
-    for name, learn, seconds, domain in train_phases(task, checked.control, bar, ladder, method):
+    for name, learn, seconds, domain in train_phases(
+        task, checked.control, bar, ladder, asked.method
+    ):
         runs[name] = Run(learn, seconds, domain)
-    adapted = 'full' if method == 'ours' else method
+    adapted = 'full' if asked.method == 'ours' else asked.method
     return main_alone(report_adaptation, task, runs, adapted, measured, asked, record)
 
 
@@ -212,6 +214,8 @@ MATCHED = 'matched'
 
 def check_adapt(asked) -> SimpleNamespace:  # what the options stand for
     "Look at all that an adaptation was given; raises for whatever can be known to be wrong with it"
+    if asked.method is None:
+        asked.method = 'ours' if asked.labels is None else 'labels'
     checked = SimpleNamespace(how=get_method(asked.method))
     checked.control = 'time' if asked.control else 'none'
     check_start(asked, checked)
@@ -412,7 +416,9 @@ def told_at_start(asked, checked) -> list:
     if checked.few is None:
         options = dict(control=checked.control, ladder=asked.ladder, method=asked.method)
         lines.append(plan_text(checked.preset, **options))
-    written = 'model.pth, predictions.csv and .json, moments.csv and .png, results.json, report.html'
+    written = (
+        'model.pth, predictions.csv and .json, moments.csv and .png, results.json, report.html'
+    )
     if asked.video:
         written += ', labelled.mp4, before_after.mp4'
     lines.append(f'written into {asked.out}: {written}; about {checked.n_bytes / 1e9:.1g} GB')
@@ -482,7 +488,7 @@ def rendered(
     for_training = render_pool(endless, pool, cache / f'source_{style}_{seed}.pt', bar)
     return for_training, for_validation
 
-# %% ../../nbs/use/22_adapt.ipynb #7cbe54b2
+# %% ../../nbs/use/22_adapt.ipynb #f0bd8d4e
 def source_in_words(asked, checked) -> str:
     "What a run's identity says of its source"
     if checked.trained is None:
@@ -566,7 +572,7 @@ def adaptation_sections(task, runs, adapted, predicted, measured) -> list:
         sections.append(Section('Reconstruction', '', strips))
     return sections
 
-# %% ../../nbs/use/22_adapt.ipynb #738bd362
+# %% ../../nbs/use/22_adapt.ipynb #8f4cf19a
 def adapt_with_labels(asked, checked, frames, images, measured_on, record):
     "Train with labels of the target, keep what helps, and report"
     clock.tell('reading the labelled frames')

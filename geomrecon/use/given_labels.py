@@ -7,7 +7,7 @@ __all__ = ['labelled_alone', 'with_names_of', 'label_files', 'read_label_files',
            'check_labels_fit', 'labels_in_words', 'label_lines', 'labelled_folders', 'check_labelled_resumable',
            'forget_labelled']
 
-# %% ../../nbs/use/20_given_labels.ipynb #e6e6d03e
+# %% ../../nbs/use/20_given_labels.ipynb #a98027d5
 import os
 from pathlib import Path
 import numpy as np
@@ -21,7 +21,7 @@ from .run_checks import check_measured
 from .target_labels import Split, with_bones
 from .task import check_resumable, run_files
 
-# %% ../../nbs/use/20_given_labels.ipynb #49151813
+# %% ../../nbs/use/20_given_labels.ipynb #9d2f0100
 def labelled_alone(
     labels: Labels,
 ) -> Labels:
@@ -48,7 +48,7 @@ def with_names_of(
     renamed = named_skeleton(labels.skeleton.name, joints, labels.skeleton.bones)
     return labels._replace(skeleton=renamed)
 
-# %% ../../nbs/use/20_given_labels.ipynb #aa0d5237
+# %% ../../nbs/use/20_given_labels.ipynb #3867fc73
 def label_files(
     given,  # Files, and folders that hold CollectedData_*.csv
 ) -> list:
@@ -98,7 +98,7 @@ def read_label_files(
     )
     return joined, root
 
-# %% ../../nbs/use/20_given_labels.ipynb #5f7a0aba
+# %% ../../nbs/use/20_given_labels.ipynb #63804d79
 def given_labels(asked, checked):
     "Labels to train on, and what is held out of them; raises for what cannot be trained on"
     if asked.labels is None:
@@ -143,7 +143,7 @@ def check_labels_fit(asked, checked):
             found = f'{asked.method!r} without a rendered source'
             raise ConfigError('--method', found, 'another method, or a skeleton with a rig')
 
-# %% ../../nbs/use/20_given_labels.ipynb #17655968
+# %% ../../nbs/use/20_given_labels.ipynb #19461b3d
 def labels_in_words(asked, checked) -> str:
     "What a run's identity says of its labels"
     if checked.few is None:
@@ -179,7 +179,7 @@ def label_lines(asked, checked) -> list:
         lines.append(f'{LABEL_SHARE:.0%} of each batch are labelled frames')
     return lines
 
-# %% ../../nbs/use/20_given_labels.ipynb #2ef2d050
+# %% ../../nbs/use/20_given_labels.ipynb #6ae5c101
 def labelled_folders(
     out,  # Folder of a run
     n_splits: int = 3,  # At most

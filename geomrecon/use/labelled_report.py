@@ -6,7 +6,7 @@
 __all__ = ['held_out_lines', 'labelled_sections', 'convention_section', 'held_out_section', 'report_labelled',
            'rows_without_labels', 'eval_note']
 
-# %% ../../nbs/use/21_labelled_report.ipynb #16a19e7f
+# %% ../../nbs/use/21_labelled_report.ipynb #ad63b879
 from pathlib import Path
 import numpy as np
 from ..core.canvas import method_name
@@ -40,7 +40,7 @@ from .results_file import write_results
 from .target_labels import animal_length, error_lines, label_errors, show_errors
 from .task import clock
 
-# %% ../../nbs/use/21_labelled_report.ipynb #05551550
+# %% ../../nbs/use/21_labelled_report.ipynb #b084db29
 def held_out_lines(job, outcome, result) -> list:
     "Error of each joint on held-out frames, of labels alone and of the result"
     if not outcome.predicted:
@@ -104,7 +104,7 @@ def held_out_section(job, outcome, result) -> Section:
     text = 'From the smallest to the largest error. White marks: labels that this net never saw.'
     return Section('Held-out frames', text, [figure])
 
-# %% ../../nbs/use/21_labelled_report.ipynb #df4dbda5
+# %% ../../nbs/use/21_labelled_report.ipynb #05e0d1d0
 def report_labelled(job, outcome, measured_on, asked, record):
     "Write model, predictions, videos, results and report of a run with labels"
     before, result = first_method(outcome.runs), list(outcome.runs)[-1]

@@ -8,7 +8,7 @@ __all__ = ['FEW', 'N_FOLDS', 'FOLD_SHARE', 'LABEL_SHARE', 'SURE', 'splits_of', '
            'task_of_start', 'train_further', 'held_out', 'Outcome', 'run_labelled', 'all_of', 'tell_split', 'errors_of',
            'better_start', 'seconds_of', 'labelled_rows']
 
-# %% ../../nbs/use/19_labelled_run.ipynb #96dae5cb
+# %% ../../nbs/use/19_labelled_run.ipynb #22bfadc8
 import copy
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -37,7 +37,7 @@ from geomrecon.use.target_labels import (
 )
 from .task import Task, clock, scaled_drops, seed_all, train_phase
 
-# %% ../../nbs/use/19_labelled_run.ipynb #7a1420d9
+# %% ../../nbs/use/19_labelled_run.ipynb #24266337
 #: Labelled frames below which all are trained on, and measured in turns
 FEW = 10
 #: How many times that is
@@ -90,7 +90,7 @@ def preset_of_split(
     preset = preset.changed(**{name: value for name, value in seen.items() if name in free})
     return shortened(preset, FOLD_SHARE) if in_turns else preset
 
-# %% ../../nbs/use/19_labelled_run.ipynb #c0d37b56
+# %% ../../nbs/use/19_labelled_run.ipynb #01216c47
 #: Share of labelled frames in a batch, beside rendered figures
 LABEL_SHARE = 0.5
 #: Standard errors that an offset of the annotator has to exceed: more costs with few labels
@@ -109,7 +109,7 @@ class LabelledJob:
     splits: list  # From `splits_of`
     rendered: object = None  # Labelled source with the joints of its rig; None: labels alone
     pose: object = None  # Trained pose net to start from; None: a new one
-    method: str = 'ours'  # How to adapt: a key of `METHODS`
+    method: str = 'labels'  # How to adapt: a key of `METHODS`
     free: tuple = ('rotate', 'flip')  # Fields of the preset that the labels may decide
     seed: int = 0  # Of weights and training
     workers: int = 0  # Processes that read a source on disk
@@ -145,6 +145,11 @@ class LabelledJob:
             data=self.data,
         )
 
+    @property
+    def adapted(self):
+        "What the adapted net is called"
+        return dict(ours='full', labels='pseudo').get(self.method, self.method)
+
     def widened(self, source):
         "A rendered source with all joints of the run; those that the rig lacks are not seen"
         return Remapped(source, self.skeleton, missing='invisible')
@@ -176,7 +181,7 @@ def labels_digest(
     seen.update(np.ascontiguousarray(labels.visible).tobytes())
     return seen.hexdigest()[:12]
 
-# %% ../../nbs/use/19_labelled_run.ipynb #377be45c
+# %% ../../nbs/use/19_labelled_run.ipynb #64bbfe4e
 def train_supervised(
     task: Task,  # What to train on
     name: str,  # Of the checkpoint
@@ -204,7 +209,7 @@ def train_supervised(
     )
     return Run(learn, seconds, 'source')
 
-# %% ../../nbs/use/19_labelled_run.ipynb #4c5c37ff
+# %% ../../nbs/use/19_labelled_run.ipynb #5d35ac7f
 class Trained(NamedTuple):
     "What one split has come to"
 
@@ -283,7 +288,7 @@ def train_further(
     job: LabelledJob,
     trained: Trained,  # From `train_starts`
     start: str,  # 'labels' or 'mixed'
-    only=None,  # 'longer' or 'full'; both if None
+    only=None,  # 'longer' or the adapted one; both if None
     bar: bool = True,  # Progress bars
 ) -> Trained:  # with more runs
     "From one start: the same training for longer, and adaptation with as many steps"
@@ -292,15 +297,16 @@ def train_further(
     runs = dict(trained.runs)
     if only in (None, 'longer'):
         runs['longer'] = train_supervised(task, 'longer', pose, as_adaptation=True, bar=bar)
-    if only in (None, 'full'):
-        if job.method == 'ours':
-            learn, seconds = task.adapt(pose, ('pseudo', 'rec'), name='full', bar=bar)
+    if only in (None, job.adapted):
+        if job.method in ('ours', 'labels'):
+            terms = ('pseudo', 'rec') if job.method == 'ours' else ('pseudo',)
+            learn, seconds = task.adapt(pose, terms, name=job.adapted, bar=bar)
         else:
             learn, seconds = task.adapt_by(job.method, pose, bar=bar)
-        runs['full'] = Run(learn, seconds, 'target')
+        runs[job.adapted] = Run(learn, seconds, 'target')
     return trained._replace(runs=runs)
 
-# %% ../../nbs/use/19_labelled_run.ipynb #22db3bab
+# %% ../../nbs/use/19_labelled_run.ipynb #c208e034
 def held_out(
     job: LabelledJob,
     splits: list,  # Of `Trained`
@@ -350,9 +356,9 @@ def run_labelled(
     verdict = None
     if splits:
         errors = errors_of(job, predicted)
-        verdict = judge(errors['longer'], errors['full'])
+        verdict = judge(errors['longer'], errors[job.adapted])
         decisions.append(str(verdict))
-    last = 'full' if verdict is not None and verdict.kept else 'longer'
+    last = job.adapted if verdict is not None and verdict.kept else 'longer'
     if len(splits) == 1:
         final = splits[0]
     else:
@@ -426,7 +432,7 @@ def seconds_of(trained) -> dict:
                 seconds[name] = seconds.get(name, 0.0) + run.seconds
     return seconds
 
-# %% ../../nbs/use/19_labelled_run.ipynb #7c8abc1e
+# %% ../../nbs/use/19_labelled_run.ipynb #6c6d490c
 def labelled_rows(
     job: LabelledJob,
     outcome: Outcome,

@@ -144,7 +144,7 @@ def look_without_labels(start, adapted, task, step) -> SimpleNamespace:
         after=after,
     )
 
-# %% ../../nbs/use/16_own_video.ipynb #de213621
+# %% ../../nbs/use/16_own_video.ipynb #430dd9e5
 def moments_of(run, frames, skeleton, predicted, out):
     "The ten worst moments of the result, written as a table and a picture"
     findings = examine(run.model, frames, skeleton, predicted, domain=run.domain)
@@ -159,7 +159,7 @@ def print_without_labels(lines, moments):
     for line in [*lines, 'worst moments (moments.png):', *moments_lines(moments)]:
         print(line)
 
-# %% ../../nbs/use/16_own_video.ipynb #42154774
+# %% ../../nbs/use/16_own_video.ipynb #d31afa4c
 def save_adapted(task, model, crop):
     "Write the model, with what cropping new videos alike needs"
     by_motion = crop == 'motion'
@@ -193,7 +193,7 @@ def write_before_after(task, predicted, methods, n_frames=450):
     path = task.out / 'before_after.mp4'
     return write_video(path, islice(drawn, n_frames), task.frames.fps[0] or 30)
 
-# %% ../../nbs/use/16_own_video.ipynb #a6f54c2f
+# %% ../../nbs/use/16_own_video.ipynb #44b8f7f2
 def own_before_after(frames, skeleton, predicted, methods) -> Section:
     "Evenly spaced frames before and after, and those that changed most"
     before, adapted = methods
