@@ -25,7 +25,7 @@ import torch
 from geomrecon.core.files import write_atomic
 from geomrecon.core.skeleton import MOUSE4
 from geomrecon.data.frames import VideoFrames
-from geomrecon.learn.presets import get_preset
+from geomrecon.learn.presets import field_name, read_preset
 from geomrecon.puppet.images import PuppetImages
 from geomrecon.puppet.matched import matched_source
 from geomrecon.puppet.pool import render_pool
@@ -76,9 +76,7 @@ def options():
     parser.add_argument('--draws', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--methods', nargs='+', default=list(ORDER), choices=ORDER)
     parser.add_argument('--preset', default='lite')
-    parser.add_argument(
-        '--size', type=int, help='side of the crops; that of the preset if not given'
-    )
+    parser.add_argument('--set', nargs='*', default=[], help='fields of the preset, as size=128')
     parser.add_argument('--source', default='matched', help='of the rendered figures')
     parser.add_argument('--pool', type=int, default=2000, help='rendered images')
     parser.add_argument('--threads', type=int, default=1)
@@ -119,7 +117,7 @@ def mirror_mouse(chosen, preset) -> Case:
     return Case(video, frames, labelled, rendered=None, others=None)
 
 
-def job_of(case, preset, rows, seed, out) -> LabelledJob:
+def job_of(case, preset, rows, seed, out, free) -> LabelledJob:
     "The trainings of one draw"
     held = np.setdiff1d(np.arange(len(case.labelled)), rows)
     return LabelledJob(
@@ -130,6 +128,7 @@ def job_of(case, preset, rows, seed, out) -> LabelledJob:
         preset=preset,
         splits=[Split(np.sort(rows), held, 'frame')],
         rendered=case.rendered,
+        free=free,
         seed=seed,
         data=dict(source=f'draw {seed}', target=case.video.name),
     )
@@ -156,17 +155,17 @@ def trained(job, start, method, known) -> Run:
     return Run(learn, seconds, 'target')
 
 
-def runs_of(case, preset, rows, seed, folder, methods):
+def runs_of(case, preset, rows, seed, folder, methods, free):
     "Nets of the methods that are wanted, one after the other"
     from_labels = case.rendered is None
-    job = job_of(case, preset, rows, seed, folder / 'lite0')
+    job = job_of(case, preset, rows, seed, folder / 'net', free=free)
     known = {}
     for method in methods:
         if from_labels and method in ('source', 'mixed', 'mixed-longer'):
             continue
         if method == 'labels-random':
             untaught = preset.changed(weights=None)
-            of_random = job_of(case, untaught, rows, seed, folder / 'random')
+            of_random = job_of(case, untaught, rows, seed, folder / 'random', free=free)
             yield method, trained(of_random, 'labels', 'labels', {})
             continue
         start = 'labels' if from_labels or method.startswith('labels') else 'mixed'
@@ -218,21 +217,23 @@ def is_there(rows, wanted):
 def main():
     chosen = options()
     torch.set_num_threads(chosen.threads)
-    preset = get_preset(chosen.preset)
-    if chosen.size:
-        preset = preset.changed(size=chosen.size)
+    preset = read_preset(chosen.preset, chosen.set)
+    given = [field_name(change.partition('=')[0]) for change in chosen.set]
+    free = tuple(name for name in ('rotate', 'flip') if name not in given)
     case = (openfield if chosen.case == 'openfield' else mirror_mouse)(chosen, preset)
     for draw in chosen.draws:
         order = np.random.default_rng(draw).permutation(len(case.labelled))
         for count in chosen.counts:
-            about = dict(case=chosen.case, preset=preset.name, size=preset.size)
-            about.update(source=chosen.source, labels=count, draw=draw)
+            about = dict(case=chosen.case, preset=preset.name, changes=' '.join(chosen.set))
+            source = None if case.rendered is None else chosen.source
+            about.update(source=source, labels=count, draw=draw)
             done = read_rows(chosen.merge)['rows']
             methods = [m for m in chosen.methods if not is_there(done, dict(about, method=m))]
-            kind = f'{chosen.case}_{preset.name}_{preset.size}_{chosen.source}'
+            changes = '_'.join(chosen.set).replace('=', '')
+            kind = f'{chosen.case}_{preset.name}_{changes}_{chosen.source}'
             folder = Path(chosen.out) / kind / f'{count}_{draw}'
             for method, run in runs_of(
-                case, preset, order[:count], seed=draw, folder=folder, methods=methods
+                case, preset, order[:count], seed=draw, folder=folder, methods=methods, free=free
             ):
                 row = dict(about, method=method, seconds=round(run.seconds, 1))
                 row['held_out'] = figures_of(run, case.labelled, np.sort(order[count:]))

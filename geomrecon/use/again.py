@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['AGAIN', 'RATE', 'CHANGEABLE', 'DEFAULTS', 'NAMES', 'preset_to_go_on', 'adapt_again', 'is_worth_saying', 'check_again',
            'check_not_the_old_run', 'check_neighbours', 'check_features', 'check_identity', 'told_at_start', 'go_on',
-           'taught_model', 'decide', 'save_decided', 'verdict', 'report_again', 'known_figures', 'labelled_as_target',
-           'drawn_videos', 'again_sections', 'poses_of_both', 'labelled_by_both']
+           'taught_model', 'decide', 'save_decided', 'verdict', 'report_again', 'known_figures', 'again_sections',
+           'labelled_by_both']
 
 # %% ../../nbs/use/18_again.ipynb #16f66019
 import copy
 import hashlib
 import os
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
@@ -25,12 +24,10 @@ from ..core.metrics import pixel_report
 from ..core.parallel import main_alone, main_first
 from ..core.show_pose import show_poses
 from ..data.frames import VideoFrames
-from ..data.video import write_video
 from ..learn.presets import field_name, preset_text, read_preset
 from ..learn.source_free import again_learner, target_dls
 from ..models.perceptual import PerceptualLoss
 from ..readers.label_coco import read_labels
-from ..readers.labelled_frames import LabelledFrames
 from .demo import finish, peak_memory, print_results, with_notes
 from geomrecon.use.diagnosis import (
     FIGURES,
@@ -50,7 +47,13 @@ from geomrecon.use.ladder import (
 )
 from .made_by import made_by, write_made_by
 from .model_file import load_model, model_file, save_model
-from .predict import crop_options, labelled_frames, predict_frames, write_predictions
+from geomrecon.use.own_video import (
+    labelled_like,
+    own_before_after,
+    write_before_after,
+    write_labelled_videos,
+)
+from .predict import crop_options, predict_frames, write_predictions
 from .report import Section, write_report
 from .results_file import write_results
 from geomrecon.use.run_checks import (
@@ -137,7 +140,7 @@ def adapt_again(
         frames = VideoFrames(media, checked.preset.size, step=step, **checked.crop, **options)
         measured = None
         if checked.labels is not None:
-            measured = labelled_as_target(frames, checked.labels, eval)
+            measured = labelled_like(frames, checked.labels, Path(eval).parent, frames.size)
     run = go_on(checked, frames, out, seed, bar)
     decide(run, checked, frames, step)
     main_alone(save_decided, run, checked, frames, out, seed)
@@ -344,7 +347,9 @@ def report_again(run, checked, frames, measured, asked, record):
     videos = None
     if asked.video:
         clock.tell('drawing')
-        videos = drawn_videos(out, checked.skeleton, frames, predicted, chosen)
+        drawn = SimpleNamespace(out=out, frames=frames, skeleton=checked.skeleton)
+        write_labelled_videos(drawn, (px, likelihood))
+        videos = {'before and after': write_before_after(drawn, predicted, NAMES)}
     clock.tell('writing the report')
     notes = [*verdict(run.decision), *label_notes(NAMES[1], run.learn, checked.preset)]
     described = [dict(name=media.path.name, fps=media.fps) for media in frames.media]
@@ -380,28 +385,6 @@ def known_figures(figures):
     "Label-free figures that are numbers"
     return {name: figures[name] for name in FIGURES if is_known(figures, name)}
 
-
-def labelled_as_target(frames, labels, eval_path):
-    "Labelled frames cropped like the target: by its background and box side"
-    options = dict(crop='whole')
-    if frames.backgrounds[0] is not None:
-        options = dict(background=frames.backgrounds[0], side=frames.sides[0], crop='motion')
-    root = Path(eval_path).parent
-    return LabelledFrames(labels, root, size=frames.size, progress=False, **options)
-
-
-def drawn_videos(out, skeleton, frames, predicted, chosen, n_frames=450) -> dict:  # title -> file
-    "The target videos with the joints of the model that stays, and the first frames by both"
-    poses = predicted[chosen][:2]
-    for number, media in enumerate(frames.media):
-        name = f'labelled_{number}_{media.path.stem}.mp4' if number else 'labelled.mp4'
-        drawn = labelled_frames(frames, [poses], skeleton, video=number)
-        write_video(out / name, drawn, frames.fps[number] or 30)
-    both = [predicted[name][:2] for name in NAMES]
-    drawn = labelled_frames(frames, both, skeleton, list(NAMES), height=300)
-    clip = write_video(out / 'before_after.mp4', islice(drawn, n_frames), frames.fps[0] or 30)
-    return {'before and after': clip}
-
 # %% ../../nbs/use/18_again.ipynb #caea1879
 def again_sections(run, checked, frames, predicted, measured) -> list:
     "Sections of the report: decision, poses before and after, labelled frames, reconstructions"
@@ -409,7 +392,7 @@ def again_sections(run, checked, frames, predicted, measured) -> list:
     text = '\n\n'.join(verdict(run.decision))
     captions = ['without labels: before and after']
     sections = [Section('Which model is better?', text, figures, captions)]
-    sections.append(poses_of_both(frames, predicted, checked.skeleton))
+    sections.append(own_before_after(frames, checked.skeleton, predicted, NAMES))
     if measured is not None:
         sections.append(labelled_by_both(run, measured, checked.skeleton))
     if run.new.generator is not None:
@@ -417,21 +400,6 @@ def again_sections(run, checked, frames, predicted, measured) -> list:
         strips = reconstruction_strips(run.new, frames, pairs, checked.skeleton)
         sections.append(Section('Reconstruction', 'By the new weights.', strips))
     return sections
-
-
-def poses_of_both(frames, predicted, skeleton, n=7) -> Section:
-    "Evenly spaced frames by both models, and those on which they disagree most"
-    old, new = (predicted[name][2] for name in NAMES)
-    change = (old - new).norm(dim=-1).amax(1)
-    changed = change.argsort(descending=True)[:n].numpy()
-    figures = []
-    for idxs in (evenly_spread(len(frames), n), changed):
-        for keypoints in (old, new):
-            images = frames.images(idxs)
-            figures.append(show_poses(images, keypoints[idxs], skeleton, ncols=n))
-    text = 'Evenly spaced frames, then those on which the two models disagree most.'
-    captions = [*NAMES, *(f'largest changes: {name}' for name in NAMES)]
-    return Section('Before and after', text, figures, captions)
 
 
 def labelled_by_both(run, measured, skeleton, n=7) -> Section:

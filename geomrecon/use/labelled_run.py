@@ -306,7 +306,7 @@ def train_further(
         runs[job.adapted] = Run(learn, seconds, 'target')
     return trained._replace(runs=runs)
 
-# %% ../../nbs/use/19_labelled_run.ipynb #c208e034
+# %% ../../nbs/use/19_labelled_run.ipynb #e42bc5ec
 def held_out(
     job: LabelledJob,
     splits: list,  # Of `Trained`
@@ -402,7 +402,7 @@ def errors_of(job, predicted) -> dict:
 
 
 def better_start(job, predicted):
-    "The start with the smaller mean error on held-out labels, and why"
+    "Labels with rendered figures, unless the labels alone are surely better on held-out ones; and why"
     if job.rendered is None:
         return 'labels', []
     if not predicted:
@@ -412,7 +412,7 @@ def better_start(job, predicted):
         ]
     errors = errors_of(job, predicted)
     verdict = judge(errors['labels'], errors['mixed'])
-    start = 'mixed' if verdict.gain > 0 else 'labels'
+    start = 'labels' if verdict.high < 0 else 'mixed'
     means = f'mean error {verdict.before:.1f} px on labels alone, {verdict.after:.1f} px with them'
     choice = 'are used' if start == 'mixed' else 'are left out'
     return start, [
