@@ -123,7 +123,7 @@ def gone_on(model, frames, seed, options, fields):
 
 
 def run(out, seeds, ways, names):
-    rows = json.loads(out.read_text()) if out.exists() else []
+    rows = json.loads(out.read_text(encoding='utf-8')) if out.exists() else []
     done = {(row['seed'], row['start'], row['way']) for row in rows}
     for seed in seeds:
         wanted = [(start, way) for start in names for way in ('', *ways)]

@@ -134,7 +134,7 @@ def adapt(
     fresh: bool = False,  # Start over instead of resuming or reusing what is in --out
     bar: bool = True,  # Progress bars
 ) -> dict:  # results, as in results.json
-    "Adapt a pose estimator from a rendered figure or a labelled data set to your own video, without labels"
+    "Adapt a pose estimator from a rendered figure or a labelled data set to your own video, with a few labels or none"
     asked = SimpleNamespace(**locals())
     if model is not None and labels is None:
         return adapt_again(**options_without_source(vars(asked)))
@@ -416,9 +416,7 @@ def told_at_start(asked, checked) -> list:
     if checked.few is None:
         options = dict(control=checked.control, ladder=asked.ladder, method=asked.method)
         lines.append(plan_text(checked.preset, **options))
-    written = (
-        'model.pth, predictions.csv and .json, moments.csv and .png, results.json, report.html'
-    )
+    written = 'model.pth, predictions.csv and .json, moments.csv and .png, results.json, report.html'
     if asked.video:
         written += ', labelled.mp4, before_after.mp4'
     lines.append(f'written into {asked.out}: {written}; about {checked.n_bytes / 1e9:.1g} GB')
