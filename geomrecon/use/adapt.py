@@ -141,8 +141,10 @@ def adapt(
     clock.start()
     clock.tell('looking at what was given')
     with main_first():
+        # what is left open is decided in `asked`, and not written down as if it had been typed
+        typed = dict(vars(asked))
         checked = check_adapt(asked)
-        record = made_by(adapt, vars(asked), checked.inputs)
+        record = made_by(adapt, typed, checked.inputs)
     out = prepare_out(out, fresh)
     if fresh:
         main_alone(forget_labelled, out)
