@@ -248,3 +248,8 @@ def test_suggested_frames_go_on_from_the_trained_net(place, tmp_path):
     # three frames, each held out once
     assert results['rows'][0]['frames'] == 3
     assert load_model(tmp_path / 'second')[1].joints == MOUSE4.joints
+    # the command that is written down can be typed again: what was decided from it is not in it
+    command = results['made_by']['command']
+    assert '--model' in command
+    assert '--skeleton' not in command
+    assert '--method' not in command
