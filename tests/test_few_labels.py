@@ -233,7 +233,7 @@ def test_labels_alone_need_no_rig(place, tmp_path):
 
 def test_suggested_frames_go_on_from_the_trained_net(place, tmp_path):
     "suggest, (correct,) adapt --model --labels: the folder of suggestions is a set of labels"
-    target = place / 'mouse.mp4'
+    target = mouse_video(tmp_path / 'long.mp4', n_frames=75)
     adapt(target, tmp_path / 'first', 'mouse', labels=place / 'labels.csv', **OPTIONS)
     suggest(tmp_path / 'first', tmp_path / 'to_label', target, n=3, threshold=0.0, bar=False)
     results = adapt(

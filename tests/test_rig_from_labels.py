@@ -116,7 +116,7 @@ def test_what_is_written_says_what_was_found(mice, mouse_rig):
 def test_adapt_takes_it(mice, mouse_rig, tmp_path):
     preset = get_preset(MINI, steps=2, epochs=1, adapt_epochs=1)
     options = dict(crop='whole', preset=preset, pool=16, video=False, bar=False)
-    adapt(str(mouse_rig), mice.video, tmp_path / 'run', **options)
+    adapt(mice.video, tmp_path / 'run', str(mouse_rig), **options)
     assert torch.load(tmp_path / 'run' / 'model.pth', weights_only=True)['model']
 
 
