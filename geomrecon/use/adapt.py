@@ -418,7 +418,9 @@ def told_at_start(asked, checked) -> list:
     if checked.few is None:
         options = dict(control=checked.control, ladder=asked.ladder, method=asked.method)
         lines.append(plan_text(checked.preset, **options))
-    written = 'model.pth, predictions.csv and .json, moments.csv and .png, results.json, report.html'
+    written = (
+        'model.pth, predictions.csv and .json, moments.csv and .png, results.json, report.html'
+    )
     if asked.video:
         written += ', labelled.mp4, before_after.mp4'
     lines.append(f'written into {asked.out}: {written}; about {checked.n_bytes / 1e9:.1g} GB')
