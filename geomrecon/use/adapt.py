@@ -113,14 +113,14 @@ from .train import fit_skeleton, hold_out, skeleton_lines
 def adapt(
     target: list,  # Videos, image folders or folders of videos, without labels
     out: str,  # Folder for weights, predictions and report
-    skeleton: str = None,  # hand, body, mouse, a skeleton file with a rig, 'source': that of the labelled source, or 'labels': that of --labels, without rendered figures; needed unless --model is given
-    model: str = None,  # A trained run to go on from, without its source, with --labels or without: no --skeleton then, nor anything else of a source
-    source: str = 'randomised',  # A rendered style (randomised, narrow, synthetic, real), 'matched': on the video's own background, or a data set such as coco:labels.json
-    method: str = None,  # How to adapt; `geomrecon methods` lists them; ours if not given, with --labels ours without reconstruction
-    crop: str = None,  # motion (fixed camera), whole, or a CSV of boxes; motion if not given, with --model as in its run
+    skeleton: str = None,  # hand, body, mouse, a file with a rig, 'source', or 'labels': joints of --labels, no rig
+    model: str = None,  # A trained run to go on from, without its source and --skeleton; with --labels or without
+    source: str = 'randomised',  # A rendered style, 'matched': on the video's background, or data: coco:labels.json
+    method: str = None,  # See `geomrecon methods`; ours if not given, with --labels ours without reconstruction
+    crop: str = None,  # motion (fixed camera; if not given), whole, or a CSV of boxes; with --model as in its run
     eval: str = None,  # Labelled frames beside their images, to measure with: DeepLabCut, Lightning Pose or COCO
-    labels: list = None,  # Labelled frames beside their images, to train on: files of DeepLabCut, Lightning Pose or COCO, or a folder with labeled-data/*/CollectedData_*.csv
-    holdout: float = None,  # Share of --labels kept to measure with; if not given a fifth of ten or more, in turns with fewer
+    labels: list = None,  # Labelled frames to train on: files beside their images, or a folder of labeled-data/*
+    holdout: float = None,  # Share of --labels to measure with; a fifth of ten or more, in turns with fewer
     preset: str = 'compact',  # Sizes and schedule: a name (`geomrecon presets`), or the preset.yaml of a run
     set: list = None,  # Fields of the preset to change: field=value
     seed: int = 0,  # Seed of source data, weights and training
