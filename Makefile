@@ -43,7 +43,7 @@ test-nbs: $(STAMP) ## Run every notebook as a test, two at a time
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print --timing
 
 test-py: $(STAMP) ## Run tests/, two files at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile --durations 60
 
 wheel-check: ## Build a wheel, install it alone into an empty environment with the newest fastai, import everything, train one step
 	bash .ci/check_wheel.sh $(PYTHON)
