@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from ..core.helpers import evenly_spread
 from ..core.errors import ConfigError
 from ..core.heatmap import decode, decode_depth
+from ..core.shared import agreed_heatmaps
 from ..core.metrics import joint_distances
 from ..data.pairs import known_cameras, target_cameras
 from .terms import LossHistory, TaughtTerm
@@ -125,8 +126,14 @@ def _look_at(self: PseudoLabel, images):
     with domain_split(net, 0):
         maps = averaged_heatmaps(maps_of, images, self.views) if self.views else maps_of(images)
     net.train(was_training)
-    self._note_peak(maps if self.limits is None else maps[0])
-    return maps
+    if self.limits is None:
+        maps = agreed_heatmaps(net, maps)
+        self._note_peak(maps)
+        return maps
+    heatmaps, depth_maps = maps
+    heatmaps = agreed_heatmaps(net, heatmaps)
+    self._note_peak(heatmaps)
+    return heatmaps, depth_maps
 
 
 @patch

@@ -12,6 +12,7 @@ from fastcore.basics import patch
 from ..core.helpers import eval_mode, to_unit_range
 from ..core.errors import ConfigError, DataError
 from ..core.heatmap import decode, decode_depth, peak_confidence
+from ..core.shared import agreed_heatmaps
 from .pose import PoseNet, split_batchnorm, domain_split
 from .warp import WarpEstimator
 from .generator import Generator, HeatmapGenerator
@@ -203,7 +204,7 @@ def _predict_some(self: PoseAdapter, images, domain, depth):
     n_source = len(images) if domain == 'source' else 0
     with domain_split(self.pose, n_source):
         maps = self.pose(images, depth=True) if depth else (self.pose(images),)
-    heatmaps = maps[0].float()
+    heatmaps = agreed_heatmaps(self.pose, maps[0].float())
     parts = [decode(heatmaps, 'local', self.beta), heatmaps.flatten(2).amax(-1)]
     if depth:
         parts.append(decode_depth(heatmaps, maps[1], 'local', self.beta))

@@ -111,6 +111,8 @@ class PoseNet(nn.Module):
         if depth:
             nn.init.normal_(self.depth_head.weight, std=0.001)
             nn.init.zeros_(self.depth_head.bias)
+        #: `SharedCoordinates` that predictions are asked for; None: each joint by itself
+        self.sharing = None
         if weights is not None:
             self._load(weights)
 

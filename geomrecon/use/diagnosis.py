@@ -21,6 +21,7 @@ from ..core.charts import chart_axes, INK
 from ..core.errors import DataError, NothingToShowError
 from ..core.geometry import warp_image
 from ..core.heatmap import decode
+from ..core.shared import joints_alone
 from ..core.skeleton import Skeleton
 from ..data.augment import in_mirror_images, move_joints, random_affine, swap_sides
 from ..data.pairs import FramePairs
@@ -243,7 +244,8 @@ def flip_error(
     domain: str = 'target',  # Whose batch-norm statistics
 ) -> torch.Tensor:  # (N,K) image sides
     "Distance of each joint from the prediction on the mirror image, mirrored back; NaN where it is not in it"
-    mirrored = model.predict(torch.as_tensor(images).flip(-1), domain)[0]
+    with joints_alone(model):
+        mirrored = model.predict(torch.as_tensor(images).flip(-1), domain)[0]
     flip_index = skeleton.flip_index
     error = image_sides(swap_sides(mirrored, flip_index) * mirrored.new_tensor([-1, 1]), kp)
     if None in flip_index:
@@ -268,7 +270,9 @@ def affine_error(
     scale = matrix[:, :, 0].norm(dim=1)[:, None]
     all_visible = torch.ones(kp.shape[:2], dtype=torch.bool)
     moved, inside = move_joints(kp, all_visible, matrix, skeleton.flip_index)
-    error = image_sides(model.predict(moved_images, domain)[0], moved) / scale
+    with joints_alone(model):
+        predicted = model.predict(moved_images, domain)[0]
+    error = image_sides(predicted, moved) / scale
     return error.masked_fill(~inside, torch.nan)
 
 # %% ../../nbs/use/00_diagnosis.ipynb #b6de1f7a

@@ -12,6 +12,7 @@ from fastai.torch_core import get_model
 from fastcore.basics import patch
 from ..core.errors import CheckpointError, ConfigError
 from ..core.sealed import save_sealed
+from ..core.shared import SharedCoordinates
 from ..core.skeleton import Skeleton, skeleton_from_dict, skeleton_to_dict
 from ..learn.checkpoint import PoseLearner, load_saved
 from ..learn.learner import build_model, build_pose
@@ -30,6 +31,8 @@ def save_model(
 ):
     "Weights, preset and skeleton in one file that loads with `weights_only=True`"
     described = dict(meta, preset=preset.flat(), skeleton=skeleton_to_dict(skeleton))
+    if model.pose.sharing is not None:
+        described['sharing'] = model.pose.sharing.rows()
     state = dict(
         model=model.state_dict(),
         split_bn=model.split_bn,
@@ -82,6 +85,9 @@ def _described(state):
         reconstruct=state['rec'],
         split_bn=state['split_bn'],
     )
+    pairs = state['meta'].get('sharing')
+    if pairs:
+        model.pose.sharing = SharedCoordinates(pairs, skeleton.joints)
     return model, skeleton, preset
 
 
