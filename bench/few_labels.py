@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from geomrecon.core.files import write_atomic
+from geomrecon.core.shared import joints_alone
 from geomrecon.core.skeleton import MOUSE4
 from geomrecon.data.frames import VideoFrames
 from geomrecon.learn.presets import field_name, read_preset
@@ -72,7 +73,7 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--case', required=True, choices=['openfield', 'mirror-mouse'])
     parser.add_argument('--data', required=True, help='folder of the video and its labels')
-    parser.add_argument('--counts', nargs='+', type=int, default=[5, 10, 20], help='labels')
+    parser.add_argument('--counts', nargs='+', type=int, default=[5, 10, 20], help='labels; 0: the rendered figures alone')
     parser.add_argument('--draws', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--methods', nargs='+', default=list(ORDER), choices=ORDER)
     parser.add_argument('--preset', default='lite')
@@ -228,7 +229,8 @@ def main():
             source = None if case.rendered is None else chosen.source
             about.update(source=source, labels=count, draw=draw)
             done = read_rows(chosen.merge)['rows']
-            methods = [m for m in chosen.methods if not is_there(done, dict(about, method=m))]
+            methods = chosen.methods if count else ['source']
+            methods = [m for m in methods if not is_there(done, dict(about, method=m))]
             changes = '_'.join(chosen.set).replace('=', '')
             kind = f'{chosen.case}_{preset.name}_{changes}_{chosen.source}'
             folder = Path(chosen.out) / kind / f'{count}_{draw}'
@@ -237,6 +239,9 @@ def main():
             ):
                 row = dict(about, method=method, seconds=round(run.seconds, 1))
                 row['held_out'] = figures_of(run, case.labelled, np.sort(order[count:]))
+                if run.model.pose.sharing is not None:
+                    with joints_alone(run.model):
+                        row['apart'] = figures_of(run, case.labelled, np.sort(order[count:]))
                 if case.others is not None:
                     every = np.arange(len(case.others))
                     row['other_animal'] = figures_of(run, case.others, every)
