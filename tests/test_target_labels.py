@@ -31,7 +31,7 @@ class Guarded:
         return len(self.__dict__['frames'])
 
     def __getattr__(self, name):
-        allowed = ('images', 'video_id', 'frame', 'intrinsics')
+        allowed = ('images', 'video_id', 'frame', 'intrinsics', 'crop_motion')
         assert name in allowed, f'training touched {name!r} of the target'
         return getattr(self.__dict__['frames'], name)
 
