@@ -203,7 +203,7 @@ def sleap_project(path, media, animals, n_hidden=0):
     sleap_io = pytest.importorskip('sleap_io', reason='sleap-io is not installed')
     pairs = [('leftear', 'rightear')]
     skeleton = sleap_io.Skeleton(
-        nodes=JOINTS, edges=[(0, 1), (0, 2), (0, 3)], symmetries=pairs, name='mouse'
+        nodes=list(JOINTS), edges=[(0, 1), (0, 2), (0, 3)], symmetries=pairs, name='mouse'
     )
     video = sleap_io.Video(filename=media)
     tracks = [sleap_io.Track(name) for name in animals]
@@ -352,8 +352,8 @@ def test_cvat_export_is_read_as_it_is_unpacked(tmp_path):
     # its images are found beside the folder of the file, by labels to train on and by a source
     few, root = read_label_files([file])
     assert [path.name for path in find_images(few.names, root)] == labels.names
-    assert len(CocoPoses(file, 'mouse', size=32, crop='whole')) == 3
-    hidden = CocoPoses(file, 'mouse', size=32, crop='whole', visibility='visible')
+    assert len(CocoPoses(file, skeleton='mouse', size=32, crop='whole')) == 3
+    hidden = CocoPoses(file, skeleton='mouse', size=32, crop='whole', visibility='visible')
     assert int(hidden.batch([0])['visible'].sum()) == 2
 
 
@@ -410,7 +410,10 @@ def test_label_studio_coco(tmp_path):
     # without its download, one's own images are found under their own names
     for path in (tmp_path / 'images').iterdir():
         path.rename(tmp_path / path.name[9:])
-    assert [path.name for path in find_images(labels.names, tmp_path)] == ['img000.png', 'img001.jpg']
+    assert [path.name for path in find_images(labels.names, tmp_path)] == [
+        'img000.png',
+        'img001.jpg',
+    ]
 
 
 @pytest.mark.filterwarnings('ignore:.*model_index')
