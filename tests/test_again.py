@@ -94,7 +94,10 @@ def test_kept_or_not(lab, tmp_path, monkeypatch, capsys):
     before = as_bytes(lab / 'mine')
     old = weights_in(lab / 'mine')
     decided(monkeypatch, False)
-    assert adapt(lab, tmp_path / 'old', '--eval', str(lab / 'right.csv')) == 0
+    logged = ['--log', 'csv']
+    assert adapt(lab, tmp_path / 'old', '--eval', str(lab / 'right.csv'), *logged) == 0
+    columns = (tmp_path / 'old/logs/again.csv').read_text(encoding='utf-8').splitlines()[0]
+    assert {'pseudo', 'labelled', 'rec'} <= set(columns.split(','))
     assert_same(weights_in(tmp_path / 'old'), old)
     results = read_results(tmp_path / 'old/results.json')
     assert results['kept'] == 'old weights'

@@ -183,7 +183,12 @@ def test_refused_at_once(place, options, said, capsys, monkeypatch):
 
 def test_a_run_on_other_labels_is_another_run(place, tmp_path, capsys):
     out = tmp_path / 'run'
-    adapt(place / 'mouse.mp4', out, 'mouse', labels=place / 'labels.csv', **OPTIONS)
+    adapt(place / 'mouse.mp4', out, 'mouse', labels=place / 'labels.csv', log='csv', **OPTIONS)
+    # each of its trainings has a log
+    logged = {path.relative_to(out / 'logs').as_posix() for path in (out / 'logs').rglob('*.csv')}
+    assert logged == {
+        f'{path.relative_to(out).with_suffix("")}.csv' for path in out.rglob('*.ckpt')
+    }
     labels = read_labels(place / 'labels.csv', MOUSE4)
     moved = labels.keypoints + 1
     write_dlc_csv(place / 'moved.csv', moved, None, MOUSE4, index=labels.names)

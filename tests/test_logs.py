@@ -17,7 +17,7 @@ from geomrecon.core.errors import ConfigError
 from geomrecon.core.show_pose import show_poses
 from geomrecon.learn.logs import LOGS, TRAINING_LOGS, check_log, run_log
 from geomrecon.models.style_training import encoder_learner
-from geomrecon.use import adapt, cli
+from geomrecon.use import cli
 from geomrecon.use.report import Section, write_report
 from geomrecon.use.task import train_phase
 
@@ -182,7 +182,7 @@ def whole(tmp_path_factory):
     "The training without a kill, and its table"
     folder = tmp_path_factory.mktemp('whole')
     learn = training(folder, 'csv')
-    return learn, csv_rows(folder / 'logs', 'full')[0]
+    return learn, folder
 
 
 #: Step at which the last value of an epoch is logged, of epochs of `N_STEPS` steps
@@ -201,7 +201,8 @@ def test_a_killed_run_goes_on_in_its_log(kind, whole, tmp_path):
     # files of events are in the order of the seconds in their names
     time.sleep(1 if kind == 'tensorboard' else 0)
     resumed = training(tmp_path, kind)
-    learn, expected = whole
+    learn, folder = whole
+    expected, _ = csv_rows(folder / 'logs', 'full')
     for name, weight in learn.model.state_dict().items():
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
     found, _ = READ[kind](tmp_path / 'logs', 'full')
@@ -246,31 +247,11 @@ def test_a_style_net_that_goes_on_has_a_row_for_each_epoch(tmp_path):
 # The commands
 
 
-def test_a_fresh_run_begins_a_new_log(tmp_path):
-    for _ in range(2):
-        training(tmp_path, 'csv')
-        (tmp_path / 'full.ckpt').unlink()
-    assert len((tmp_path / 'logs/full.csv').read_text(encoding='utf-8').splitlines()) == 4
-
-
-def test_adapt_logs_every_training_and_its_report(tmp_path):
-    video = mouse_video(tmp_path / 'mouse.mp4', n_frames=24)
-    quick = PRESET.changed(depth=False, restyle='', epochs=1, adapt_epochs=1, stride=(1, 2))
-    options = dict(crop='whole', pool=16, ladder=False, video=False, bar=False)
-    out = tmp_path / 'run'
-    results = adapt.adapt([video], out, 'mouse', preset=quick, log='csv', **options)
-    assert '--log csv' in results['made_by']['command']
-    tables = {path.stem for path in (out / 'logs').glob('*.csv')}
-    assert tables == {'source', 'pseudo_rec'}
-    names = [path.name for path in (out / 'logs/report').iterdir()]
-    assert any(name.startswith('reconstruction-1') for name in names)
-    # going on with the model takes the option as well
-    changes = ['steps=2', 'adapt_epochs=1']
-    adapt.adapt([video], tmp_path / 'again', model=out, set=changes, log='csv', **AGAIN)
-    assert (tmp_path / 'again/logs/again.csv').exists()
-
-
-AGAIN = dict(video=False, bar=False)
+def test_a_fresh_run_begins_a_new_log(whole):
+    learn, folder = whole
+    (folder / 'full.ckpt').unlink()
+    training(folder, 'csv')
+    assert len((folder / 'logs/full.csv').read_text(encoding='utf-8').splitlines()) == N_EPOCHS + 1
 
 
 def wrong(tmp_path, *arguments):
