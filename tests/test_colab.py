@@ -23,12 +23,16 @@ EACH_PAGE = pytest.mark.parametrize('page', WITH_CODE, ids=[page.stem for page i
 def test_a_page_begins_with_its_badge_and_what_it_installs(page):
     title, badge, install, *rest = read_nb(page).cells
     assert title.source.startswith('# ')
-    [address] = re.findall(r'\]\((https://colab\.research\.google\.com/github/[^)]+)\)', badge.source)
+    [address] = re.findall(
+        r'\]\((https://colab\.research\.google\.com/github/[^)]+)\)', badge.source
+    )
     repository = cfg['git_url'].removeprefix('https://github.com/')
     place = page.relative_to(root).as_posix()
     base = 'https://colab.research.google.com/github'
     assert address == f'{base}/{repository}/blob/{cfg["branch"]}/{place}'
-    assert f"git clone --quiet --depth 1 --branch {cfg['branch']} {cfg['git_url']} " in install.source
+    assert (
+        f"git clone --quiet --depth 1 --branch {cfg['branch']} {cfg['git_url']} " in install.source
+    )
     # what tells of cells that cannot run there is there where there are such cells
     has_stored = any('eval: false' in c.source for c in rest if c.cell_type == 'code')
     assert ('eval: false' in badge.source) == has_stored
