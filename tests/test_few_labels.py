@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fixtures_interrupted import assert_same_content, mouse_video
+from fixtures_interrupted import assert_same_content, mouse_video, plain_reports  # noqa: F401
 from fixtures_use import MINI, labelled_pictures
 from geomrecon.core.skeleton import MOUSE4
 from geomrecon.learn.presets import PRESETS
@@ -28,7 +28,7 @@ OPTIONS = dict(crop='whole', preset=FEW, pool=32, video=False, bar=False)
 
 
 @pytest.fixture(scope='module')
-def place(tmp_path_factory):
+def place(tmp_path_factory, plain_reports):
     "A video, pictures, and labels of them"
     folder = tmp_path_factory.mktemp('few')
     mouse_video(folder / 'mouse.mp4')
