@@ -29,6 +29,7 @@ from .moments import diagnosis_lines, examine, moments_lines, trust_lines
 from .moments import worst_moments, write_moments
 from .predict import check_drawing, chosen_device, crop_options, drawn_in_words
 from .predict import open_media, predict_frames, write_media
+from .prediction_formats import DEFAULT_FORMATS, check_formats
 
 # %% ../../nbs/use/25_commands.ipynb #45b38468
 def data(
@@ -106,6 +107,7 @@ def predict(
     bone_length: float = None,  # Length of the reference bone, mm, for a net with depth; lengths of it if not given
     threshold: float = 0.2,  # Joints of less likelihood, 0 to 1, are not drawn; the tables hold all
     video: bool = True,  # Draw labelled videos, or an overlay for each image
+    format: str = 'csv,coco',  # Of the tables, with commas: csv, coco, h5 (DeepLabCut), slp (SLEAP), nwb
     diagnosis: bool = True,  # Say without labels how good it seems, and draw the ten worst moments
     device: str = None,  # cpu, cuda, cuda:1 or mps; a CUDA GPU where there is one if not given
     fresh: bool = False,  # Predict again what is done, and replace predictions of other inputs
@@ -116,6 +118,7 @@ def predict(
     inputs = [input] if isinstance(input, (str, Path)) else input
     check_number('--step', step, least=1, whole=True)
     check_number('--threshold', threshold, least=0, most=1)
+    check_formats(format)
     check_folder('--out', out)
     device = chosen_device(device)
     net = load_model(model)
@@ -123,6 +126,9 @@ def predict(
     media = check_inputs(inputs, out, net, crop=crop, step=step)
     drawing = dict(bone_length=bone_length, threshold=threshold, video=video)
     settings = dict(model=digest_of(model), crop=crop, step=step, diagnosis=diagnosis, **drawing)
+    drawing['formats'] = check_formats(format, media)
+    if drawing['formats'] != DEFAULT_FORMATS:
+        settings['format'] = list(drawing['formats'])
     jobs = []
     for medium, folder in zip(media, folders_for(media, out)):
         wanted = settings_of(medium, **settings)

@@ -26,9 +26,8 @@ from ..data.frames import VideoFrames
 from ..data.pairs import target_cameras
 from ..data.video import write_video
 from ..models.adapter import PoseAdapter
-from ..readers.label_coco import write_coco
-from ..readers.label_csv import write_dlc_csv
 from .inputs import distinct_names, is_image
+from .prediction_formats import DEFAULT_FORMATS, poses_of_input, write_formats
 
 # %% ../../nbs/use/04_predict.ipynb #25c8246d
 def in_batches(n):
@@ -147,17 +146,13 @@ def write_predictions(
     px,  # (N,K,2) joints, frame pixels
     lik,  # (N,K) likelihoods
     skeleton: Skeleton,  # Joint names
+    formats=DEFAULT_FORMATS,  # Names of `FORMATS`
 ) -> list:  # files written
-    "`predictions.csv` (DeepLabCut) and `predictions.json` (COCO); one pair per input"
+    "`predictions.csv` (DeepLabCut), `predictions.json` (COCO), or other formats; a file each per input"
     files = []
     for video, stem in enumerate(file_stems(frames, 'predictions')):
-        rows, names = frames_of(frames, video)
-        csv = Path(out) / f'{stem}.csv'
-        coco = Path(out) / f'{stem}.json'
-        sizes = frames.frame_size[rows]
-        write_dlc_csv(csv, px[rows], lik[rows], skeleton, index=names)
-        write_coco(coco, names, px[rows], skeleton, size=sizes, likelihood=lik[rows])
-        files += [csv, coco]
+        poses = poses_of_input(frames, video, px, lik, skeleton=skeleton)
+        files += write_formats(Path(out) / stem, poses, formats)
     return files
 
 # %% ../../nbs/use/04_predict.ipynb #57ddb062
@@ -306,9 +301,10 @@ def write_media(
     threshold: float = THRESHOLD,  # Joints of less likelihood are not drawn, 0 to 1
     video: bool = True,  # Also draw
     progress: bool = True,  # Show a bar
+    formats=DEFAULT_FORMATS,  # Of the tables
 ) -> list:  # files written
     "Tables, 3D joints of models with depth, and a labelled video or overlays"
-    files = write_predictions(out, frames, px, likelihood, skeleton)
+    files = write_predictions(out, frames, px, likelihood, skeleton, formats=formats)
     if model.pose.has_depth:
         options = dict(focal=preset.focal, bone_length=bone_length, progress=progress)
         xyz, ok = predict_frames_3d(model, frames, skeleton, **options)
