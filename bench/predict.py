@@ -5,7 +5,7 @@
 One generated clip of 640x480 is predicted on, whole frames as crops, with nets of random weights:
 
 - before: crops first, a pass of the net for the plane, another for depth, tables, a second decoding to draw;
-- now: `predict_and_write`, one pass, everything beside each other; also with `fast`;
+- now: `predict_and_write`, one pass, everything beside each other; also with `fast`, and tables without a video;
 - limit: a bare loop that decodes, crops and asks the net, and writes nothing;
 - dlc: DeepLabCut's `video_inference` with a ResNet-50, in its own environment (`--dlc-python`): whole frames, and
   frames of the size of `small`. It writes nothing and draws nothing either.
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 import cv2
 import numpy as np
@@ -42,7 +43,7 @@ from geomrecon.use.predict import write_predictions_3d
 
 #: Frames that each preset predicts on; of the slow ones fewer
 FRAMES = dict(compact=200, tiny=200, small=48)
-WAYS = ('before', 'now', 'fast', 'limit')
+WAYS = ('before', 'now', 'tables', 'fast', 'limit')
 DLC_FRAMES = dict(whole=4, small=16)
 
 
@@ -89,10 +90,10 @@ def before(model, preset, clip, out):
     write_video(Path(out) / 'clip_pose.mp4', drawn, frames.fps[0])
 
 
-def now(model, preset, clip, out, fast=False):
+def now(model, preset, clip, out, **options):
     "In one pass"
     frames = open_media(clip, preset, dict(crop='whole'), progress=False)
-    predict_and_write(model, MOUSE4, preset, frames, out, fast=fast, progress=False)
+    predict_and_write(model, MOUSE4, preset, frames, out, progress=False, **options)
 
 
 def limit(model, preset, clip, out):
@@ -122,15 +123,18 @@ def measure(way, name, clip, n_threads):
     model = build_model(MOUSE4, preset).eval()
     for _ in range(2):
         ask(model, [np.zeros((preset.size, preset.size, 3), np.uint8)] * BATCH)
-    ways = dict(before=before, now=now, limit=limit)
+    ways = dict(
+        before=before,
+        now=now,
+        tables=partial(now, video=False),
+        fast=partial(now, fast=True),
+        limit=limit,
+    )
     n_frames = Media(clip).stated
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
         cpu = time.process_time()
-        if way == 'fast':
-            now(model, preset, clip, out, fast=True)
-        else:
-            ways[way](model, preset, clip, out)
+        ways[way](model, preset, clip, out)
         seconds = time.perf_counter() - started
         cpu = time.process_time() - cpu
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -184,6 +188,11 @@ def summary(rounds):
         speeds = [row['frames'] / row['seconds'] for row in rows]
         entry = dict(preset=first['preset'], way=first['way'], frames=first['frames'])
         entry['frames_per_second'] = round(statistics.median(speeds), 2)
+        if 'cpu_seconds' in first:
+            cpu = [row['cpu_seconds'] / row['frames'] for row in rows]
+            entry['cpu_ms_a_frame'] = round(1000 * statistics.median(cpu), 2)
+            share = [row['cpu_seconds'] / row['seconds'] for row in rows]
+            entry['cores_got'] = round(statistics.median(share), 2)
         entry['peak_mb'] = round(statistics.median(row['peak_mb'] for row in rows))
         ratios = [speed / limit_of(rows_, first['preset']) for speed, rows_ in zip(speeds, rounds)]
         if first['way'] != 'dlc':
