@@ -28,7 +28,7 @@ from .model_file import load_model, model_file
 from .moments import diagnosis_lines, examine, moments_lines, trust_lines
 from .moments import worst_moments, write_moments
 from .predict import check_drawing, chosen_device, crop_options, drawn_in_words
-from .predict import open_media, predict_frames, write_media
+from .predict import open_media, predict_and_write
 from .prediction_formats import DEFAULT_FORMATS, check_formats
 
 # %% ../../nbs/use/25_commands.ipynb #45b38468
@@ -110,6 +110,7 @@ def predict(
     format: str = 'csv,coco',  # Of the tables, with commas: csv, coco, h5 (DeepLabCut), slp (SLEAP), nwb
     diagnosis: bool = True,  # Say without labels how good it seems, and draw the ten worst moments
     device: str = None,  # cpu, cuda, cuda:1 or mps; a CUDA GPU where there is one if not given
+    fast: bool = False,  # Quicker on a CPU; the last digit of a joint may differ
     fresh: bool = False,  # Predict again what is done, and replace predictions of other inputs
     bar: bool = True,  # Progress bars
 ):
@@ -129,6 +130,8 @@ def predict(
     drawing['formats'] = check_formats(format, media)
     if drawing['formats'] != DEFAULT_FORMATS:
         settings['format'] = list(drawing['formats'])
+    if fast:
+        settings['fast'] = drawing['fast'] = True
     jobs = []
     for medium, folder in zip(media, folders_for(media, out)):
         wanted = settings_of(medium, **settings)
@@ -188,25 +191,18 @@ def run_job(job, net, crop, step, drawing, diagnosis, record, bar):
     model, skeleton, preset, meta = net
     folder = job['folder']
     started = time.time()
-    frames = open_media(job['medium'], preset, meta, crop=crop, step=step, progress=bar)
-    predicted = predict_frames(model, frames, progress=bar)
-    px, likelihood, _ = predicted
+    options = dict(crop=crop, step=step, progress=bar, keep=diagnosis)
+    frames = open_media(job['medium'], preset, meta, **options)
     before = earlier_files(folder)
     record = dict(record, settings=job['settings'])
     write_record(folder, dict(record, files_before=before))
-    files = write_media(
-        model,
-        skeleton,
-        preset,
-        frames=frames,
-        px=px,
-        likelihood=likelihood,
-        out=folder,
-        progress=bar,
-        **drawing,
+    done = predict_and_write(
+        model, skeleton, preset, frames=frames, out=folder, progress=bar, **drawing
     )
+    px, likelihood, keypoints, _, files = done
     looked = ''
     if diagnosis:
+        predicted = px, likelihood, keypoints
         more, looked = write_diagnosis(net, frames, predicted, folder, drawing['threshold'])
         files += more
     names = [file.relative_to(folder).as_posix() for file in files]
