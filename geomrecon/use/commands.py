@@ -20,11 +20,12 @@ from ..methods.catalogue import METHODS, methods_table
 from ..readers.catalogue import READERS, about, check_dataset, describe_reader
 from ..readers.catalogue import joint_lines, open_dataset, parse_dataset, reader_options
 from ..readers.labelled_images import OwnPoses
+from .export import load_net
 from .inputs import check_apart, check_medium, find_media, folders_for
 from .inputs import earlier_files, is_done, is_image, path_of, settings_of
 from .inputs import printable, write_record
 from .made_by import finished, made_by
-from .model_file import load_model, model_file
+from .model_file import model_file
 from .moments import diagnosis_lines, examine, moments_lines, trust_lines
 from .moments import worst_moments, write_moments
 from .predict import check_drawing, chosen_device, crop_options, drawn_in_words
@@ -99,7 +100,7 @@ def list_readers():
 
 # %% ../../nbs/use/25_commands.ipynb #a2261f19
 def predict(
-    model: str,  # Folder of a run that has ended, or its model file
+    model: str,  # Folder of a run that has ended, its model file, or a file of `geomrecon export`
     input: list,  # Videos, images, folders of them, or patterns such as 'day1/*.mp4'; each is predicted by itself
     out: str,  # Folder to write into; with several inputs, each gets a folder of its own in it
     crop: str = None,  # motion (fixed camera), whole or a CSV of boxes; as in the run if not given
@@ -122,7 +123,7 @@ def predict(
     check_formats(format)
     check_folder('--out', out)
     device = chosen_device(device)
-    net = load_model(model)
+    net = load_net(model)
     check_drawing(net[0], bone_length, threshold)
     media = check_inputs(inputs, out, net, crop=crop, step=step)
     drawing = dict(bone_length=bone_length, threshold=threshold, video=video)
