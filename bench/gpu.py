@@ -10,18 +10,22 @@ such, and the others go on; the file is written after each. The same command aga
 With --uniframe the step of UniFrame's authors is timed beside ours, in the same run: give a folder with their repository."""
 
 import argparse
+import copy
 import platform
+import time
 import warnings
 from pathlib import Path
 
 import cv2
 import torch
+from fastai.callback.core import Callback
 
 import geomrecon
 from geomrecon.core.errors import ConfigError
+from geomrecon.learn.learner import build_pose
 from geomrecon.learn.presets import get_preset
 from gpu_agreement import agreement, without_tf32
-from gpu_runner import Section, begun, run_sections
+from gpu_runner import Section, begun, free_memory, run_sections
 from gpu_uniframe import ours, theirs
 from step import device_name, part_rows, step_row
 from step_measuring import Clock, rates
@@ -34,6 +38,29 @@ RESULTS = Path(__file__).parent.parent / 'results'
 FULL = {'paper-hand': 'hand', 'paper-body': 'body'}
 #: Nets whose frames a second are counted
 PREDICTING = ('paper-hand', 'small', 'compact')
+
+
+class Profiled(Callback):
+    "PyTorch's profile of a step, and its seconds"
+
+    order = -1000
+
+    def __init__(self, on_gpu):
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if on_gpu:
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        self.profile = torch.profiler.profile(activities=activities)
+        self.wait = torch.cuda.synchronize if on_gpu else (lambda: None)
+
+    def before_batch(self):
+        self.wait()
+        self.profile.__enter__()
+        self.started = time.perf_counter()
+
+    def after_batch(self):
+        self.wait()
+        self.took = time.perf_counter() - self.started
+        self.profile.__exit__(None, None, None)
 
 
 class Bench:
@@ -49,6 +76,7 @@ class Bench:
         self.steps = 2 if quick else 20
         self.seconds = 0.02 if quick else 0.5
         self.rate = None
+        self.made = {}
 
     def about(self):
         "What is said at the head of the file"
@@ -115,6 +143,7 @@ class Bench:
         setting = self.setting(name, **changes)
         rows = []
         for kind in ('pre-training', 'adaptation'):
+            free_memory()
             resident = torch.cuda.memory_allocated() if self.is_gpu else 0
             row, _ = step_row(setting, kind, self.clock, self.rate, self.steps)
             row['peak_mb'] -= resident / 2**20
@@ -127,6 +156,9 @@ class Bench:
         "Share of the measured rate of matrix products that a step reaches"
         peak = self.rate[0][getattr(torch, setting.dtype)]
         per_second = row['gflop'] * 1e9 / (row['ms'] / 1e3)
+        if not per_second:
+            # operators of compiled nets are not counted
+            return dict(tflops=None, share_of_peak=None)
         return dict(tflops=per_second / 1e12, share_of_peak=per_second / peak)
 
     def counted_memory(self, name):
@@ -143,15 +175,11 @@ class Bench:
 
     def kernels(self, name):
         "Where the time of an adaptation step goes: the device's busy share, and what is launched most and longest"
-        setting = self.setting(name)
-        learn = setting.learner('adaptation', 3)
+        learn = self.setting(name).learner('adaptation', 1)
         fit(learn, [], Repeat(learn.dls.train, 3))
-        activities = [torch.profiler.ProfilerActivity.CPU]
-        if self.is_gpu:
-            activities.append(torch.profiler.ProfilerActivity.CUDA)
-        with torch.profiler.profile(activities=activities) as profile:
-            took = self.clock(lambda: fit(learn, [], Repeat(learn.dls.train, 1)))
-        events = [event for event in profile.key_averages() if self.on_device(event)]
+        profiled = Profiled(self.is_gpu)
+        fit(learn, [profiled], Repeat(learn.dls.train, 1))
+        events = [event for event in profiled.profile.key_averages() if self.on_device(event)]
         events.sort(key=self.time_of, reverse=True)
         busy = sum(self.time_of(event) for event in events) / 1e6
         rows = []
@@ -159,7 +187,7 @@ class Bench:
             row = dict(name=event.key[:80], n=event.count, ms=self.time_of(event) / 1e3)
             rows.append(row)
         launches = sum(event.count for event in events)
-        return dict(ms=took * 1e3, busy=busy / took, launches=launches, rows=rows)
+        return dict(ms=profiled.took * 1e3, busy=busy / profiled.took, launches=launches, rows=rows)
 
     def on_device(self, event):
         "Is an entry of the profile a kernel? On a CPU: an operator"
@@ -185,11 +213,14 @@ class Bench:
 
     def uniframe(self):
         "UniFrame's step, ours"
-        preset = self.preset('paper-hand')
-        return ours(preset, self.device, 'hand', self.clock, steps=self.steps)
+        n_pairs = max(1, self.preset('paper-hand').adapt_bs // 2)
+        changes = dict(depth=False, adapt_bs_target=n_pairs, restyle='stylenet')
+        return ours(self.setting('paper-hand', **changes), self.clock, self.steps)
 
     def uniframe_of_the_authors(self):
         "UniFrame's step, theirs"
+        if not self.is_gpu:
+            raise ConfigError('--uniframe', 'no GPU', 'one: their step calls .cuda()')
         preset = self.preset('paper-hand')
         return theirs(self.uniframe_folder, preset, self.device, 21, steps=self.steps)
 

@@ -17,9 +17,8 @@ import numpy as np
 import torch
 
 from geomrecon.core.errors import ConfigError
-from geomrecon.learn.presets import get_preset
 from geomrecon.methods.uniframe import uniframe_learner
-from step_setting import Repeat, Setting, Timer, fit
+from step_setting import Repeat, Timer, fit
 
 #: Options of the authors' program at their defaults, as far as a step looks at them
 THEIR_DEFAULTS = dict(
@@ -38,16 +37,9 @@ THEIR_DEFAULTS = dict(
 )
 
 
-def ours(preset, device, skeleton, clock, steps):
-    "Milliseconds of our step, and what it is made of"
-    preset = get_preset(
-        preset,
-        depth=False,
-        adapt_bs_target=max(1, preset.adapt_bs // 2),
-        restyle='stylenet',
-    )
-    setting = Setting(preset, device, skeleton)
-    setting.pose.to(device)
+def ours(setting, clock, steps):
+    "Milliseconds of our step of a setting without depth, and what it is made of"
+    preset = setting.preset
     learn = uniframe_learner(setting.dls(True, steps), setting.pose, preset, setting.styles())
     timer = Timer(clock, skip=max(1, steps // 5))
     fit(learn, [timer], Repeat(learn.dls.train, steps))
@@ -122,8 +114,6 @@ def theirs(folder, preset, device, n_joints, steps):
     if not (folder / 'train_human.py').is_file():
         expected = "a copy of the authors' repository"
         raise ConfigError('--uniframe', f'no train_human.py in {folder.name!r}', expected)
-    if device.type != 'cuda':
-        raise ConfigError('--uniframe', 'no GPU', 'one: their step calls .cuda()')
     side = preset.size // 4
     with importable(folder) as program:
         nets = their_nets(program, n_joints, device, f'pose_{preset.arch}')
@@ -141,7 +131,8 @@ def theirs(folder, preset, device, n_joints, steps):
                 *batches, student, teacher, style_net, *losses, optimiser, average, 0, None, args
             )
             # fmt: on
-            torch.cuda.synchronize()
+            if device.type == 'cuda':
+                torch.cuda.synchronize()
             return (time.perf_counter() - start) / n_steps
 
         epoch(max(1, steps // 5))

@@ -1,20 +1,24 @@
 """Which operators a training step runs, and for which part of it: for `gpu.py` and its test.
 
     python bench/step_trace.py [--preset paper-hand] [--skeleton hand] [--most 12] [--set decay=0.999]
+    python bench/step_trace.py --out results/operators.json --as now
 
 On a GPU that has little to do an operator costs its launch, whatever its size. So operators are counted, not seconds: on the
-CPU, in a step of the preset's structure on small images and batches, which is as many operators as a large one. Views are
-left out: they launch nothing. What runs in the backward pass counts to the part whose forward pass asked for it."""
+CPU, in a step of the preset's structure on small images and batches, which is as many operators as a large one. Views and
+memory that is only taken are left out: they launch nothing. What runs in the backward pass counts to the part whose forward pass asked for it."""
 
 import argparse
 import collections
+import json
 import sys
 import warnings
+from pathlib import Path
 
 import torch
 from fastai.callback.core import Callback
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from geomrecon.core.files import write_atomic
 from geomrecon.learn.presets import get_preset, read_preset
 from step_measuring import read_and_written
 from step_setting import RANDOM_VGG, Repeat, Setting, fit
@@ -40,6 +44,8 @@ PART_OF_FILES = (
     (('core/metrics.py',), 'metrics'),
 )
 REST = 'fastai'
+#: Operators that take memory and do nothing with it
+TAKES_MEMORY = {'aten.empty', 'aten.empty_like', 'aten.empty_strided', 'aten.new_empty'}
 #: Sizes that two cores trace in seconds; operators don't depend on them
 SMALL = dict(
     size=64, bs=4, adapt_bs=4, adapt_bs_target=3, width=0.25, deconv_width=32, weights=None
@@ -88,8 +94,9 @@ class Trace(TorchDispatchMode):
             part, direction = part_of(files), 'forward'
             self.part_of_node[torch._C._autograd._get_sequence_nr() - 1] = part
         out = func(*args, **kwargs)
-        if read_and_written(func, args, kwargs, out)[1]:
-            self.count[part, direction, str(func.overloadpacket)] += 1
+        name = str(func.overloadpacket)
+        if name not in TAKES_MEMORY and read_and_written(func, args, kwargs, out)[1]:
+            self.count[part, direction, name] += 1
         return out
 
     def part_of_present_node(self):
@@ -164,6 +171,14 @@ def print_rows(rows, most):
     print(f'{"all":24s}{sum(row["operators"] for row in rows):21d}')
 
 
+def add_counts(path, name, preset, rows):
+    "Write counts beside those that a file has already"
+    path = Path(path)
+    counts = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+    counts.update({'preset': preset, 'torch': torch.__version__, name: rows})
+    write_atomic(path, json.dumps(counts, indent=1) + '\n')
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -174,6 +189,8 @@ def main():
     add('--kind', default='adaptation')
     add('--most', type=int, default=12)
     add('--set', nargs='*', default=[], dest='changes')
+    add('--out', help='file of counts, in which others stay')
+    add('--as', default='now', dest='name', help='name of these counts in the file')
     args = parser.parse_args()
     warnings.simplefilter('ignore')
     try:
@@ -181,7 +198,10 @@ def main():
         trace = traced_step(preset, args.skeleton, args.kind)
     finally:
         RANDOM_VGG.unlink(missing_ok=True)
-    print_rows(by_part(trace), args.most)
+    rows = by_part(trace)
+    print_rows(rows, args.most)
+    if args.out:
+        add_counts(args.out, args.name, args.preset, rows)
 
 
 if __name__ == '__main__':
