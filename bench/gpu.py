@@ -135,8 +135,9 @@ class Bench:
     def agrees(self):
         "Losses and weights of a few steps beside the CPU's"
         setting = self.setting('tiny', torch.device('cpu'), depth=True)
-        before = 5 if self.quick else 30
-        return dict(preset=setting.preset.name, rows=agreement(setting, self.device, before=before))
+        steps, before = (3, 3) if self.quick else (4, 30)
+        rows = agreement(setting, self.device, steps, before)
+        return dict(preset=setting.preset.name, rows=rows)
 
     def step(self, name, **changes):
         "Time and memory of both stages of a preset, beside the count of memory and the peak"

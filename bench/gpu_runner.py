@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,9 @@ def at_most(seconds):
 def free_memory():
     "Give back what a section, above all one that failed, has left behind"
     gc.collect()
-    torch.compiler.reset()
+    if 'torch._dynamo' in sys.modules:
+        # a compiler was at work; asking it to forget would else be what loads it
+        torch.compiler.reset()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
