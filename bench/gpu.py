@@ -39,6 +39,22 @@ FULL = {'paper-hand': 'hand', 'paper-body': 'body'}
 #: Nets whose frames a second are counted
 PREDICTING = ('paper-hand', 'small', 'compact')
 
+#: What --quick makes of every preset: all parts, at sizes that a CPU can afford
+QUICK = dict(
+    arch='resnet18',
+    features='encoder',
+    style_encoder='conv',
+    style_widths=(4, 8),
+    size=48,
+    bs=4,
+    adapt_bs=4,
+    adapt_bs_target=3,
+    warp_width=8,
+    gen_width=8,
+    gen_res=1,
+    scales=(1.0,),
+)
+
 
 class Profiled(Callback):
     "PyTorch's profile of a step, and its seconds"
@@ -66,12 +82,11 @@ class Profiled(Callback):
 class Bench:
     "A device, what it does at best, and the data and nets of a preset on it"
 
-    def __init__(self, device, quick=False, uniframe=None, smaller=None):
+    def __init__(self, device, quick=False, uniframe=None):
         self.device = device
         self.is_gpu = device.type == 'cuda'
         self.quick = quick
         self.uniframe_folder = uniframe
-        self.smaller = smaller or {}
         self.clock = Clock(device, threads=torch.get_num_threads())
         self.steps = 2 if quick else 20
         self.seconds = 0.02 if quick else 0.5
@@ -106,7 +121,7 @@ class Bench:
         preset = get_preset(name, weights=None, **changes)
         if not self.quick:
             return preset
-        return small_preset(preset, **{**self.smaller, **changes, 'name': f'{name}, made small'})
+        return small_preset(preset, **{**QUICK, **changes, 'name': f'{name}, made small'})
 
     def setting(self, name, device=None, **changes):
         "Data and nets of a preset"
@@ -202,8 +217,7 @@ class Bench:
 
     def operators(self, name):
         "Operators of an adaptation step by part, counted on the CPU"
-        preset = small_preset(name, **self.smaller)
-        trace = traced_step(preset, FULL.get(name, 'hand'))
+        trace = traced_step(small_preset(name), FULL.get(name, 'hand'))
         return dict(preset=name, rows=by_part(trace))
 
     def parts(self, name):

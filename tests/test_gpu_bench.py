@@ -10,22 +10,6 @@ import torch
 from geomrecon.core.errors import ConfigError
 from geomrecon.learn.presets import get_preset
 
-#: Structure of the presets, at sizes that a test can afford
-SMALLER = dict(
-    arch='resnet18',
-    features='encoder',
-    style_encoder='conv',
-    style_widths=(4, 8),
-    size=48,
-    bs=4,
-    adapt_bs=4,
-    adapt_bs_target=3,
-    warp_width=8,
-    gen_width=8,
-    gen_res=1,
-    scales=(1.0,),
-    label_views=0,
-)
 #: Operators of an adaptation step of 'paper-hand' may be so many; `results/operators.json` has them by part
 MOST_OPERATORS = 5150
 ABOUT = dict(device='a', is_gpu=False, quick=True, torch='1', cuda=None, geomrecon='1')
@@ -58,7 +42,7 @@ def runner(bench_folder):
 def report(gpu, tmp_path_factory):
     "A quick run of most sections on the CPU"
     torch.manual_seed(0)
-    bench = gpu.Bench(torch.device('cpu'), quick=True, smaller=SMALLER)
+    bench = gpu.Bench(torch.device('cpu'), quick=True)
     path = tmp_path_factory.mktemp('gpu') / 'gpu.json'
     only = ('agreement', 'paper-hand', 'memory, paper-hand', 'kernels', 'uniframe', 'prediction')
     gpu.measure(bench, path, minutes=60, only=only)
