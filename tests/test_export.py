@@ -11,6 +11,7 @@ import pytest
 import torch
 import geomrecon.use.export as export_page
 from geomrecon.core.errors import CheckpointError, ConfigError, DataError
+from geomrecon.core.shared import SharedCoordinates, joints_alone
 from geomrecon.core.skeleton import MOUSE4
 from geomrecon.data.video import write_video
 from geomrecon.learn.presets import get_preset
@@ -35,6 +36,8 @@ NETS = dict(
     flat=get_preset('compact').changed(size=48, width=0.125, stages=2, n_deconv=2, deconv_width=16),
     lite=get_preset('lite').changed(weights=None, size=48, stages=1, n_deconv=2, deconv_width=16),
 )
+#: What two joints of the last one share
+SHARED = [('x', 'snout', 'tailbase', 0.1, 0.05, 10)]
 #: A mouse that walks over the frame, and the ground without it
 BACKGROUND = np.full((64, 96, 3), 200, np.uint8)
 
@@ -54,7 +57,10 @@ def lab(tmp_path_factory):
     motion = dict(crop='motion', side=30.0, background=torch.from_numpy(BACKGROUND))
     for name, preset in NETS.items():
         meta = motion if name == 'flat' else dict(crop='whole')
-        save_model(folder / f'{name}.pth', sure_model(preset), MOUSE4, preset, **meta)
+        net = sure_model(preset)
+        if name == 'lite':
+            net.pose.sharing = SharedCoordinates(SHARED, MOUSE4.joints)
+        save_model(folder / f'{name}.pth', net, MOUSE4, preset, **meta)
     write_video(folder / 'mouse.mp4', mouse_pictures(6), 10)
     write_video(folder / 'walking.mp4', walking(), 10)
     (folder / 'stills').mkdir()
@@ -96,6 +102,15 @@ def test_torch_formats_answer_as_the_net(lab, tmp_path, format, name):
     largest, _ = differences(answer, net, clouds(48, n=12, seed=7))
     assert all(largest[each] <= TOLERANCE[each] for each in largest), largest
     assert about['joints'] == list(MOUSE4.joints)
+
+
+@needs_onnx
+def test_the_file_knows_what_joints_share(exported):
+    net = load_model(exported / 'lite.pth')[0]
+    answer, _ = read_export(exported / 'lite.onnx')
+    with joints_alone(net):
+        largest, _ = differences(answer, net, clouds(48, n=12, seed=7))
+    assert largest['keypoints'] > 1
 
 
 @needs_onnx

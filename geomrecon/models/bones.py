@@ -10,7 +10,8 @@ __all__ = ['px64', 'WARP_MODES', 'bone_index', 'bone_ends', 'bone_maps', 'bone_m
 import math
 import torch
 from ..core.errors import ConfigError
-from ..core.geometry import pixel_grid
+from ..core.geometry import grid_like, pixel_grid
+from ..core.helpers import number_like
 
 # %% ../../nbs/models/03_bones.ipynb #ae55fcb7
 #: One pixel of a 64 grid, in [-1,1]
@@ -47,8 +48,8 @@ def bone_maps(
     edge = child - parent
     middle = (parent + child) / 2
     ux, uy, half_length = _direction(edge)
-    x = pixel_grid(1, width, kp.device)[0, :, 0] - middle[..., :1]
-    y = pixel_grid(height, 1, kp.device)[:, 0, 1] - middle[..., 1:]
+    x = grid_like(middle, 1, width)[0, :, 0] - middle[..., :1]
+    y = grid_like(middle, height, 1)[:, 0, 1] - middle[..., 1:]
     along = _for_every_pixel(ux, x, uy, y)
     beyond = (along.abs() - half_length[..., None, None]).clamp_min(0)
     across = _for_every_pixel(-uy, x, ux, y)
@@ -60,10 +61,11 @@ def _direction(edge):
     "Unit vector (x and y) and half the length of every edge; a bone of no length points to the right"
     squared = edge.square().sum(-1)
     has_length = squared > 1e-8
-    length = torch.where(has_length, squared, 1.0).sqrt()
-    ux = torch.where(has_length, edge[..., 0] / length, 1.0)
-    uy = torch.where(has_length, edge[..., 1] / length, 0.0)
-    return ux, uy, torch.where(has_length, length / 2, 0.0)
+    zero, one = number_like(0.0, squared), number_like(1.0, squared)
+    length = torch.where(has_length, squared, one).sqrt()
+    ux = torch.where(has_length, edge[..., 0] / length, one)
+    uy = torch.where(has_length, edge[..., 1] / length, zero)
+    return ux, uy, torch.where(has_length, length / 2, zero)
 
 
 def _for_every_pixel(u, x, v, y):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
 from ..core.errors import ConfigError
-from ..core.geometry import pixel_grid, sample
+from ..core.geometry import grid_like, sample
 from .bones import WARP_MODES, bone_index, bone_maps, bone_transforms, px64
 
 # %% ../../nbs/models/04_warp.ipynb #146c3ed5
@@ -21,8 +21,8 @@ def expand_flows(
     size,  # (height, width) of the flow
 ) -> torch.Tensor:  # (B,J,h,w,2)
     "`A_j [p, 1]` of Eq. 8 for every pixel `p` of the driving image"
-    p = pixel_grid(*size, transforms.device)
     A = transforms.float()[:, :, None, None]
+    p = grid_like(A, *size)
     return A[..., 0] * p[..., :1] + A[..., 1] * p[..., 1:] + A[..., 2]
 
 
@@ -44,7 +44,7 @@ def blend_flows(
     B, J, h, w = masks.shape
     with torch.autocast(masks.device.type, enabled=False):
         A = (masks.float().flatten(2).mT @ transforms.float().flatten(2)).view(B, h, w, 2, 3)
-    p = pixel_grid(h, w, masks.device)
+    p = grid_like(A, h, w)
     return A[..., 0] * p[..., :1] + A[..., 1] * p[..., 1:] + A[..., 2]
 
 # %% ../../nbs/models/04_warp.ipynb #5f2872bb

@@ -26,6 +26,7 @@ from ..core.errors import CheckpointError, ConfigError, DataError
 from ..core.files import atomic_path, plain
 from ..core.geometry import from_pixels, to_pixels
 from ..core.heatmap import decode, decode_depth, peak_confidence
+from ..core.shared import agreed_heatmaps
 from ..core.helpers import to_unit_range
 from ..core.skeleton import Skeleton, skeleton_to_dict
 from ..data.media import Media
@@ -58,11 +59,11 @@ class ExportedPose(nn.Module):
         images = images.permute(0, 3, 1, 2).float() / 255
         has_depth = self.pose.has_depth
         maps = self.pose(images, depth=True) if has_depth else (self.pose(images),)
-        heatmaps = maps[0]
+        heatmaps = agreed_heatmaps(self.pose, maps[0])
         keypoints = to_pixels(decode(heatmaps, 'local', self.beta), self.size)
         found = (keypoints, peak_confidence(heatmaps).clamp(0, 1))
         if has_depth:
-            found += (decode_depth(*maps, method='local', beta=self.beta),)
+            found += (decode_depth(heatmaps, maps[1], method='local', beta=self.beta),)
         return found
 
 # %% ../../nbs/use/04c_export.ipynb #6621ec67
@@ -310,7 +311,7 @@ def answers_of_net(
     if has_depth:
         answers['depth'] = depth[0]
     with torch.no_grad():
-        heatmaps = model.heatmaps(to_unit_range(channels_first), 0)
+        heatmaps = agreed_heatmaps(model, model.heatmaps(to_unit_range(channels_first), 0))
     highest, second = heatmaps.flatten(2).topk(2).values.unbind(-1)
     return answers, highest - second < TIE
 
