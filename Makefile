@@ -33,6 +33,7 @@ prepare: $(STAMP) ## After editing notebooks: export the library, clean the note
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
 	$(BIN)/python .ci/rooms.py
+	$(BIN)/python .ci/badges.py
 	$(BIN)/python .ci/readme.py
 
 check-clean: $(STAMP) ## Is everything generated what the notebooks and settings.ini give?

@@ -51,6 +51,9 @@ setuptools.setup(
     install_requires=shlex.split(cfg['requirements']),
     extras_require={
         'imagenet': shlex.split(cfg['imagenet_requirements']),
+        'export': shlex.split(cfg['export_requirements']),
+        'formats': shlex.split(cfg['formats_requirements']),
+        'logs': shlex.split(cfg['logs_requirements']),
         'dev': shlex.split(cfg['dev_requirements']),
     },
     python_requires=f">={cfg['min_python']}",

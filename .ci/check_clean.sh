@@ -12,7 +12,7 @@ cd "$tmp"
 find geomrecon -name '*.py' ! -name __init__.py -delete  # so that a module whose notebook is gone shows too
 rm -rf README.md index_files
 { "$bin/nbdev_export" && "$bin/nbdev_clean" && "$bin/python" -c 'from nbdev.quarto import refresh_quarto_yml; refresh_quarto_yml()' \
-  && "$bin/python" .ci/rooms.py && "$bin/python" .ci/readme.py; } > log 2>&1 || { cat log; echo 'The notebooks could not be exported, cleaned or rendered.'; exit 1; }
+  && "$bin/python" .ci/rooms.py && "$bin/python" .ci/badges.py && "$bin/python" .ci/readme.py; } > log 2>&1 || { cat log; echo 'The notebooks could not be exported, cleaned or rendered.'; exit 1; }
 [ -d index_files ] && [ ! -d "$here/index_files" ] && made+=(index_files)
 bad=0
 for f in "${made[@]}"; do

@@ -33,9 +33,11 @@ from step_whole import Straightforward
 MB = 2**20
 
 
-def measured_part(part, device, clock, rate, seconds):
-    "One row of the table: a part's time, memory and cost, and those of what it is compared with"
+def measured_part(part, device, clock, rate, seconds, beside=True):
+    "One row of the table: a part's time, memory and cost, and, `beside` it, the time of what it is compared with"
     name, ours, theirs, check = part
+    if not beside:
+        theirs, check = None, None
     if check is not None:
         check()
     took = clock.best(ours, seconds)
@@ -68,12 +70,8 @@ def print_part(row):
     print(own + floor + other, flush=True)
 
 
-def table(setting, clock, rate, seconds, bones):
-    "Rows of all parts, and what the device can do"
-    products, copies = rate
-    named = {str(dtype).split('.')[1]: per_second for dtype, per_second in products.items()}
-    speeds = ', '.join(f'{name} {speed / 1e9:.0f} GFLOP/s' for name, speed in named.items())
-    print(f'matrix products {speeds}; copies {copies / 1e9:.1f} GB/s')
+def part_rows(setting, clock, rate, seconds, bones=(32, 64), beside=True):
+    "Rows of all parts, printed as they come"
     own = f'{"part":40s}{"ms":>9s}{"peak MB":>9s}{"GFLOP":>8s}{"ops":>6s}'
     floor = f'{"floor ms":>10s}{"floor/ms":>9s}'
     print(f'{own}{floor}{"one by one":>12s}{"/ms":>7s}')
@@ -86,14 +84,24 @@ def table(setting, clock, rate, seconds, bones):
     rows = []
     for group in parts:
         for part in group:
-            rows.append(measured_part(part, setting.device, clock, rate, seconds))
-            print_part(rows[-1])
-    dtype = 'bfloat16' if setting.amp['enabled'] else 'float32'
-    return rows, dict(product_flops=named, copy_bytes=copies, dtype=dtype)
+            row = measured_part(part, setting.device, clock, rate, seconds=seconds, beside=beside)
+            rows.append(row)
+            print_part(row)
+    return rows
 
 
-def whole_row(setting, kind, clock, rate, steps):
-    "Time, memory and cost of a whole step, and of one whose hot parts are loops on the host"
+def table(setting, clock, rate, seconds, bones):
+    "Rows of all parts, and what the device can do"
+    products, copies = rate
+    named = {str(dtype).split('.')[1]: per_second for dtype, per_second in products.items()}
+    speeds = ', '.join(f'{name} {speed / 1e9:.0f} GFLOP/s' for name, speed in named.items())
+    print(f'matrix products {speeds}; copies {copies / 1e9:.1f} GB/s')
+    rows = part_rows(setting, clock, rate, seconds, bones=bones)
+    return rows, dict(product_flops=named, copy_bytes=copies, dtype=setting.dtype)
+
+
+def step_row(setting, kind, clock, rate, steps):
+    "Time, memory and cost of a whole step of 'pre-training' or 'adaptation', and of its augmentation"
     preset = setting.preset
     took, held, cost = step_time(setting, kind, steps, clock, rate)
     loader = setting.dls(kind != 'pre-training', 1).train
@@ -104,11 +112,9 @@ def whole_row(setting, kind, clock, rate, steps):
         loader.tfm.encodes(there)
 
     augmented = clock.best(augment, 0.5)
-    loops = Straightforward(setting, kind)
-    other = clock.best(lambda: loops(raw), 2.0, 3)
     epochs = preset.epochs if kind == 'pre-training' else preset.adapt_epochs
     n_steps = epochs * preset.steps * preset.accumulate
-    return dict(
+    row = dict(
         stage=kind,
         ms=took * 1e3,
         augment_ms=augmented * 1e3,
@@ -117,11 +123,22 @@ def whole_row(setting, kind, clock, rate, steps):
         ops=cost.ops,
         floor_ms=cost.seconds * 1e3,
         share_of_floor=cost.seconds / took,
-        one_by_one_ms=other * 1e3,
-        ratio=other / (took + augmented),
-        one_by_one='float32; images, labels, poses and bones in loops on the host',
         steps=n_steps,
         hours=(took + augmented) * n_steps / 3600,
+    )
+    return row, raw
+
+
+def whole_row(setting, kind, clock, rate, steps):
+    "`step_row`, beside a step whose hot parts are loops on the host"
+    row, raw = step_row(setting, kind, clock, rate, steps)
+    loops = Straightforward(setting, kind)
+    other = clock.best(lambda: loops(raw), 2.0, 3) * 1e3
+    return dict(
+        row,
+        one_by_one_ms=other,
+        ratio=other / (row['ms'] + row['augment_ms']),
+        one_by_one='float32; images, labels, poses and bones in loops on the host',
     )
 
 
@@ -163,9 +180,8 @@ def time_of_step(args):
     setting = Setting(preset, device, args.skeleton)
     setting.pose.to(device)
     name = device_name(device)
-    dtype = setting.amp['dtype'] if setting.amp['enabled'] else torch.float32
     threads = f'{args.threads} threads'
-    print(f'{name}, torch {torch.__version__}, {threads}, preset {preset.name}, {dtype}')
+    print(f'{name}, torch {torch.__version__}, {threads}, preset {preset.name}, {setting.dtype}')
     rate = rates(device, clock)
     seconds = args.seconds or (1.0 if on_gpu else 0.6)
     parts, about = table(setting, clock, rate, seconds, args.bones)

@@ -66,6 +66,17 @@ def storages(tensors):
     return {tensor.untyped_storage()._cdata for tensor in tensors}
 
 
+def read_and_written(func, args, kwargs, out):
+    "Tensors that an operator read, and those that it wrote: none if it only looked at them in another way"
+    changes_inputs = func._schema.is_mutable
+    inputs = tensors_in((args, kwargs))
+    outputs = tensors_in(out)
+    if not outputs and changes_inputs:
+        outputs = tensors_in(args[0])
+    is_view = not changes_inputs and storages(outputs) <= storages(inputs)
+    return inputs, [] if is_view else outputs
+
+
 class Cost(TorchDispatchMode):
     "Operators, FLOPs and bytes of what runs inside, and the seconds that the device would need at best"
 
@@ -81,13 +92,8 @@ class Cost(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        changes_inputs = func._schema.is_mutable
-        inputs = tensors_in((args, kwargs))
-        outputs = tensors_in(out)
-        if not outputs and changes_inputs:
-            outputs = tensors_in(args[0])
-        is_view = not changes_inputs and storages(outputs) <= storages(inputs)
-        if outputs and not is_view:
+        inputs, outputs = read_and_written(func, args, kwargs, out)
+        if outputs:
             self._add(inputs, outputs, self._flops(func, args, kwargs, out))
         return out
 

@@ -51,13 +51,19 @@ class Setting:
         self.limits = source_limits(render, 512, preset.limits_margin)
         if 'vgg19' in (preset.features, preset.style_encoder):
             torch.save(vgg.make_layers(vgg.cfgs['E']).state_dict(), RANDOM_VGG)
-        native_bf16 = device.type == 'cuda' or cpu_bf16()
-        self.amp = dict(
-            device_type=device.type,
-            dtype=torch.bfloat16,
-            enabled=preset.amp and native_bf16,
-        )
         self.pose = build_pose(self.skeleton, preset)
+
+    @property
+    def amp(self):
+        "Options of autocast"
+        native_bf16 = self.device.type == 'cuda' or cpu_bf16()
+        enabled = self.preset.amp and native_bf16
+        return dict(device_type=self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    @property
+    def dtype(self):
+        "Name of the type in which most is computed"
+        return 'bfloat16' if self.amp['enabled'] else 'float32'
 
     def dls(self, target, steps):
         preset = self.preset
@@ -76,9 +82,11 @@ class Setting:
 
     def second_view(self):
         "The function that gives pre-training its second view of an image"
+        return self.styles().stylise if self.preset.restyle == 'stylenet' else jitter
+
+    def styles(self):
+        "`Stylise` with a StyleNet of random weights"
         preset = self.preset
-        if preset.restyle != 'stylenet':
-            return jitter
         if preset.style_encoder == 'conv':
             net = StyleNet(ConvEncoder(preset.style_widths), len(preset.style_widths))
         else:
@@ -86,7 +94,7 @@ class Setting:
             net = StyleNet(VGGEncoder(torch.load(RANDOM_VGG)), levels)
         net = net.to(self.device)
         stats = style_stats(net, self.frames, n=32)
-        return Stylise(net, stats, share=1.0, alpha=preset.style_alpha).stylise
+        return Stylise(net, stats, share=1.0, alpha=preset.style_alpha)
 
     def learner(self, kind, steps, **changes):
         "A learner of 'pre-training' or 'adaptation', all terms on from the first step"

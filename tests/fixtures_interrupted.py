@@ -18,7 +18,8 @@ from geomrecon.learn.presets import PRESETS
 from geomrecon.models.adapter import PoseAdapter
 from geomrecon.puppet.images import PuppetImages
 from geomrecon.puppet.videos import PuppetVideos
-from geomrecon.use import demo, ladder, task
+from geomrecon.use import adapt, again, demo, labelled_report, ladder, task, train
+from geomrecon.use.report import Section
 from fixtures_use import MINI
 
 #: What a run does again and again: each time is a moment at which it may be interrupted
@@ -100,7 +101,7 @@ def small_runs(monkeypatch):
     monkeypatch.setitem(PRESETS, 'mini', MINI.changed(name='mini'))
     monkeypatch.setitem(PRESETS, 'mini-2d', MINI.changed(name='mini-2d', depth=False, restyle=''))
     monkeypatch.setattr(ladder, 'PuppetVideos', few_videos)
-    monkeypatch.setattr(demo, 'demo_sections', few_sections)
+    few_pictures(monkeypatch)
     real_phase = task.train_phase
 
     def in_known_time(learn, path, n_epoch, *args, **kwargs):
@@ -123,9 +124,34 @@ def few_videos(skeleton, n_videos, n_frames, *args, **options):
     return PuppetVideos(skeleton, min(n_videos, 3), min(n_frames, 10), *args, **options)
 
 
-def few_sections(task, test, result):
+def few_sections(task, *what_is_shown):
     "A report of seconds"
     return [demo.domain_section(task), *demo.style_section(task)]
+
+
+def few_pictures(patch):
+    "Reports of a few pictures: all of them take far longer to draw than runs of seconds to train"
+    patch.setattr(demo, 'demo_sections', few_sections)
+    patch.setattr(train, 'train_sections', few_sections)
+    patch.setattr(adapt, 'adaptation_sections', few_sections)
+    patch.setattr(
+        labelled_report,
+        'labelled_sections',
+        lambda job, outcome, *what_is_shown: few_sections(outcome.task),
+    )
+    for module in (again, adapt, labelled_report):
+        patch.setattr(
+            module, 'own_before_after', lambda *what_is_shown: Section('Before and after')
+        )
+    patch.setattr(again, 'reconstruction_strips', lambda *what_is_shown: [])
+
+
+@pytest.fixture(scope='module')
+def plain_reports():
+    "A few pictures in all reports of a module's tests"
+    with pytest.MonkeyPatch.context() as patch:
+        few_pictures(patch)
+        yield
 
 
 def mouse_video(path, n_frames=24):

@@ -23,7 +23,7 @@ from geomrecon.use.model_file import load_model, save_model
 from geomrecon.use.results_file import read_results
 from geomrecon.use.task import run_files
 from fixtures_interrupted import assert_same_content, folder_contents, interruptions  # noqa: F401
-from fixtures_interrupted import small_runs  # noqa: F401
+from fixtures_interrupted import plain_reports, small_runs  # noqa: F401
 from fixtures_use import MINI
 
 FLAT = MINI.changed(depth=False, restyle='', name='mini-2d')
@@ -31,7 +31,7 @@ SHORT = ['--set', 'steps=3', 'adapt_epochs=2', 'gamma=none', 'keep=0.3', '--no-b
 
 
 @pytest.fixture(scope='module')
-def lab(tmp_path_factory):
+def lab(tmp_path_factory, plain_reports):
     "A run with a model, a new video, labels of some of its frames, and inputs that are wrong"
     folder = tmp_path_factory.mktemp('lab')
     mouse = PuppetVideos(MOUSE4, 1, 24, 64, 'real', seed=0, split='test').batch(np.arange(24))
@@ -94,7 +94,10 @@ def test_kept_or_not(lab, tmp_path, monkeypatch, capsys):
     before = as_bytes(lab / 'mine')
     old = weights_in(lab / 'mine')
     decided(monkeypatch, False)
-    assert adapt(lab, tmp_path / 'old', '--eval', str(lab / 'right.csv')) == 0
+    logged = ['--log', 'csv']
+    assert adapt(lab, tmp_path / 'old', '--eval', str(lab / 'right.csv'), *logged) == 0
+    columns = (tmp_path / 'old/logs/again.csv').read_text(encoding='utf-8').splitlines()[0]
+    assert {'pseudo', 'labelled', 'rec'} <= set(columns.split(','))
     assert_same(weights_in(tmp_path / 'old'), old)
     results = read_results(tmp_path / 'old/results.json')
     assert results['kept'] == 'old weights'

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fixtures_interrupted import assert_same_content, mouse_video
+from fixtures_interrupted import assert_same_content, mouse_video, plain_reports  # noqa: F401
 from fixtures_use import MINI, labelled_pictures
 from geomrecon.core.skeleton import MOUSE4
 from geomrecon.learn.presets import PRESETS
@@ -28,7 +28,7 @@ OPTIONS = dict(crop='whole', preset=FEW, pool=32, video=False, bar=False)
 
 
 @pytest.fixture(scope='module')
-def place(tmp_path_factory):
+def place(tmp_path_factory, plain_reports):
     "A video, pictures, and labels of them"
     folder = tmp_path_factory.mktemp('few')
     mouse_video(folder / 'mouse.mp4')
@@ -183,7 +183,12 @@ def test_refused_at_once(place, options, said, capsys, monkeypatch):
 
 def test_a_run_on_other_labels_is_another_run(place, tmp_path, capsys):
     out = tmp_path / 'run'
-    adapt(place / 'mouse.mp4', out, 'mouse', labels=place / 'labels.csv', **OPTIONS)
+    adapt(place / 'mouse.mp4', out, 'mouse', labels=place / 'labels.csv', log='csv', **OPTIONS)
+    # each of its trainings has a log
+    logged = {path.relative_to(out / 'logs').as_posix() for path in (out / 'logs').rglob('*.csv')}
+    assert logged == {
+        f'{path.relative_to(out).with_suffix("")}.csv' for path in out.rglob('*.ckpt')
+    }
     labels = read_labels(place / 'labels.csv', MOUSE4)
     moved = labels.keypoints + 1
     write_dlc_csv(place / 'moved.csv', moved, None, MOUSE4, index=labels.names)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import geomrecon.use.predict as prediction
+import geomrecon.use.prediction_formats as prediction_formats
 from geomrecon.core.skeleton import MOUSE4
 from geomrecon.data.video import video_info, write_video
 from geomrecon.learn.learner import build_model
@@ -165,9 +166,12 @@ def test_an_interrupted_call_goes_on(lab, tmp_path, monkeypatch, capsys, stop_af
     "Ctrl-C at any file that is written: what is there is whole, the same command makes the rest"
     assert predict(lab, 'day1', 'day2', out=tmp_path / 'whole') == 0
     written = []
-    for name in ('write_dlc_csv', 'write_coco', 'write_video'):
-        write = partial(write_or_stop, getattr(prediction, name), written, stop_after)
-        monkeypatch.setattr(prediction, name, write)
+    for name in ('csv', 'coco'):
+        form = prediction_formats.FORMATS[name]
+        write = partial(write_or_stop, form.write, written, stop_after)
+        monkeypatch.setitem(prediction_formats.FORMATS, name, form._replace(write=write))
+    encode = partial(write_or_stop, prediction.encode_video, written, stop_after)
+    monkeypatch.setattr(prediction, 'encode_video', encode)
     assert predict(lab, 'day1', 'day2', out=tmp_path / 'out') == 130
     monkeypatch.undo()
     assert 'goes on where it was' in capsys.readouterr().err

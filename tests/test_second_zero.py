@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from fixtures_hands import write_mvhand, write_rhd
+from fixtures_interrupted import plain_reports  # noqa: F401
 from geomrecon.core.geometry import to_pixels
 from geomrecon.core.skeleton import HAND21, MOUSE4, skeleton_to_dict
 from geomrecon.data.video import write_video
@@ -76,7 +77,7 @@ def adapt(folder, out, *options):
 
 
 @pytest.fixture(scope='module')
-def place(tmp_path_factory):
+def place(tmp_path_factory, plain_reports):
     "A folder of inputs, right and wrong, and the run `done`"
     folder = tmp_path_factory.mktemp('zero')
     mouse = PuppetVideos(MOUSE4, 1, 24, SIDE, 'real', seed=0, split='test').batch(np.arange(24))

@@ -11,11 +11,11 @@ import errno
 import gc
 import json
 import os
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
-import torch
 from fastcore.foundation import L
 from .errors import GeomReconError, LabelError, WriteError
 
@@ -114,6 +114,8 @@ def write_atomic(
 # %% ../../nbs/core/07_files.ipynb #0847b782
 def _torch_save(state, path):
     "`torch.save` that raises what the system has against it"
+    import torch
+
     try:
         torch.save(state, path)
     except RuntimeError:
@@ -161,11 +163,17 @@ def plain(
         return [plain(value, for_json) for value in o]
     if isinstance(o, np.generic):
         return o.item()
-    if for_json and isinstance(o, (torch.Tensor, np.ndarray)):
+    if for_json and _is_array(o):
         return o.tolist()
     if for_json and isinstance(o, Path):
         return str(o)
     return o
+
+
+def _is_array(o):
+    "Is it an array, or a tensor? There are none of these where nobody has imported torch"
+    torch = sys.modules.get('torch')
+    return isinstance(o, np.ndarray) or (torch is not None and isinstance(o, torch.Tensor))
 
 # %% ../../nbs/core/07_files.ipynb #a40498f2
 def as_array(

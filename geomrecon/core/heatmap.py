@@ -10,7 +10,7 @@ __all__ = ['render_heatmaps', 'soft_argmax', 'compensated_argmax', 'hard_argmax'
 import math
 import torch
 from .errors import ConfigError
-from .geometry import height_width, pixel_grid, to_pixels
+from .geometry import grid_like, height_width, to_pixels
 
 # %% ../../nbs/core/05_heatmap.ipynb #bd528cf0
 def render_heatmaps(
@@ -39,7 +39,7 @@ def _mean_position(weights, shape):
     "Mean of the pixel centres by the marginals: autocast would round a matrix product to 8 bits"
     h, w = shape
     weights = weights.unflatten(-1, (h, w))
-    pixels = pixel_grid(h, w, weights.device)
+    pixels = grid_like(weights, h, w)
     x = (weights.sum(-2) * pixels[0, :, 0]).sum(-1)
     y = (weights.sum(-1) * pixels[:, 0, 1]).sum(-1)
     return torch.stack([x, y], -1)
@@ -74,7 +74,7 @@ def hard_argmax(
     "Position of the highest pixel, not differentiable"
     h, w = hm.shape[-2:]
     highest = hm.flatten(2).argmax(-1)
-    return pixel_grid(h, w, hm.device)[highest // w, highest % w]
+    return grid_like(hm.float(), h, w)[highest // w, highest % w]
 
 # %% ../../nbs/core/05_heatmap.ipynb #0e2685ae
 def local_argmax(
@@ -85,7 +85,7 @@ def local_argmax(
     "`compensated_argmax` in a window around the highest pixel: one of two peaks, never between"
     shape = hm.shape[-2:]
     peak = to_pixels(hard_argmax(hm), shape)[:, :, None, None]
-    pixels = to_pixels(pixel_grid(*shape, hm.device), shape)
+    pixels = to_pixels(grid_like(hm.float(), *shape), shape)
     near = ((pixels - peak).abs() <= radius).all(-1)
     return compensated_argmax(hm * near, beta)
 

@@ -25,7 +25,7 @@ def _frame(frame):
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
         found = f'{frame.dtype} of shape {frame.shape}'
         raise DataError('frame', found, 'uint8 of shape (H, W, 3), RGB')
-    return np.ascontiguousarray(frame).copy()
+    return np.array(frame, order='C')
 
 
 def _fixed_point(xy):
@@ -68,14 +68,33 @@ def _bones_and_dots(kp, skeleton, drawn):
     return bones, dots
 
 
+def _around(bones, dots, margin, shape):
+    "Rows and columns that hold all of a skeleton"
+    points = [point for bone in bones for point in bone[:2]] + [point for point, _ in dots]
+    x, y = np.array(points).T / (1 << _SHIFT)
+    last_row, last_column = shape[0], shape[1]
+    rows = slice(max(0, int(y.min() - margin)), max(0, min(last_row, int(y.max() + margin) + 2)))
+    columns = slice(
+        max(0, int(x.min() - margin)), max(0, min(last_column, int(x.max() + margin) + 2))
+    )
+    return rows, columns
+
+
 def _darken_around(frame, bones, dots, width, radius):
     "The frame with a half-dark rim under the skeleton, to lift it off a bright ground"
-    under = frame.copy()
+    if not dots:
+        return frame
+    # elsewhere nothing changes
+    rows, columns = _around(bones, dots, margin=width + radius + 2, shape=frame.shape)
+    before = frame[rows, columns].copy()
     for start, end, _ in bones:
-        cv2.line(under, start, end, _DARK, width, lineType=cv2.LINE_AA, shift=_SHIFT)
+        cv2.line(frame, start, end, _DARK, width, lineType=cv2.LINE_AA, shift=_SHIFT)
     for point, _ in dots:
-        _disc(under, point, radius, _DARK)
-    return cv2.addWeighted(frame, 0.5, under, 0.5, 0)
+        _disc(frame, point, radius, _DARK)
+    if before.size:
+        half = cv2.addWeighted(before, 0.5, frame[rows, columns].copy(), 0.5, 0)
+        frame[rows, columns] = half
+    return frame
 
 # %% ../../nbs/core/17_overlay.ipynb #1682fb24
 def draw_pose(

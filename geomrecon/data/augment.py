@@ -15,7 +15,7 @@ from fasttransform import ItemTransform
 from ..core.helpers import to_unit_range
 from .batch import Batch
 from ..core.errors import DataError
-from ..core.geometry import affine, apply_affine, warp_image
+from ..core.geometry import affine, apply_affine, compose, invert, warp_image
 from ..core.skeleton import Skeleton, some_names
 
 # %% ../../nbs/data/09_augment.ipynb #deb326b3
@@ -167,6 +167,7 @@ def photometric(
     img,  # (B,3,H,W) in [0,1]
     strength: float = 1.0,  # 0: none, 1: default ranges
     params=None,  # (B,9) uniform numbers, to share a draw between frames; drawn if None
+    draws: int = 1,  # Parts of the batch for which noise is drawn one after the other
 ) -> tuple:  # images, params
     "Random brightness, contrast, colour, gamma, blur and noise"
     p = torch.rand(len(img), 9, device=img.device) if params is None else params
@@ -182,7 +183,8 @@ def photometric(
     blur = (strength * (1.6 * p[:, 6] - 0.8).clamp_min(0))[:, None, None, None]
     x = x + blur * (blurred - x)
     noise = 0.05 * strength * p[:, 7, None, None, None] ** 2
-    return (x + noise * torch.randn_like(x)).clamp(0, 1), p
+    drawn = torch.cat([torch.randn_like(part) for part in x.chunk(draws)])
+    return (x + noise * drawn).clamp(0, 1), p
 
 # %% ../../nbs/data/09_augment.ipynb #114163f6
 def _pixel_centres(n, device):
@@ -281,17 +283,22 @@ class PoseAugment(ItemTransform):
         "Both frames of a pair under one draw, beside their clean copies and the matrix between them"
         clean = batch.base, batch.driving
         matrix = random_affine(len(batch.base), **self.geo, device=batch.base.device)
-        base = warp_image(batch.base, matrix, pad='reflection')
-        base, look = photometric(base, self.colour)
-        driving = warp_image(batch.driving, matrix, pad='reflection')
-        driving, _ = photometric(driving, self.colour, look)
-        return batch.replace(
+        both = torch.cat([batch.base, batch.driving])
+        both = warp_image(both, torch.cat([matrix, matrix]), pad='reflection')
+        look = torch.rand(len(batch.base), 9, device=both.device)
+        both = photometric(both, self.colour, torch.cat([look, look]), draws=2)[0]
+        base, driving = both.chunk(2)
+        batch = batch.replace(
             base=base,
             driving=driving,
             base_clean=clean[0],
             driving_clean=clean[1],
             matrix=matrix,
         )
+        if batch.crop_motion is None:
+            return batch
+        moved = compose(matrix, compose(batch.crop_motion, invert(matrix)))
+        return batch.replace(crop_motion=moved)
 
 
 def with_float_images(batch):

@@ -19,6 +19,7 @@ INPUTS = (
     'matrix',  # (M,2,3) from the clean to the augmented frame
     'cam_base',  # (M,3,3) intrinsics of the clean base frames; with depth
     'cam_driving',  # (M,3,3) intrinsics of the clean driving frames; with depth
+    'crop_motion',  # (M,2,3) from the driving to the base frame, for what stands still; where crops move
     'reconstruct',  # None, 'detached' or 'attached': see `PoseAdapter`
 )
 #: What is known of the source images

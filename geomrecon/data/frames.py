@@ -15,7 +15,7 @@ import torch
 from fastcore.basics import patch
 from ..core.checks import choose
 from ..core.errors import ConfigError, DataError, MediaError
-from ..core.geometry import apply_affine, crop_matrix, invert
+from ..core.geometry import apply_affine, compose, crop_matrix, invert
 from .crop_store import crop_record
 from .images import crop_frame, read_image
 from .media import Media, list_media
@@ -54,6 +54,7 @@ class VideoFrames(CropMaker):
         memory_gb: float = 4.0,  # With 'auto', more crops than this are not held in memory
         recent_mb: float = 64.0,  # With 'none', so many of the last crops are kept
         on_error: str = 'images',  # Left out and counted: 'images' or 'skip' (videos too); 'raise'
+        still_camera: bool = True,  # The background moves only as the crops do
     ):
         paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
         if not len(paths):
@@ -81,6 +82,7 @@ class VideoFrames(CropMaker):
         self.crop = crop
         self.step = step
         self.recent_bytes = recent_mb * 1e6
+        self.still_camera = still_camera
         self.report = Counter()
         self._open_media(paths, crop, max_frames)
         self.store = self._choose_store(store, memory_gb * 1e9)
@@ -242,10 +244,18 @@ def _join(self: VideoFrames, parts):
     self.backgrounds = [image if image.size else None for image in backgrounds]
     self.fps = [media.fps for media in self.media]
     self.matrix = crop_matrix(torch.as_tensor(self.boxes))
+    self.follows = self.still_camera and bool((self.boxes != self.boxes[self.first_of_video]).any())
     self._recent = OrderedDict()
     self._open_readers = []
     # images that could not be read later on, over all processes
     self.unread = torch.zeros(1, dtype=torch.long).share_memory_()
+
+
+@patch(as_prop=True)
+def first_of_video(self: VideoFrames):
+    "For each crop, the first one of its video"
+    first = np.searchsorted(self.video_id, np.unique(self.video_id))
+    return first[self.video_id - self.video_id[0]]
 
 
 @patch
@@ -395,6 +405,19 @@ def to_crop(
 ) -> torch.Tensor:  # (n,K,2)
     "Positions in the crops, [-1,1]; the inverse of `to_frame`"
     return apply_affine(invert(self.matrix[idxs]), torch.as_tensor(px, dtype=torch.float32))
+
+
+@patch
+def crop_motion(
+    self: VideoFrames,
+    base,  # (n,) indices
+    driving,  # (n,) indices of frames of the same videos
+) -> torch.Tensor | None:  # (n,2,3) from driving to base crops, [-1,1]; None where no crop moves
+    "How what stands still in a video moves from driving to base crops"
+    if not self.follows:
+        return None
+    base, driving = torch.as_tensor(base), torch.as_tensor(driving)
+    return compose(invert(self.matrix[base]), self.matrix[driving])
 
 
 @patch

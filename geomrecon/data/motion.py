@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['spread_frames', 'median_of_frames', 'median_background', 'foreground', 'Blob', 'find_blob', 'MotionBoxes',
-           'motion_boxes', 'read_boxes', 'check_boxes']
+           'motion_boxes', 'read_boxes', 'check_boxes', 'squared']
 
 # %% ../../nbs/data/04_motion.ipynb #6a9fa559
 import csv
@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 import cv2
 import numpy as np
-import torch
 from ..core.errors import DataError
-from ..core.geometry import square_box
 from .media import Media
 
 # %% ../../nbs/data/04_motion.ipynb #6a71a780
@@ -324,4 +322,14 @@ def check_boxes(
         if bad.any():
             first = f'box {np.flatnonzero(bad)[0]} {boxes[bad][0].tolist()}'
             raise DataError(where, f'{first}: {problem} ({bad.sum()} of {len(boxes)} boxes)')
-    return square_box(torch.as_tensor(boxes)).numpy()
+    return squared(boxes)
+
+
+def squared(
+    boxes,  # (N,4) x, y, width, height
+) -> np.ndarray:  # (N,4) float32
+    "The square around the middle of each box, as `square_box` of tensors gives it"
+    boxes = np.asarray(boxes, np.float32)
+    corner, sides = boxes[:, :2], boxes[:, 2:]
+    side = sides.max(-1, keepdims=True)
+    return np.concatenate([corner + sides / 2 - side / 2, np.repeat(side, 2, -1)], -1)

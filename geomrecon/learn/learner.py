@@ -25,7 +25,7 @@ from ..core.metrics import PCK
 from ..core.show_maps import show_reconstruction
 from ..core.show_pose import show_poses
 from ..core.skeleton import Skeleton
-from ..data.pairs import TwoDomainDL
+from ..data.pairs import TwoDomainDL, crop_motion_of
 from .checkpoint import PoseLearner
 from .fits import check_callbacks, generators_kept
 from .image_terms import Align, Reconstruct
@@ -407,7 +407,14 @@ def reconstructions(
     with eval_mode(model):
         base_maps = model.heatmaps(base_images, n_source=0)
         driving_maps = model.heatmaps(driving_images, n_source=0)
-        parts = model.reconstruct(base_images, driving_images, base_maps, driving_maps)
+        moved = crop_motion_of(frames, base, driving)
+        parts = model.reconstruct(
+            base_images,
+            driving_images,
+            hm_base=base_maps,
+            hm_driving=driving_maps,
+            crop_motion=None if moved is None else moved.to(device),
+        )
     parts.update(base=base_images, driving=driving_images, hm_driving=driving_maps)
     if 'flow' in parts:
         flow = resize_flow(parts['flow'], base_images.shape[-2:])

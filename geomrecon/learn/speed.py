@@ -133,28 +133,35 @@ class FusedAdam(Optimizer):
         average = partial(average_grad, dampening=True)
         operators = [weight_decay, average, average_sqr_grad, step_stat, adam_step]
         super().__init__(params, operators, lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
+        self._moving = set()  # weights by `id` that have had a gradient: without one, theirs is 0
 
     @torch.no_grad()
     def step(self, closure=None):
         for group, hypers in zip(self.param_lists, self.hypers):
-            weights = [weight for weight in group if weight.grad is not None]
+            weights = [weight for weight in group if self._moves(weight)]
             if weights:
                 self._step_group(weights, **hypers)
+
+    def _moves(self, weight):
+        return weight.grad is not None or id(weight) in self._moving
+
+    def _gradient(self, weight):
+        return torch.zeros_like(weight) if weight.grad is None else weight.grad
 
     def _state(self, weight):
         "State of a weight, of whose steps this is one more"
         state = self.state[weight]
         if 'step' not in state:
             state.update(
-                grad_avg=torch.zeros_like(weight.grad),
-                sqr_avg=torch.zeros_like(weight.grad),
+                grad_avg=torch.zeros_like(weight),
+                sqr_avg=torch.zeros_like(weight),
                 step=0,
             )
         state['step'] += 1
         return state
 
     def _step_group(self, weights, lr, mom, sqr_mom, eps, wd, **kwargs):
-        gradients = [weight.grad for weight in weights]
+        gradients = [self._gradient(weight) for weight in weights]
         states = [self._state(weight) for weight in weights]
         averages = [state['grad_avg'] for state in states]
         squares = [state['sqr_avg'] for state in states]
@@ -173,10 +180,10 @@ class FusedAdam(Optimizer):
         rates = [-lr / debias(mom, 1 - mom, n) for n in steps]
         torch._foreach_addcdiv_(weights, averages, below, rates)
 
-    @torch.no_grad()
     def zero_grad(self):
-        gradients = []
+        "Take the gradients away: the next ones then need not be added to zeros, weight by weight"
         for group in self.param_lists:
-            gradients += [weight.grad.detach_() for weight in group if weight.grad is not None]
-        if gradients:
-            torch._foreach_zero_(gradients)
+            for weight in group:
+                if weight.grad is not None:
+                    self._moving.add(id(weight))
+                    weight.grad = None

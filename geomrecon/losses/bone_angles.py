@@ -10,6 +10,7 @@ from collections import namedtuple
 from dataclasses import dataclass
 import torch
 from ..core.errors import SkeletonError
+from ..core.helpers import number_like
 from ..core.skeleton import Skeleton
 
 # %% ../../nbs/losses/02_bone_angles.ipynb #5294c58f
@@ -80,9 +81,10 @@ def unit_vectors(
     "Directions and lengths with finite gradients"
     squared = v.square().sum(-1, keepdim=True)
     ok = squared > floor**2
-    length = torch.where(ok, squared, 1.0).sqrt()
-    direction = torch.where(ok, v / length, 0.0)
-    return direction, torch.where(ok, length, 0.0)[..., 0], ok[..., 0]
+    zero, one = number_like(0.0, squared), number_like(1.0, squared)
+    length = torch.where(ok, squared, one).sqrt()
+    direction = torch.where(ok, v / length, zero)
+    return direction, torch.where(ok, length, zero)[..., 0], ok[..., 0]
 
 
 def direction_angles(

@@ -12,6 +12,7 @@ from collections import namedtuple
 import numpy as np
 import torch
 from fastcore.basics import AttrDict, patch
+from ..core.helpers import number_like
 from geomrecon.losses.bone_angles import (
     direction_angles,
     joint_axes,
@@ -113,11 +114,12 @@ def normalise_poses(
 ) -> tuple:  # poses relative to the root and of unit size, root (B,1,3), unit (B,1)
     "Poses independent of place and unit"
     broken = ~joints.isfinite()
-    x = torch.where(broken, 0.0, joints).clamp(-1e15, 1e15)
+    zero, one = number_like(0.0, joints), number_like(1.0, joints)
+    x = torch.where(broken, zero, joints).clamp(-1e15, 1e15)
     root = x[:, tables.root, None]
-    x = torch.where(broken, 0.0, x - root)
+    x = torch.where(broken, zero, x - root)
     size = (x.detach() * tables.known[:, None]).abs().amax((1, 2))[:, None]
-    size = torch.where(size > 1e-15, size, 1.0)
+    size = torch.where(size > 1e-15, size, one)
     return x / size[..., None], root, size
 
 # %% ../../nbs/losses/04_bone_walk.ipynb #c489bf98

@@ -174,18 +174,16 @@ def integrated_labels(
     beta: float = 20.0,  # Inverse temperature of decoding
 ) -> PseudoTargets:
     "M_2D, M_3D and both kinds of labels (section 3.3.1)"
-
-    def moved(joints, mask):
-        return move_joints(joints, mask, M, flip_index)
-
     kp = decode(hm, 'local', beta)
     confident = confidence_mask(peak_confidence(hm), gamma, keep, per_joint=per_joint)
-    new_kp, mask_2d = moved(kp, confident)
-
     kp_3d, depth_3d, shift, ok = feasible_pose(kp, depth, K, size=size, limits=limits)
     ok = ok[:, None].expand(kp.shape[:2])
-    new_kp_3d, lifted = moved(kp_3d, ok)
-    _, mask_3d = moved(kp, ok & (shift < gamma_3d))
+    # both kinds of joints, and what is known of them, are moved in one go
+    joints = torch.cat([kp, kp_3d, kp])
+    masks = torch.cat([confident, ok, ok & (shift < gamma_3d)])
+    joints, masks = move_joints(joints, masks, torch.cat([M, M, M]), flip_index)
+    new_kp, new_kp_3d, _ = joints.chunk(3)
+    mask_2d, lifted, mask_3d = masks.chunk(3)
     return PseudoTargets(
         kp=new_kp,
         mask_2d=mask_2d,
@@ -238,6 +236,6 @@ class Teacher(nn.Module):
         names = [name for name, v in mine.items() if v.is_floating_point()]
         towards = [its[name].detach().to(mine[name].dtype) for name in names]
         torch._foreach_lerp_([mine[name] for name in names], towards, 1 - self.decay)
-        for name, v in mine.items():
-            if not v.is_floating_point():
-                v.copy_(its[name])
+        counts = [name for name, v in mine.items() if not v.is_floating_point()]
+        if counts:
+            torch._foreach_copy_([mine[name] for name in counts], [its[name] for name in counts])

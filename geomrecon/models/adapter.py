@@ -91,6 +91,7 @@ def forward(
     matrix=None,
     cam_base=None,
     cam_driving=None,  # For the loss terms; not looked at here
+    crop_motion=None,  # (M,2,3) of the background, driving to base; None: it stands still
     reconstruct=None,  # One of `RECONSTRUCT`
 ) -> dict:  # heatmaps, depth; base, driving, depth_base, depth_driving; recon, as far as asked for
     "Everything that the loss terms of a step need, from one pass of the backbone"
@@ -105,8 +106,14 @@ def forward(
     if depth is not None:
         out.update(zip(('depth', 'depth_base', 'depth_driving'), depth.split(sizes)))
     if reconstruct is not None:
-        detach = reconstruct == 'detached'
-        out['recon'] = self.reconstruct(base, driving, out['base'], out['driving'], detach=detach)
+        out['recon'] = self.reconstruct(
+            base,
+            driving,
+            hm_base=out['base'],
+            hm_driving=out['driving'],
+            detach=reconstruct == 'detached',
+            crop_motion=crop_motion,
+        )
     return out
 
 # %% ../../nbs/models/10_adapter.ipynb #73156ed4
@@ -118,6 +125,7 @@ def reconstruct(
     hm_base,  # (B,K,h,w) heatmaps of the base images
     hm_driving,  # (B,K,h,w) heatmaps of the driving images
     detach: bool = False,  # Keep the error away from the heatmaps
+    crop_motion=None,  # (B,2,3) of the background, driving to base; None: it stands still
 ) -> dict:  # image, kp_base, kp_driving, and what W gives
     "Driving image from the base image and two poses (Eq. 4), with every intermediate"
     if detach:
@@ -132,7 +140,7 @@ def reconstruct(
     )
     if self.warp is None:
         return dict(image=self.generator(base, hm_base, hm_driving), **poses)
-    warp = self.warp(base, poses['kp_base'], poses['kp_driving'])
+    warp = self.warp(base, poses['kp_base'], poses['kp_driving'], crop_motion=crop_motion)
     return dict(warp, image=self.generator(base, warp['flow'], warp['inpaint']), **poses)
 
 

@@ -10,7 +10,8 @@ __all__ = ['px64', 'WARP_MODES', 'bone_index', 'bone_ends', 'bone_maps', 'bone_m
 import math
 import torch
 from ..core.errors import ConfigError
-from ..core.geometry import pixel_grid
+from ..core.geometry import grid_like, invert, pixel_grid
+from ..core.helpers import number_like
 
 # %% ../../nbs/models/03_bones.ipynb #ae55fcb7
 #: One pixel of a 64 grid, in [-1,1]
@@ -47,8 +48,8 @@ def bone_maps(
     edge = child - parent
     middle = (parent + child) / 2
     ux, uy, half_length = _direction(edge)
-    x = pixel_grid(1, width, kp.device)[0, :, 0] - middle[..., :1]
-    y = pixel_grid(height, 1, kp.device)[:, 0, 1] - middle[..., 1:]
+    x = grid_like(middle, 1, width)[0, :, 0] - middle[..., :1]
+    y = grid_like(middle, height, 1)[:, 0, 1] - middle[..., 1:]
     along = _for_every_pixel(ux, x, uy, y)
     beyond = (along.abs() - half_length[..., None, None]).clamp_min(0)
     across = _for_every_pixel(-uy, x, ux, y)
@@ -60,10 +61,11 @@ def _direction(edge):
     "Unit vector (x and y) and half the length of every edge; a bone of no length points to the right"
     squared = edge.square().sum(-1)
     has_length = squared > 1e-8
-    length = torch.where(has_length, squared, 1.0).sqrt()
-    ux = torch.where(has_length, edge[..., 0] / length, 1.0)
-    uy = torch.where(has_length, edge[..., 1] / length, 0.0)
-    return ux, uy, torch.where(has_length, length / 2, 0.0)
+    zero, one = number_like(0.0, squared), number_like(1.0, squared)
+    length = torch.where(has_length, squared, one).sqrt()
+    ux = torch.where(has_length, edge[..., 0] / length, one)
+    uy = torch.where(has_length, edge[..., 1] / length, zero)
+    return ux, uy, torch.where(has_length, length / 2, zero)
 
 
 def _for_every_pixel(u, x, v, y):
@@ -207,12 +209,15 @@ def bone_transforms(
     l0: float = 2 * px64,  # Length under which a direction is not trusted; 0: no gate, no softening
     normalise: bool = True,  # False: the printed covariance, for 'moments', 'svd' and 'sign'
     size: int = 64,  # Side of the maps that 'svd' and 'sign' sum
+    still=None,  # (B,2,3) how what stands still moves: what a short bone does; None: the identity
 ) -> torch.Tensor:  # (B,J,2,3)
     "Matrices from driving-image to base-image positions, one per bone; raises `ConfigError`"
     if mode not in WARP_MODES:
         raise ConfigError('mode', repr(mode), f'one of {WARP_MODES}')
     if mode == 'inverse':
-        return bone_transforms(kp_driving, kp_base, bones, mode='endpoints', sigma2=sigma2, l0=l0)
+        back = None if still is None else invert(still)
+        options = dict(mode='endpoints', sigma2=sigma2, l0=l0, still=back)
+        return bone_transforms(kp_driving, kp_base, bones, **options)
     if mode in ('svd', 'sign'):
         M = _linear_by_svd(kp_base, kp_driving, bones, mode, sigma2, normalise, size)
     else:
@@ -221,6 +226,10 @@ def bone_transforms(
     _, _, L_b, mu_b = bone_axes(kp_base, bones)
     _, _, L_d, mu_d = bone_axes(kp_driving, bones)
     w = (L_b**2 / (L_b**2 + l0**2) * L_d**2 / (L_d**2 + l0**2))[..., None, None]
-    M = w * M + (1 - w) * torch.eye(2, device=M.device)
+    if still is None:
+        untrusted = torch.eye(2, device=M.device)
+    else:
+        untrusted = still[:, None, :, :2].float()
+    M = w * M + (1 - w) * untrusted
     shift = mu_b - (M * mu_d[..., None, :]).sum(-1)
     return torch.cat([M, shift[..., None]], -1)

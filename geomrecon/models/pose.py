@@ -7,6 +7,7 @@ __all__ = ['SkipDecoder', 'PoseNet', 'DomainBatchNorm2d', 'split_batchnorm', 'jo
            'reestimate_batchnorm']
 
 # %% ../../nbs/models/02_pose.ipynb #5a744da5
+from collections import Counter
 from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
@@ -170,6 +171,9 @@ class DomainBatchNorm2d(nn.BatchNorm2d):
         self.register_buffer('target_batches_tracked', torch.tensor(0))
         self.domain = 'target'
         self.n_source = None
+        self.passed = (
+            None  # Counters of the passes inside `domain_split`, which it moves all at once
+        )
 
     def statistics(
         self,
@@ -183,7 +187,7 @@ class DomainBatchNorm2d(nn.BatchNorm2d):
     def _norm(self, x, domain):
         mean, var, n_batches = self.statistics(domain)
         if self.training:
-            n_batches.add_(1)
+            self._count(n_batches)
         momentum = 1 / float(n_batches) if self.momentum is None else self.momentum
         return batch_norm(
             x,
@@ -195,6 +199,13 @@ class DomainBatchNorm2d(nn.BatchNorm2d):
             momentum=momentum,
             eps=self.eps,
         )
+
+    def _count(self, n_batches):
+        "One batch more, at once where it is asked for at once"
+        if self.passed is None or self.momentum is None or torch.compiler.is_compiling():
+            n_batches.add_(1)
+        else:
+            self.passed.append(n_batches)
 
     def forward(self, x):
         if self.n_source is None:
@@ -277,14 +288,26 @@ def domain_split(
 ):
     "Inside, a batch holds `n_source` source samples followed by target samples"
     norms = _domain_norms(model)
-    before = [norm.n_source for norm in norms]
+    before = [(norm.n_source, norm.passed) for norm in norms]
+    passed = []
     for norm in norms:
         norm.n_source = n_source
+        norm.passed = passed
     try:
         yield model
     finally:
-        for norm, value in zip(norms, before):
+        for norm, (value, outer) in zip(norms, before):
             norm.n_source = value
+            norm.passed = outer
+        _count_passes(passed)
+
+
+def _count_passes(counters):
+    "Add to each counter, in one operator, as often as it is there"
+    times = Counter(id(counter) for counter in counters)
+    if times:
+        each = {id(counter): counter for counter in counters}
+        torch._foreach_add_(list(each.values()), [times[key] for key in each])
 
 
 def _domain_norms(model):

@@ -110,6 +110,7 @@ class StyleTraining(nn.Module):
         matrix=None,
         cam_base=None,
         cam_driving=None,
+        crop_motion=None,
         reconstruct=None,  # Other parts of a `Batch`; not looked at here
     ) -> dict:  # image; its maps; t and the maps of the style that they should have
         "One stylised batch and what its loss needs"
@@ -172,6 +173,7 @@ class Autoencoder(nn.Module):
         matrix=None,
         cam_base=None,
         cam_driving=None,
+        crop_motion=None,
         reconstruct=None,  # Other parts of a `Batch`; not looked at here
     ) -> dict:  # image as painted, target as it should be
         "All images of the batch, painted again"

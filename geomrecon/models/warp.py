@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
 from ..core.errors import ConfigError
-from ..core.geometry import pixel_grid, sample
+from ..core.geometry import grid_like, sample
 from .bones import WARP_MODES, bone_index, bone_maps, bone_transforms, px64
 
 # %% ../../nbs/models/04_warp.ipynb #146c3ed5
@@ -21,8 +21,8 @@ def expand_flows(
     size,  # (height, width) of the flow
 ) -> torch.Tensor:  # (B,J,h,w,2)
     "`A_j [p, 1]` of Eq. 8 for every pixel `p` of the driving image"
-    p = pixel_grid(*size, transforms.device)
     A = transforms.float()[:, :, None, None]
+    p = grid_like(A, *size)
     return A[..., 0] * p[..., :1] + A[..., 1] * p[..., 1:] + A[..., 2]
 
 
@@ -44,7 +44,7 @@ def blend_flows(
     B, J, h, w = masks.shape
     with torch.autocast(masks.device.type, enabled=False):
         A = (masks.float().flatten(2).mT @ transforms.float().flatten(2)).view(B, h, w, 2, 3)
-    p = pixel_grid(h, w, masks.device)
+    p = grid_like(A, h, w)
     return A[..., 0] * p[..., :1] + A[..., 1] * p[..., 1:] + A[..., 2]
 
 # %% ../../nbs/models/04_warp.ipynb #5f2872bb
@@ -167,12 +167,15 @@ def transforms(
     self: WarpEstimator,
     kp_base,  # (B,K,2)
     kp_driving,  # (B,K,2)
+    crop_motion=None,  # (B,2,3) of the background, driving to base; None: it stands still
 ) -> torch.Tensor:  # (B,J+1,2,3), background first
-    "The matrices of all regions; that of the background is the identity"
-    of_bones = bone_transforms(
-        kp_base, kp_driving, self.bones, mode=self.mode, sigma2=self.sigma2, l0=self.l0
-    )
-    background = torch.eye(2, 3, device=of_bones.device).expand(len(of_bones), 1, 2, 3)
+    "The matrices of all regions; that of the background is how the crops move"
+    options = dict(mode=self.mode, sigma2=self.sigma2, l0=self.l0, still=crop_motion)
+    of_bones = bone_transforms(kp_base, kp_driving, self.bones, **options)
+    if crop_motion is None:
+        background = torch.eye(2, 3, device=of_bones.device).expand(len(of_bones), 1, 2, 3)
+    else:
+        background = crop_motion[:, None].to(of_bones)
     return torch.cat([background, of_bones], 1)
 
 # %% ../../nbs/models/04_warp.ipynb #86137e48
@@ -183,6 +186,7 @@ def forward(
     kp_base,  # (B,K,2) keypoints of the base image, [-1,1]
     kp_driving,  # (B,K,2) keypoints of the driving image
     size=None,  # (height, width) of the flow; the image's divided by `stride` if None
+    crop_motion=None,  # (B,2,3) of the background, driving to base; None: it stands still
 ) -> (
     dict
 ):  # flow (B,h,w,2); masks (B,J+1,h,w); inpaint (B,1,h,w); transforms; maps_base, maps_driving
@@ -191,7 +195,7 @@ def forward(
         size = tuple(side // self.stride for side in base_image.shape[-2:])
     maps_base = bone_maps(kp_base, self.bones, size, self.sigma2)
     maps_driving = bone_maps(kp_driving, self.bones, size, self.sigma2)
-    transforms = self.transforms(kp_base, kp_driving)
+    transforms = self.transforms(kp_base, kp_driving, crop_motion)
     small = F.adaptive_avg_pool2d(base_image, size) - 0.5
     seen = [small, maps_base, maps_driving]
     if self.warped_inputs:

@@ -158,6 +158,7 @@ class Human36M(PoseFiles):
 
     name = 'Human3.6M'
     skeleton = BODY16
+    still_camera = True
     home = (
         'http://vision.imar.ro/human3.6m (registration); '
         'packagings: the READMEs of 3DMPPE, mmpose and RegDA'

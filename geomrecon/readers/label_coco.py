@@ -23,6 +23,8 @@ from geomrecon.readers.label_tables import (
 )
 from .label_csv import read_lightning_csv
 from .label_h5 import read_dlc_h5
+from .label_slp import read_slp
+from .label_studio import read_label_studio
 
 # %% ../../nbs/readers/22_label_coco.ipynb #56e8f21a
 def _rounded(values):
@@ -59,6 +61,7 @@ def _annotation(number, image, keypoints, likelihood=None, box=None, state=None)
         bbox=_rounded(box),
         area=_rounded([box[2] * box[3]])[0],
         iscrowd=0,
+        segmentation=[],
     )
     if likelihood is not None:
         likelihood = np.nan_to_num(likelihood)
@@ -171,9 +174,23 @@ def _check_image(path, image):
         raise LabelError(path, f'image {image_id} has no file_name')
 
 
+def _warn_of_label_studio(path, content):
+    "Warn that Label Studio orders names and places in two ways"
+    info = content.get('info')
+    if not isinstance(info, dict) or info.get('contributor') != 'Label Studio':
+        return
+    if any(category.get('keypoints') for category in content['categories']):
+        warnings.warn(
+            f'{path}: Label Studio writes places in the order of model_index and names in the order '
+            'of its labels; where these differ, joints have wrong names (its own JSON is safe)',
+            stacklevel=outer_stacklevel(),
+        )
+
+
 def _coco_lists(path):
     "The images by id, the annotations and the categories of a file; raises `LabelError`"
     content = _load_coco(path)
+    _warn_of_label_studio(path, content)
     for image in content['images']:
         _check_image(path, image)
     images = {_id(image['id']): image for image in content['images']}
@@ -538,17 +555,29 @@ def read_coco(
     return _coco_labels(rows, joints_of, images, skeleton=skeleton)
 
 # %% ../../nbs/readers/22_label_coco.ipynb #85501e97
+def _holds_a_list(path):
+    "Does a JSON begin with a list, as Label Studio's own does?"
+    try:
+        with open(path, encoding='utf-8-sig') as file:
+            return file.read(64).lstrip().startswith('[')
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def read_labels(
-    path,  # CSV of DeepLabCut or Lightning Pose, H5 of DeepLabCut, or COCO JSON, by its ending
+    path,  # CSV of DeepLabCut or Lightning Pose, H5 of DeepLabCut, COCO or Label Studio JSON, .slp of SLEAP
     skeleton=None,  # `Skeleton` or name; None: that of the file
     **kwargs,  # As the reader of the format
 ) -> Labels:
-    "Labels in any of the formats; raises `LabelError`"
+    "Labels in any of the formats, by the ending; raises `LabelError`"
     ending = Path(path).suffix.lower()
     if ending == '.json':
-        return read_coco(path, skeleton, **kwargs)
+        read_json = read_label_studio if _holds_a_list(path) else read_coco
+        return read_json(path, skeleton, **kwargs)
     if ending in ('.h5', '.hdf5', '.hdf'):
         return read_dlc_h5(path, skeleton, **kwargs)
     if ending == '.csv':
         return read_lightning_csv(path, skeleton, **kwargs)
-    raise LabelError(path, f'ends in {ending!r}', '.csv, .h5 or .json')
+    if ending == '.slp':
+        return read_slp(path, skeleton, **kwargs)
+    raise LabelError(path, f'ends in {ending!r}', '.csv, .h5, .json or .slp')

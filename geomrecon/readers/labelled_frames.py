@@ -96,6 +96,16 @@ def label_folder(
             return _chosen_head(heads, files, root)
     return None
 
+# %% ../../nbs/readers/24_labelled_frames.ipynb #cf4d8001
+_UPLOADED = re.compile('[0-9a-f]{8}-(?=.)')
+
+
+def _own_name(parts):
+    "An image's path without the folders and digits that Label Studio's upload gave it"
+    if not _UPLOADED.match(parts[-1]):
+        return parts
+    return [_UPLOADED.sub('', parts[-1], count=1)]
+
 # %% ../../nbs/readers/24_labelled_frames.ipynb #70399de1
 def place_images(
     names,  # Image names of a label file
@@ -103,7 +113,12 @@ def place_images(
 ) -> list:  # Path of each, relative to `root`; as named where it is not there
     "Where images are below `root`; raises `MediaError` where that cannot be told"
     paths = [path_parts(name) or ['?'] for name in names]
-    head = label_folder(_files_by_folder(paths), root) or ()
+    head = label_folder(_files_by_folder(paths), root)
+    if head is None:
+        own = [_own_name(parts) for parts in paths]
+        head = label_folder(_files_by_folder(own), root)
+        paths = paths if head is None else own
+    head = head or ()
     placed = []
     for parts in paths:
         below = tuple(parts[: len(head)]) == head

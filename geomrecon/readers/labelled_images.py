@@ -20,6 +20,7 @@ from ..data.images import image_size
 from ..data.motion import read_boxes
 from .index import far_away
 from .label_coco import read_coco, read_labels
+from .label_pictures import images_folder
 from .labelled_frames import labelled_inside, place_images, shared_images
 from .pose_files import PoseFiles
 from .splits import tight_boxes
@@ -318,7 +319,7 @@ class CocoPoses(OwnPoses):
         on_error: str = 'raise',  # 'raise', or 'skip': what is unusable is left out and counted
         images: bool = True,  # False: labels alone; image files need not be there
     ):
-        root = Path(json).parent if root is None else Path(root)
+        given, root = root, Path(json).parent if root is None else Path(root)
         screen = Screen(on_error, self.name)
         choose('visibility', visibility, ('labelled', 'visible'))
         choose('video', video, ('image', 'folder'))
@@ -334,6 +335,8 @@ class CocoPoses(OwnPoses):
             missing=missing,
             screen=None if on_error == 'raise' else screen,
         )
+        if given is None and images:
+            root = images_folder(json, labels.names)
         self._build(
             labels,
             root,
@@ -356,14 +359,14 @@ class CocoPoses(OwnPoses):
 
 # %% ../../nbs/readers/25_labelled_images.ipynb #e08fe72a
 class DlcPoses(OwnPoses):
-    "Labels of DeepLabCut or Lightning Pose (CSV, H5) as a source; raises as `OwnPoses`"
+    "Labels of DeepLabCut, Lightning Pose (CSV, H5) or SLEAP as a source; raises as `OwnPoses`"
 
     name = 'DeepLabCut labels'
     home = 'your own labelling'
 
     def __init__(
         self,
-        labels,  # CSV or H5
+        labels,  # CSV, H5 or .slp
         root=None,  # Folder with the images, one of those in their names; None: that of the labels
         skeleton=None,  # `Skeleton` or name; None: the file's joints, without bones
         size: int = 256,  # Side of the crops, px
@@ -379,7 +382,7 @@ class DlcPoses(OwnPoses):
         on_error: str = 'raise',  # 'raise', or 'skip': what is unusable is left out and counted
         images: bool = True,  # False: labels alone; image files need not be there
     ):
-        root = Path(labels).parent if root is None else Path(root)
+        given, root = root, Path(labels).parent if root is None else Path(root)
         screen = Screen(on_error, self.name)
         crop_is_file = isinstance(crop, str) and crop.endswith('.csv')
         choose('video', video, ('image', 'folder'))
@@ -400,6 +403,8 @@ class DlcPoses(OwnPoses):
         if read.likelihood is not None:
             likely = np.nan_to_num(read.likelihood) >= min_likelihood
             read = read._replace(visible=read.visible & likely)
+        if given is None and images:
+            root = images_folder(labels, read.names)
         self._build(
             read,
             root,

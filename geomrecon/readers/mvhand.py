@@ -169,6 +169,7 @@ class MVHand(PoseFiles):
 
     name = 'MVHand'
     skeleton = HAND21
+    still_camera = True
     home = (
         'the repository multiviewDataset of its authors, which links the archive: '
         'https://github.com/search?q=multiviewDataset'

@@ -20,7 +20,14 @@ from ..core.checks import Screen, choose
 from ..core.errors import ConfigError, DataError, LabelError, MediaError
 from ..core.files import atomic_path, make_folder, writing
 from ..core.pickles import load_npy
-from ..core.geometry import apply_affine, crop_intrinsics, crop_matrix, invert, project
+from geomrecon.core.geometry import (
+    apply_affine,
+    compose,
+    crop_intrinsics,
+    crop_matrix,
+    invert,
+    project,
+)
 from ..core.show_pose import show_poses
 from ..data.augment import in_mirror_images, swap_sides
 from geomrecon.readers.index import (
@@ -51,6 +58,7 @@ class PoseFiles:
     name = ''  # Of the data set
     skeleton = None  # Its joints
     home = ''  # Where it is officially to be had
+    still_camera = False  # The camera stands still in a video
     n_outside = None  # (N,) known joints of each sample that lie outside its picture
 
     def __len__(self):
@@ -350,8 +358,10 @@ class FileFrames:
         video_id,  # (N,) video and view as one number
         frame,  # (N,) frame number
         cameras=None,  # `Cameras` of the crops
+        still_camera: bool = False,  # The camera stands still in a video
     ):
         self._pictures = pictures
+        self._still_camera = still_camera
         self.video_id = video_id
         self.frame = frame
         self._cameras = cameras
@@ -387,6 +397,22 @@ def images(
 
 
 @patch
+def crop_motion(
+    self: FileFrames,
+    base,  # (n,) indices
+    driving,  # (n,) indices of frames of the same videos
+) -> (
+    torch.Tensor | None
+):  # (n,2,3) from driving to base crops, [-1,1]; None where that is not known
+    "How what stands still in a video moves from driving to base crops; for a camera that stands still"
+    if not self._still_camera or self._cameras is None:
+        return None
+    of_base, _ = self._cameras.matrices(np.asarray(base, np.int64))
+    of_driving, _ = self._cameras.matrices(np.asarray(driving, np.int64))
+    return compose(invert(of_base), of_driving)
+
+
+@patch
 def _near(self: FileFrames, i):
     "The nearest readable frame of the same video"
     same_video = np.flatnonzero(self.video_id == self.video_id[i])
@@ -408,7 +434,13 @@ def frames(self: PoseFiles) -> FileFrames:
     key = self.video_id.astype(np.int64) * n_views + self.view - first_view
     _, video_id = np.unique(key, return_inverse=True)
     video_id = video_id.reshape(-1).astype(np.int32)
-    return FileFrames(self.pictures, video_id, self.frame, cameras=self._cameras())
+    return FileFrames(
+        self.pictures,
+        video_id,
+        self.frame,
+        cameras=self._cameras(),
+        still_camera=self.still_camera,
+    )
 
 # %% ../../nbs/readers/03_pose_files.ipynb #209a8287
 _ROWS = (

@@ -299,6 +299,7 @@ class SURREAL(PoseFiles):
 
     name = 'SURREAL'
     skeleton = BODY16
+    still_camera = True
     home = (
         'the SURREAL page of its authors, https://www.di.ens.fr/willow/research/surreal/data/ '
         '(terms to be accepted there)'

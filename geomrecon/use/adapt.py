@@ -20,6 +20,7 @@ from ..core.files import writing
 from ..core.parallel import main_alone, main_first
 from ..core.skeleton import get_skeleton
 from ..data.frames import VideoFrames
+from ..learn.logs import check_log, run_log
 from ..learn.presets import read_preset
 from ..methods.catalogue import get_method
 from ..models.pose import join_batchnorm
@@ -30,6 +31,7 @@ from ..puppet.rig import compile_rig
 from ..puppet.style import STYLES
 from ..readers.catalogue import READERS, is_dataset, open_dataset, parse_dataset
 from ..readers.label_coco import read_labels
+from ..readers.label_pictures import images_folder
 from ..readers.labelled_frames import find_images
 from .again import adapt_again
 from geomrecon.use.demo import (
@@ -131,6 +133,7 @@ def adapt(
     pool: int = None,  # Rendered source images; 6000 if not given
     workers: int = 0,  # Processes that read a source on disk
     cache: str = None,  # Folder for crops and rendered images that several runs may share; OUT/cache if not given
+    log: str = None,  # Log trainings and pictures as they come: tensorboard, wandb or csv, into OUT/logs
     fresh: bool = False,  # Start over instead of resuming or reusing what is in --out
     bar: bool = True,  # Progress bars
 ) -> dict:  # results, as in results.json
@@ -159,7 +162,8 @@ def adapt(
         frames = VideoFrames(media, preset.size, crop, **options)
         measured = None
         if checked.labels is not None:
-            measured = labelled_like(frames, checked.labels, Path(eval).parent, preset.size)
+            root = images_folder(eval, checked.labels.names)
+            measured = labelled_like(frames, checked.labels, root, preset.size)
     images = source_images(asked, checked, frames, cache)
     if checked.few is not None:
         return adapt_with_labels(asked, checked, frames, images, measured, record)
@@ -173,6 +177,7 @@ def adapt(
         seed=seed,
         workers=workers,
         data=checked.data,
+        log=run_log(log, out),
     )
     runs = {}
     for name, learn, seconds, domain in train_phases(
@@ -220,6 +225,7 @@ def check_adapt(asked) -> SimpleNamespace:  # what the options stand for
         asked.method = 'ours' if asked.labels is None else 'labels'
     checked = SimpleNamespace(how=get_method(asked.method))
     checked.control = 'time' if asked.control else 'none'
+    check_log(asked.log)
     check_start(asked, checked)
     check_numbers(asked)
     check_idle(checked.preset, asked.set)
@@ -424,6 +430,8 @@ def told_at_start(asked, checked) -> list:
     if asked.video:
         written += ', labelled.mp4, before_after.mp4'
     lines.append(f'written into {asked.out}: {written}; about {checked.n_bytes / 1e9:.1g} GB')
+    if asked.log is not None:
+        lines.append(run_log(asked.log, asked.out).told)
     return lines
 
 
@@ -554,6 +562,7 @@ def report_adaptation(task, runs, adapted, measured, asked, record):
         curves,
         videos,
         intro=with_notes(f'Adapted to {len(frames)} frames without labels.', notes),
+        log=task.log,
     )
     print_without_labels(looked.lines, moments)
     print_results(results, page)
@@ -593,6 +602,7 @@ def adapt_with_labels(asked, checked, frames, images, measured_on, record):
         seed=asked.seed,
         workers=asked.workers,
         data=checked.data,
+        log=run_log(asked.log, asked.out),
     )
     outcome = run_labelled(job, bar=asked.bar)
     clock.tell('predicting')

@@ -24,10 +24,12 @@ from ..core.metrics import pixel_report
 from ..core.parallel import main_alone, main_first
 from ..core.show_pose import show_poses
 from ..data.frames import VideoFrames
+from ..learn.logs import check_log, run_log
 from ..learn.presets import field_name, preset_text, read_preset
 from ..learn.source_free import again_learner, target_dls
 from ..models.perceptual import PerceptualLoss
 from ..readers.label_coco import read_labels
+from ..readers.label_pictures import images_folder
 from .demo import finish, peak_memory, print_results, with_notes
 from geomrecon.use.diagnosis import (
     FIGURES,
@@ -118,6 +120,7 @@ def adapt_again(
     video: bool = True,  # Write labelled videos
     step: int = 1,  # Use every step-th frame of the target
     cache: str = None,  # Folder for crops that several runs may share; OUT/cache if not given
+    log: str = None,  # Log trainings and pictures as they come: tensorboard, wandb or csv, into OUT/logs
     fresh: bool = False,  # Start over instead of resuming what is in --out
     bar: bool = True,  # Progress bars
 ) -> dict:  # results, as in results.json
@@ -140,8 +143,9 @@ def adapt_again(
         frames = VideoFrames(media, checked.preset.size, step=step, **checked.crop, **options)
         measured = None
         if checked.labels is not None:
-            measured = labelled_like(frames, checked.labels, Path(eval).parent, frames.size)
-    run = go_on(checked, frames, out, seed, bar)
+            root = images_folder(eval, checked.labels.names)
+            measured = labelled_like(frames, checked.labels, root, frames.size)
+    run = go_on(checked, frames, out, seed, bar, run_log(log, out))
     decide(run, checked, frames, step)
     main_alone(save_decided, run, checked, frames, out, seed)
     return main_alone(report_again, run, checked, frames, measured, asked, record)
@@ -160,6 +164,7 @@ def check_again(asked) -> SimpleNamespace:  # what the options stand for
     "Look at all that going on was given; raises for whatever can be known to be wrong with it"
     checked = SimpleNamespace()
     check_seed(asked.seed)
+    check_log(asked.log)
     check_whole('--step', asked.step, 1, 1_000_000)
     targets = [asked.target] if isinstance(asked.target, (str, Path)) else list(asked.target)
     check_folder('--out', asked.out)
@@ -236,10 +241,12 @@ def told_at_start(asked, checked) -> list:
     lines.append(f'{preset.adapt_epochs} epochs of {preset.steps} steps, without a source')
     written = 'model.pth, predictions.csv and .json, results.json, report.html'
     lines.append(f'written into {asked.out}: {written}')
+    if asked.log is not None:
+        lines.append(run_log(asked.log, asked.out).told)
     return lines
 
 # %% ../../nbs/use/18_again.ipynb #296c8462
-def go_on(checked, frames, out, seed, bar) -> SimpleNamespace:  # old, new, learn, seconds
+def go_on(checked, frames, out, seed, bar, log=None) -> SimpleNamespace:  # old, new, learn, seconds
     "The model before and after going on"
     preset = checked.preset
     clock.tell('going on without the source')
@@ -264,6 +271,7 @@ def go_on(checked, frames, out, seed, bar) -> SimpleNamespace:  # old, new, lear
         meta=checked.identity,
         drops=preset.drops,
         bar=bar,
+        log=log,
     )
     old = copy.deepcopy(checked.model).to(next(learn.model.parameters()).device)
     return SimpleNamespace(old=old, new=taught_model(learn), learn=learn, seconds=seconds)
@@ -376,6 +384,7 @@ def report_again(run, checked, frames, measured, asked, record):
         loss_curves(NAMES[1], run.learn),
         videos,
         intro=with_notes(f'Gone on to {len(frames)} frames without labels and source.', notes),
+        log=run_log(asked.log, out),
     )
     print_results(results, page)
     return results

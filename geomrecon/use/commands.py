@@ -20,15 +20,17 @@ from ..methods.catalogue import METHODS, methods_table
 from ..readers.catalogue import READERS, about, check_dataset, describe_reader
 from ..readers.catalogue import joint_lines, open_dataset, parse_dataset, reader_options
 from ..readers.labelled_images import OwnPoses
+from .export import load_net
 from .inputs import check_apart, check_medium, find_media, folders_for
 from .inputs import earlier_files, is_done, is_image, path_of, settings_of
 from .inputs import printable, write_record
 from .made_by import finished, made_by
-from .model_file import load_model, model_file
+from .model_file import model_file
 from .moments import diagnosis_lines, examine, moments_lines, trust_lines
 from .moments import worst_moments, write_moments
 from .predict import check_drawing, chosen_device, crop_options, drawn_in_words
-from .predict import open_media, predict_frames, write_media
+from .predict import open_media, predict_and_write
+from .prediction_formats import DEFAULT_FORMATS, check_formats
 
 # %% ../../nbs/use/25_commands.ipynb #45b38468
 def data(
@@ -98,7 +100,7 @@ def list_readers():
 
 # %% ../../nbs/use/25_commands.ipynb #a2261f19
 def predict(
-    model: str,  # Folder of a run that has ended, or its model file
+    model: str,  # Folder of a run that has ended, its model file, or a file of `geomrecon export`
     input: list,  # Videos, images, folders of them, or patterns such as 'day1/*.mp4'; each is predicted by itself
     out: str,  # Folder to write into; with several inputs, each gets a folder of its own in it
     crop: str = None,  # motion (fixed camera), whole or a CSV of boxes; as in the run if not given
@@ -106,8 +108,10 @@ def predict(
     bone_length: float = None,  # Length of the reference bone, mm, for a net with depth; lengths of it if not given
     threshold: float = 0.2,  # Joints of less likelihood, 0 to 1, are not drawn; the tables hold all
     video: bool = True,  # Draw labelled videos, or an overlay for each image
+    format: str = 'csv,coco',  # Of the tables, with commas: csv, coco, h5 (DeepLabCut), slp (SLEAP), nwb
     diagnosis: bool = True,  # Say without labels how good it seems, and draw the ten worst moments
     device: str = None,  # cpu, cuda, cuda:1 or mps; a CUDA GPU where there is one if not given
+    fast: bool = False,  # Quicker on a CPU; the last digit of a joint may differ
     fresh: bool = False,  # Predict again what is done, and replace predictions of other inputs
     bar: bool = True,  # Progress bars
 ):
@@ -116,13 +120,19 @@ def predict(
     inputs = [input] if isinstance(input, (str, Path)) else input
     check_number('--step', step, least=1, whole=True)
     check_number('--threshold', threshold, least=0, most=1)
+    check_formats(format)
     check_folder('--out', out)
     device = chosen_device(device)
-    net = load_model(model)
+    net = load_net(model)
     check_drawing(net[0], bone_length, threshold)
     media = check_inputs(inputs, out, net, crop=crop, step=step)
     drawing = dict(bone_length=bone_length, threshold=threshold, video=video)
     settings = dict(model=digest_of(model), crop=crop, step=step, diagnosis=diagnosis, **drawing)
+    drawing['formats'] = check_formats(format, media)
+    if drawing['formats'] != DEFAULT_FORMATS:
+        settings['format'] = list(drawing['formats'])
+    if fast:
+        settings['fast'] = drawing['fast'] = True
     jobs = []
     for medium, folder in zip(media, folders_for(media, out)):
         wanted = settings_of(medium, **settings)
@@ -182,25 +192,18 @@ def run_job(job, net, crop, step, drawing, diagnosis, record, bar):
     model, skeleton, preset, meta = net
     folder = job['folder']
     started = time.time()
-    frames = open_media(job['medium'], preset, meta, crop=crop, step=step, progress=bar)
-    predicted = predict_frames(model, frames, progress=bar)
-    px, likelihood, _ = predicted
+    options = dict(crop=crop, step=step, progress=bar, keep=diagnosis)
+    frames = open_media(job['medium'], preset, meta, **options)
     before = earlier_files(folder)
     record = dict(record, settings=job['settings'])
     write_record(folder, dict(record, files_before=before))
-    files = write_media(
-        model,
-        skeleton,
-        preset,
-        frames=frames,
-        px=px,
-        likelihood=likelihood,
-        out=folder,
-        progress=bar,
-        **drawing,
+    done = predict_and_write(
+        model, skeleton, preset, frames=frames, out=folder, progress=bar, **drawing
     )
+    px, likelihood, keypoints, _, files = done
     looked = ''
     if diagnosis:
+        predicted = px, likelihood, keypoints
         more, looked = write_diagnosis(net, frames, predicted, folder, drawing['threshold'])
         files += more
     names = [file.relative_to(folder).as_posix() for file in files]

@@ -23,6 +23,7 @@ from ..core.parallel import main_alone, main_first
 from ..core.show_pose import show_poses, show_poses3d
 from ..core.skeleton import get_skeleton
 from ..data.video import write_video
+from ..learn.logs import check_log, run_log
 from ..learn.presets import read_preset
 from ..models.style_training import show_style
 from ..puppet.rig import compile_rig
@@ -70,6 +71,7 @@ def demo(
     gap: bool = False,  # Another annotation convention in the target domain
     control: str = 'none',  # Controls: none, bn (batch-norm statistics alone) or time (the source for as long)
     cache: str = None,  # Folder for rendered videos that several runs may share; OUT/cache if not given
+    log: str = None,  # Log trainings and pictures as they come: tensorboard, wandb or csv, into OUT/logs
     fresh: bool = False,  # Start over instead of resuming or reusing what is in --out
     bar: bool = True,  # Progress bars
 ) -> dict:  # results, as in results.json
@@ -82,10 +84,13 @@ def demo(
     out = prepare_out(out, fresh)
     clock.tell('rendering the target videos')
     clock.note([plan_text(preset, control=control)])
+    if log is not None:
+        clock.note([run_log(log, out).told])
     main_alone(write_made_by, out, record)
     with main_first():
         cache = cache or out / 'cache'
         task, test = benchmark(out, of_skeleton, preset, seed, gap, cache=cache)
+    task.log = run_log(log, out)
     result = run_phases(task, test, control, bar)
     return main_alone(report_demo, task, test, result, gap, record)
 
@@ -94,6 +99,7 @@ def check_demo(asked):
     "Preset and skeleton of a demo; raises for all that can be known to be wrong with it"
     choose('--control', asked.control, ('none', 'bn', 'time'))
     check_seed(asked.seed)
+    check_log(asked.log)
     preset = read_preset(asked.preset, asked.set)
     check_idle(preset, asked.set)
     check_length(preset)
@@ -152,6 +158,7 @@ def report_demo(task, test, result, gap, record):
             'measured on test videos of other figures.',
             result.notes,
         ),
+        log=task.log,
     )
     print_results(results, page, metrics=headline(result.rows))
     return results

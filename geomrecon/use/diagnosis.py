@@ -24,7 +24,7 @@ from ..core.heatmap import decode
 from ..core.shared import joints_alone
 from ..core.skeleton import Skeleton
 from ..data.augment import in_mirror_images, move_joints, random_affine, swap_sides
-from ..data.pairs import FramePairs
+from ..data.pairs import FramePairs, crop_motion_of
 from ..models.pose import domain_split
 
 # %% ../../nbs/use/00_diagnosis.ipynb #3260d505
@@ -316,6 +316,7 @@ def reconstruction_figures(
     perceptual=None,  # `PerceptualLoss`, for its value as well
     domain: str = 'target',  # Whose batch-norm statistics
     bs: int = 64,  # Pairs at a time
+    crop_motion=None,  # (N,2,3) of the background, driving to base; None: it stands still
 ) -> dict:  # empty where there is no W and G
     "Pixel difference of reconstructions from driving frames, alone and by that of the base frame"
     painter = painter_of(model, rebuild)
@@ -326,9 +327,12 @@ def reconstruction_figures(
     model.eval()
     painter.eval()
     sums = []
-    for some in zip(torch.as_tensor(base).split(bs), torch.as_tensor(driving).split(bs)):
-        of_base, of_driving = (_float(images).to(device) for images in some)
-        painted = repaint(model, painter, of_base, of_driving, domain)
+    for rows in torch.arange(len(base)).split(bs):
+        of_base, of_driving = (
+            _float(torch.as_tensor(images)[rows]).to(device) for images in (base, driving)
+        )
+        moved = None if crop_motion is None else crop_motion[rows].to(device)
+        painted = repaint(model, painter, of_base, of_driving, domain, crop_motion=moved)
         errors = [(painted - of_driving).abs().mean(), (of_base - of_driving).abs().mean()]
         if perceptual is not None:
             errors.append(perceptual(painted, of_driving))
@@ -348,12 +352,12 @@ def painter_of(model, rebuild):
     return None if getattr(painter, 'warp', None) is None else painter
 
 
-def repaint(model, painter, base, driving, domain):
+def repaint(model, painter, base, driving, domain, crop_motion=None):
     "Driving frames as the painter makes them from base frames and the model's heatmaps of both"
     n_source = 2 * len(base) if domain == 'source' else 0
     with domain_split(model.pose, n_source):
         of_base, of_driving = model.pose(torch.cat([base, driving])).float().chunk(2)
-    return painter.reconstruct(base, driving, of_base, of_driving)['image']
+    return painter.reconstruct(base, driving, of_base, of_driving, crop_motion=crop_motion)['image']
 
 # %% ../../nbs/use/00_diagnosis.ipynb #d21bf504
 @torch.no_grad()
@@ -400,7 +404,13 @@ def diagnose(
         pairs = some_pairs(frames, (rec_stride, stride), n, rng)
         if pairs is not None:
             base, driving = (frames.images(idxs) for idxs in pairs)
-            options = dict(rebuild=rebuild, perceptual=perceptual, domain=domain)
+            moved = crop_motion_of(frames, *pairs)
+            options = dict(
+                rebuild=rebuild,
+                perceptual=perceptual,
+                domain=domain,
+                crop_motion=moved,
+            )
             figures.update(reconstruction_figures(model, base, driving, **options))
     return figures
 

@@ -16,6 +16,7 @@ from ..core.files import writing
 from ..learn.presets import field_name
 from ..readers.joint_names import Labels, named_skeleton, plain_name
 from ..readers.label_coco import read_labels
+from ..readers.label_pictures import images_folder
 from .labelled_run import LABEL_SHARE, labels_digest, preset_of_split, splits_of
 from .run_checks import check_measured
 from .target_labels import Split, with_bones
@@ -49,22 +50,31 @@ def with_names_of(
     return labels._replace(skeleton=renamed)
 
 # %% ../../nbs/use/20_given_labels.ipynb #3867fc73
+def _in_folder(folder, ending):
+    "Label files of a labelling tool in a folder, or up to two below it"
+    found = []
+    for inside in ('', '*/', '*/*/'):
+        found += sorted(folder.glob(f'{inside}CollectedData*{ending}'))
+    return found
+
+
 def label_files(
-    given,  # Files, and folders that hold CollectedData_*.csv
+    given,  # Files, and folders that hold CollectedData_*.csv, or .slp
 ) -> list:
-    "Label files; raises `ConfigError` for a folder without"
+    "Label files; raises `ConfigError` for a folder without, and for one with both kinds"
     files = []
     for path in map(Path, [given] if isinstance(given, (str, Path)) else given or ()):
         if not path.is_dir():
             files.append(path)
             continue
-        found = []
-        for pattern in ('CollectedData*.csv', '*/CollectedData*.csv', '*/*/CollectedData*.csv'):
-            found += sorted(path.glob(pattern))
-        if not found:
+        tables, projects = (_in_folder(path, ending) for ending in ('.csv', '.slp'))
+        if not tables and not projects:
             expected = 'a label file, or a folder that holds labeled-data/*/CollectedData_*.csv'
             raise ConfigError('--labels', f'{path} has no CollectedData_*.csv', expected)
-        files += found
+        if tables and projects:
+            found = f'{path} holds {tables[0].name} and {projects[0].name}'
+            raise ConfigError('--labels', found, 'the files that were corrected, by name')
+        files += tables or projects
     return files
 
 
@@ -78,7 +88,7 @@ def read_label_files(
         images.append(check_measured(labels, file))
         parts.append(labels)
     if len(files) == 1:
-        return parts[0], Path(files[0]).parent
+        return parts[0], images_folder(files[0], parts[0].names)
     first = parts[0].skeleton.joints
     for file, labels in zip(files, parts):
         if labels.skeleton.joints != first:

@@ -160,6 +160,7 @@ def report_labelled(job, outcome, measured_on, asked, record):
         curves,
         videos,
         intro=with_notes(intro, notes),
+        log=job.log,
     )
     print_without_labels([], moments)
     print_results(results, page)

@@ -23,6 +23,7 @@ from ..core.metrics import pixel_report
 from ..core.shared import SharedCoordinates, find_shared, joints_alone
 from ..data.mixed import MixedSource
 from ..learn.learner import pose_learner
+from ..learn.logs import RunLog
 from ..learn.presets import Preset
 from ..puppet.convention import Convention, ConventionSource, estimate_convention
 from ..readers.remapped import Remapped
@@ -118,6 +119,7 @@ class LabelledJob:
     seed: int = 0  # Of weights and training
     workers: int = 0  # Processes that read a source on disk
     data: dict = field(default_factory=dict)  # What source, labels and target are, as text
+    log: RunLog | None = None  # Where all trainings are logged
 
     @property
     def labels(self):
@@ -147,6 +149,7 @@ class LabelledJob:
             seed=self.seed,
             workers=self.workers,
             data=self.data,
+            log=self.log,
         )
 
     @property
@@ -210,6 +213,7 @@ def train_supervised(
         meta=dict(task.meta, stage=name),
         drops=scaled_drops(preset, n_epoch),
         bar=bar,
+        log=task.log,
     )
     return Run(learn, seconds, 'source')
 

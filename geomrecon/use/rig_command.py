@@ -27,6 +27,7 @@ from ..puppet.rig_from_labels import check_views, chosen_joints, rig_from_labels
 from ..puppet.rig_from_labels import rig_text, usable_points
 from ..puppet.show_rig import show_rig, show_rig_over
 from ..readers.label_coco import read_labels
+from ..readers.label_pictures import images_folder
 from ..readers.labelled_frames import labelled_inside, place_images
 from .inputs import check_medium, find_media, is_image
 
@@ -190,7 +191,10 @@ def check_rig(asked) -> SimpleNamespace:  # labels, joints, points, medium, out,
     checked.labels = read_labels(asked.labels)
     checked.chosen = chosen_joints(checked.labels.skeleton.joints, asked.joints)
     checked.joints = [checked.labels.skeleton.joints[i] for i in checked.chosen]
-    checked.root = Path(asked.labels).parent if asked.images is None else Path(asked.images)
+    if asked.images is None:
+        checked.root = images_folder(asked.labels, checked.labels.names)
+    else:
+        checked.root = Path(asked.images)
     if not checked.root.is_dir():
         raise MediaError(checked.root, 'no such folder', 'the folder of the labelled images')
     usable_points(checked.labels.keypoints[:, checked.chosen], checked.joints)

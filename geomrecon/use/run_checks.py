@@ -23,6 +23,7 @@ from ..data.motion import check_boxes, read_boxes
 from ..learn.learner import build_model, source_limits
 from ..learn.presets import Preset, field_name
 from ..models.memory import PARTS
+from ..readers.label_pictures import images_folder
 from ..readers.labelled_frames import find_images
 from .inputs import find_media
 
@@ -308,7 +309,7 @@ def check_measured(
     "Raise `LabelError` for labels of nothing, `MediaError` for images that are not there"
     if not labels.visible.any():
         raise LabelError(file, 'no joint is labelled in any image', 'labels to measure with')
-    images = find_images(labels.names, Path(file).parent)
+    images = find_images(labels.names, images_folder(file, labels.names))
     if not any(is_readable(image) for image in images):
         found = f'none of {len(images)} labelled images can be read'
         raise MediaError(images[0], found, 'images')

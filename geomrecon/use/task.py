@@ -29,6 +29,7 @@ from ..data.pairs import pose_dls
 from ..learn.checkpoint import Checkpoint, PoseLearner, load_checkpoint, restore_learner
 from ..learn.distributed import distribute
 from ..learn.learner import adapt_learner, build_pose, pose_learner, source_limits
+from ..learn.logs import RunLog
 from ..learn.presets import Preset, get_preset, preset_text
 from ..learn.pseudo_label import LabelQuality
 from ..losses.align import jitter
@@ -58,6 +59,7 @@ class Task:
     data: dict = field(default_factory=dict)
     # Target frames with their truth, to measure pseudo-labels with; no training depends on it
     quality: object = None
+    log: RunLog | None = None  # Where its trainings are logged
 
     def __post_init__(self):
         self.out = Path(self.out)
@@ -241,6 +243,7 @@ def train_phase(
     meta: dict,  # Identity of the phase, compared on resuming
     drops=(),  # Step schedule, see `fit_preset`; a learner that is no `PoseLearner` gets one cycle
     bar: bool = True,  # Progress bars
+    log: RunLog | None = None,  # Where the training is logged
 ) -> float:  # seconds of training
     "Train, resume or skip; raises `CheckpointError` when `path` belongs to another run"
     path = Path(path)
@@ -261,6 +264,8 @@ def train_phase(
         if not bar:
             contexts.enter_context(learn.no_bar())
             contexts.enter_context(learn.no_logging())
+        if log is not None:
+            contexts.enter_context(log.following(learn, path, n_done, meta))
         if isinstance(learn, PoseLearner):
             learn.first_epoch = n_done
             learn.fit_preset(n_epoch, drops)
@@ -363,6 +368,7 @@ def pretrain(
         meta=dict(self.meta, stage='source'),
         drops=scaled_drops(preset, preset.epochs),
         bar=bar,
+        log=self.log,
     )
     return learn, seconds
 
@@ -393,7 +399,7 @@ def _style(self: Task, bar):
     learn = style_learner(self._style_dls(), encoder, style.style_loss, lr=style.style_lr)
     meta = dict(self.meta, target=self.data.get('target'), stage='style')
     path = self.out / 'style.ckpt'
-    seconds = train_phase(learn, path, style.style_epochs, meta=meta, bar=bar)
+    seconds = train_phase(learn, path, style.style_epochs, meta=meta, bar=bar, log=self.log)
     net = learn.model.net.eval()
     with torch.no_grad():
         stats = style_stats(net, self.frames, cache=self.out / 'style_stats.pth')
@@ -410,7 +416,7 @@ def _train_style_encoder(self: Task, bar):
     meta = dict(self.meta, target=self.data.get('target'), stage='style encoder')
     path = self.out / 'style_encoder.ckpt'
     n_epoch = max(1, style.style_encoder_epochs)
-    seconds = train_phase(learn, path, n_epoch, meta=meta, bar=bar)
+    seconds = train_phase(learn, path, n_epoch, meta=meta, bar=bar, log=self.log)
     return learn.model.style_net(), seconds
 
 
@@ -474,6 +480,7 @@ def align(
         meta=dict(self.meta, target=self.data.get('target'), stage='aligned'),
         drops=scaled_drops(preset, n_epoch) if whole else (),
         bar=bar,
+        log=self.log,
     )
     return learn, style_seconds + seconds
 
@@ -519,6 +526,7 @@ def adapt(
         meta=dict(self.meta, target=self.data.get('target'), stage=list(terms)),
         drops=preset.drops,
         bar=bar,
+        log=self.log,
     )
     return learn, seconds
 
@@ -566,6 +574,7 @@ def adapt_by(
         meta=dict(self.meta, target=self.data.get('target'), stage=name),
         drops=self.preset.drops,
         bar=bar,
+        log=self.log,
     )
     return learn, seconds
 
@@ -587,7 +596,7 @@ def control(
     seed_all(self.seed + 1)
     learn = pose_learner(self.dls(False), preset, pose=copy.deepcopy(pose), lr=preset.adapt_lr)
     meta = dict(self.meta, stage='control')
-    return learn, train_phase(learn, path, n_epoch, meta=meta, bar=bar)
+    return learn, train_phase(learn, path, n_epoch, meta=meta, bar=bar, log=self.log)
 
 
 @patch

@@ -15,6 +15,7 @@ from ..core.errors import DataError
 from ..core.parallel import main_alone, main_first
 from ..core.show_pose import show_poses
 from ..data.pairs import FramePairs
+from ..learn.logs import check_log, run_log
 from ..learn.presets import read_preset
 from ..readers.catalogue import open_dataset, parse_dataset
 from ..readers.remapped import Remapped
@@ -83,6 +84,7 @@ def train(
     workers: int = 2,  # Processes that read the data
     on_error: str = 'raise',  # Unusable samples and images: raise, or skip (left out, counted, reported)
     cache: str = None,  # Folder in which all crops are made once (3 x size x size bytes each)
+    log: str = None,  # Log trainings and pictures as they come: tensorboard, wandb or csv, into OUT/logs
     fresh: bool = False,  # Start over instead of resuming or reusing what is in --out
     bar: bool = True,  # Progress bars
 ) -> dict:  # results, as in results.json
@@ -111,6 +113,7 @@ def train(
         seed=seed,
         workers=workers,
         data=dict(source=source, target=target),
+        log=run_log(log, out),
     )
     result = run_phases(task, to_measure, control, bar=bar, ladder=ladder)
     described = dict(source=source, target=target, test=test)
@@ -123,6 +126,7 @@ def check_train(asked):
     choose('--on-error', asked.on_error, ('raise', 'skip'))
     check_seed(asked.seed)
     check_workers(asked.workers)
+    check_log(asked.log)
     preset = read_preset(asked.preset, asked.set)
     check_idle(preset, asked.set)
     check_folder('--out', asked.out)
@@ -194,6 +198,8 @@ def told_at_start(asked, preset, data) -> list:
     lines += skeleton_lines(data.source.skeleton)
     lines.append(plan_text(preset, control=asked.control, ladder=asked.ladder))
     lines.append(f'written into {asked.out}: model.pth, results.json, report.html')
+    if asked.log is not None:
+        lines.append(run_log(asked.log, asked.out).told)
     return lines
 
 
@@ -224,6 +230,7 @@ def report_training(task, test, result, name, described, record):
         train_sections(task, test, result),
         result.curves,
         intro=with_notes(intro + '.', result.notes),
+        log=task.log,
     )
     print_results(results, page)
     return results
