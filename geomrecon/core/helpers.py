@@ -56,9 +56,11 @@ _MOST_VALUES = 2**19  # of one tensor; a larger one is made each time
 def kept(
     name,  # What it is: a word, or a tuple of a word and numbers
     make,  # () -> the tensor
-    like: torch.Tensor,  # Tensor with which it is used: on its device, of its type
-) -> torch.Tensor:  # not to be written to
+    like,  # Tensor with which it is used: on its device, of its type
+):  # tensor, not to be written to
     "What `make` gives, made once for each name, device and type"
+    import torch  # not above: readers of labels need none
+
     if type(like) is not torch.Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing():
         # what only pretends to be a tensor, or is being recorded, must not stay
         return make()
@@ -76,10 +78,10 @@ def kept(
 
 def number_like(
     number: float,  # Any number
-    like: torch.Tensor,  # Tensor with which it is used
-) -> torch.Tensor:  # of no dimension; not to be written to
+    like,  # Tensor with which it is used
+):  # tensor of no dimension, not to be written to
     "A number on the device and of the type of a tensor"
-    return kept(number, lambda: torch.full((), number, dtype=like.dtype, device=like.device), like)
+    return kept(number, lambda: like.new_full((), number), like)
 
 # %% ../../nbs/core/01_helpers.ipynb #4cf36efd
 MOST_VALUES = 20_000_000
