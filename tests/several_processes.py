@@ -19,7 +19,7 @@ from geomrecon.use.task import train_phase
 
 #: Divisible by four
 PRESET = two.PRESET.changed(bs=4, adapt_bs=4, rec_start=0.5, rec_attach=1.0, lr=5e-4)
-SIZES = dict(steps=2, bs=4, bs_target=4)
+SIZES = dict(bs=4, bs_target=4)
 
 
 def free_port():
@@ -77,19 +77,19 @@ def together(processes, work):
 def learner(folder):
     "Adaptation of a net that has seen some images, the terms of the method with their teacher"
     pose = two.trained_pose(folder, kinks=False)
-    dls = two.loaders(True, **SIZES)
+    dls = two.loaders(True, 3, **SIZES)
     return two.smoothed(two.adapt_learner(dls, pose, PRESET, terms=('pseudo', 'rec')))
 
 
 def in_double(folder, name):
-    "Two epochs in double precision; the main process keeps weights and losses"
+    "Three steps in double precision; the main process keeps weights and losses"
 
     def work():
         start()
         torch.manual_seed(0)
         learn = learner(folder)
         with distribute(learn):
-            two.fit_quietly(learn, 2, [two.Double()])
+            two.fit_quietly(learn, 1, [two.Double()])
         keep(learn, folder / f'{name}.pt')
         stop()
 
@@ -116,34 +116,42 @@ class KillAt(Callback):
 
 
 def in_phase(folder, name, checkpoint, killed=None):
-    "Three epochs as a phase of a run, with augmentation; perhaps killed, perhaps gone on with"
+    "Two epochs as a phase of a run, with augmentation; perhaps killed, perhaps gone on with"
 
     def work():
         start()
         torch.manual_seed(0)
         pose = two.trained_pose(folder, kinks=False)
-        learn = two.adapt_learner(two.loaders(True, aug={}, **SIZES), pose, PRESET)
+        learn = two.adapt_learner(two.loaders(True, 2, aug={}, **SIZES), pose, PRESET)
         if killed is not None:
             learn.add_cb(KillAt(*killed))
-        train_phase(learn, folder / checkpoint, 3, dict(stage='test'), bar=False)
+        train_phase(learn, folder / checkpoint, 2, dict(stage='test'), bar=False)
         keep(learn, folder / f'{name}.pt')
         stop()
 
     return work
 
 
+def briefly_trained():
+    "State of a net that has seen a few images"
+    torch.manual_seed(0)
+    pose = two.smooth(two.build_pose(two.HAND21, PRESET))
+    dls = two.loaders(False, 5, bs=8)
+    two.fit_quietly(two.pose_learner(dls, PRESET, pose=pose), 1)
+    return pose.state_dict()
+
+
 def main(folder):
-    codes = dict(
-        trained=together(1, lambda: torch.save(two.trained(False), folder / 'net_False.pt'))
-    )
+    def train():
+        torch.save(briefly_trained(), folder / 'net_False.pt')
+
+    codes = dict(trained=together(1, train))
     for processes in (1, 2, 4):
         name = f'double_{processes}'
         codes[name] = together(processes, in_double(folder, name))
     codes['whole'] = together(4, in_phase(folder, 'whole', 'whole.ckpt'))
     codes['killed'] = together(4, in_phase(folder, 'killed', 'killed.ckpt', killed=(1, 2)))
-    (folder / 'left.ckpt').write_bytes((folder / 'killed.ckpt').read_bytes())
     codes['resumed'] = together(4, in_phase(folder, 'resumed', 'killed.ckpt'))
-    codes['fewer'] = together(2, in_phase(folder, 'fewer', 'left.ckpt'))
     torch.save(codes, folder / 'codes.pt')
 
 
