@@ -27,28 +27,29 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 128, 160
-#: name -> (crop, store, with a cache, by the earlier code, too)
+#: name -> (crop, store, with a cache, by which code)
+BOTH = ('before', 'now')
 CASES = {
     'clips': [
-        ('whole', 'memory', True, True),
-        ('motion', 'memory', True, True),
-        ('whole', 'stream', True, False),
-        ('motion', 'stream', True, False),
-        ('whole', 'none', False, True),
+        ('whole', 'memory', True, BOTH),
+        ('whole', 'none', False, BOTH),
+        ('whole', 'stream', True, ('now',)),
+        ('motion', 'memory', True, ('before',)),
+        ('motion', 'stream', True, ('now',)),
     ],
     'video': [
-        ('whole', 'memory', True, True),
-        ('whole', 'stream', True, False),
-        ('motion', 'stream', True, False),
-        ('whole', 'none', False, True),
+        ('whole', 'memory', True, ('before',)),
+        ('whole', 'none', False, ('before',)),
+        ('whole', 'stream', True, ('now',)),
+        ('motion', 'stream', True, ('now',)),
     ],
     'images': [
-        ('whole', 'none', False, True),
-        ('whole', 'stream', True, False),
+        ('whole', 'none', False, ('before',)),
+        ('whole', 'stream', True, ('now',)),
     ],
     'hours': [
-        ('whole', 'stream', True, False),
-        ('motion', 'stream', True, False),
+        ('whole', 'stream', True, ('now',)),
+        ('motion', 'stream', True, ('now',)),
     ],
 }
 
@@ -209,8 +210,8 @@ def main():
 def measured_rows(name, codes, folder, options):
     "All cases of one input"
     rows = []
-    for crop, store, with_cache, by_both in CASES[name]:
-        for code in codes if by_both else ['now']:
+    for crop, store, with_cache, by_code in CASES[name]:
+        for code in (each for each in by_code if each in codes):
             cache = folder / f'cache-{name}-{code}-{crop}-{store}' if with_cache else None
             for start in ('first', 'second') if with_cache else ('first',):
                 row = dict(input=name, crop=crop, store=store, code=code, start_number=start)
