@@ -189,6 +189,7 @@ def main():
     parser.add_argument('--out', type=Path, default=HERE / 'results' / 'scale.json')
     parser.add_argument('--small', action='store_true', help='a twentieth of everything, to try it')
     parser.add_argument('--only', nargs='+', default=list(CASES), help='inputs')
+    parser.add_argument('--stores', nargs='+', default=['memory', 'none', 'stream'])
     parser.add_argument('--measure', nargs='+', help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -211,6 +212,8 @@ def measured_rows(name, codes, folder, options):
     "All cases of one input"
     rows = []
     for crop, store, with_cache, by_code in CASES[name]:
+        if store not in options.stores:
+            continue
         for code in (each for each in by_code if each in codes):
             cache = folder / f'cache-{name}-{code}-{crop}-{store}' if with_cache else None
             for start in ('first', 'second') if with_cache else ('first',):

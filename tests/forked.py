@@ -47,7 +47,7 @@ def together(processes, work):
     port = free_port()
     running = {forked(number, processes, port, work): number for number in range(processes)}
     codes = [None] * processes
-    deadline = time.time() + 300
+    deadline = time.time() + 1200
     while running:
         for pid in list(running):
             ended, status = os.waitpid(pid, os.WNOHANG)

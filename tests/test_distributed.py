@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
         [sys.executable, several_processes.__file__, str(out)],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=2400,
         env=dict(os.environ, OMP_NUM_THREADS='1'),
     )
     assert process.returncode == 0, process.stderr[-4000:]
