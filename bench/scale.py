@@ -2,7 +2,7 @@
 
 Made on the spot, of 160 x 128 pixels: a folder of 2,000 clips of 50 frames, one video of 100,000 frames, a folder of
 100,000 images, and a hundred hours (108 videos of 100,000 frames, all links to one file). Each is opened in a process
-of its own, by this checkout and by another commit: seconds until the frame source is there (of the clock, and of one
+of its own (Linux), by this checkout and by another commit: seconds until the frame source is there (of the clock, and of one
 core), until the first batch of pairs is there, batches a second after that, and the most memory held. Then the same
 again with the cache that the first left.
 
@@ -131,12 +131,24 @@ def spent():
     return usage.ru_utime + usage.ru_stime
 
 
+def resident(field='VmRSS'):
+    "Megabytes that this process holds"
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+
+
+def highest():
+    "Megabytes that this process has held at most"
+    return resident('VmHWM')
+
+
 def open_and_draw(place, crop, store, cache):
     "Seconds and memory of a start, and of batches of pairs"
     from geomrecon.data.frames import VideoFrames
     from geomrecon.data.pairs import FramePairs
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident()
     begin, begin_core = time.time(), spent()
     frames = VideoFrames(place, 64, crop, cache=cache, store=store, progress=False)
     pairs = FramePairs(frames, (5, 15))
@@ -155,21 +167,51 @@ def open_and_draw(place, crop, store, cache):
         batch()
     told['batch'] = (time.time() - begin) / 20
     told['batch_core'] = (spent() - begin_core) / 20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # beyond what the imports take
-    told['more_mb'] = (peak - before) / 1024
+    told['more_mb'] = max(0.0, highest() - before)
     return told
 
 
-def measure(code, place, crop, store, cache):
-    "The same in a process that imports the package from `code`"
-    command = [sys.executable, '-W', 'ignore', __file__, '--measure', str(place), crop, store]
-    command += [str(cache)] if cache else []
+def in_a_child(work):
+    "What a forked process gives: the packages are imported once, memory and seconds are its own"
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        told = work()
+        with os.fdopen(writing, 'w') as pipe:
+            json.dump(told, pipe)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        told = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise SystemExit(f'a measurement ended with status {status}')
+    return json.loads(told)
+
+
+def measure_all(jobs):
+    "Rows of these jobs, each in a child of this process, printed as they come"
+    import geomrecon.data.frames
+    import geomrecon.data.pairs
+
+    for job in jobs:
+        arguments = [job[name] for name in ('place', 'crop', 'store', 'cache')]
+        told = in_a_child(lambda: open_and_draw(*arguments))
+        told = {name: round(value, 4) for name, value in told.items()}
+        print(json.dumps(dict(job['row'], **told)), flush=True)
+
+
+def measured_by(code, jobs):
+    "The rows of these jobs, by a process that imports the package from `code`"
+    command = [sys.executable, '-W', 'ignore', __file__, '--measure', json.dumps(jobs)]
     environment = dict(os.environ, PYTHONPATH=str(code), OMP_NUM_THREADS='1')
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise SystemExit(done.stderr[-3000:])
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    for line in process.stdout:
+        print(line, end='', flush=True)
+        yield json.loads(line)
+    if process.wait():
+        raise SystemExit(f'{code}: status {process.returncode}')
 
 
 def code_of(commit, folder):
@@ -190,43 +232,38 @@ def main():
     parser.add_argument('--small', action='store_true', help='a twentieth of everything, to try it')
     parser.add_argument('--only', nargs='+', default=list(CASES), help='inputs')
     parser.add_argument('--stores', nargs='+', default=['memory', 'none', 'stream'])
-    parser.add_argument('--measure', nargs='+', help=argparse.SUPPRESS)
+    parser.add_argument('--measure', help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        place, crop, store, *cache = options.measure
-        print(json.dumps(open_and_draw(place, crop, store, cache[0] if cache else None)))
+        measure_all(json.loads(options.measure))
         return
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
+        for name in options.only:
+            make(folder, name, options.small)
         codes = dict(now=HERE)
         if options.before:
             codes['before'] = code_of(options.before, folder / 'before')
-        for name in options.only:
-            make(folder, name, options.small)
-            rows += measured_rows(name, codes, folder, options)
-            keep(rows, options)
+        for code, place in codes.items():
+            for row in measured_by(place, jobs_of(code, folder, options)):
+                rows.append(row)
+                keep(rows, options)
 
 
-def measured_rows(name, codes, folder, options):
-    "All cases of one input"
-    rows = []
-    for crop, store, with_cache, by_code in CASES[name]:
-        if store not in options.stores:
-            continue
-        for code in (each for each in by_code if each in codes):
-            cache = folder / f'cache-{name}-{code}-{crop}-{store}' if with_cache else None
+def jobs_of(code, folder, options):
+    "What is to be measured of one code"
+    jobs = []
+    for name in options.only:
+        for crop, store, with_cache, by_code in CASES[name]:
+            if store not in options.stores or code not in by_code:
+                continue
+            cache = str(folder / f'cache-{name}-{code}-{crop}-{store}') if with_cache else None
             for start in ('first', 'second') if with_cache else ('first',):
                 row = dict(input=name, crop=crop, store=store, code=code, start_number=start)
-                row.update(measure(codes[code], folder / name, crop, store, cache))
-                rows.append(
-                    {
-                        key: round(each, 4) if isinstance(each, float) else each
-                        for key, each in row.items()
-                    }
-                )
-                print(rows[-1], flush=True)
-    return rows
+                place = str(folder / name)
+                jobs.append(dict(row=row, place=place, crop=crop, store=store, cache=cache))
+    return jobs
 
 
 def keep(rows, options):
