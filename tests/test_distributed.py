@@ -1,12 +1,14 @@
-"""Two processes (Gloo, CPU) compute what one computes with the joint batch.
+"""Two and four processes (Gloo, CPU) compute what one computes with the joint batch.
 
-Loss, gradients, statistics, log; and one goes on where two were stopped.
+Loss, gradients, statistics, log, weights; one goes on where two were stopped, and four where one of them was killed.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import pytest
+import several_processes
 import torch
 import two_processes as two
 from geomrecon.learn.checkpoint import load_checkpoint
@@ -22,19 +24,24 @@ each_case = pytest.mark.parametrize('case', two.CASES, ids=name_of)
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    "What both processes saved"
+    "What the processes saved"
     out = tmp_path_factory.mktemp('two')
     for kinks in (True, False):
         torch.save(two.trained(kinks), out / f'net_{kinks}.pt')
-    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
     process = subprocess.run(
-        [sys.executable, *launcher, two.__file__, str(out)],
+        [sys.executable, several_processes.__file__, str(out)],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=2400,
         env=dict(os.environ, OMP_NUM_THREADS='1'),
     )
     assert process.returncode == 0, process.stderr[-4000:]
+    codes = torch.load(out / 'codes.pt')
+    # all came to their end, but for the one that was killed and those that waited for it
+    killed = codes.pop('killed')
+    assert killed[2] == -signal.SIGKILL
+    assert all(killed)
+    assert not any(sum(codes.values(), [])), (codes, process.stderr[-4000:])
     return out
 
 
@@ -193,3 +200,29 @@ def test_one_process_goes_on(folder):
         assert len(done['history'][term]) == len(values), term
     for term in ('sup', 'depth', 'pseudo', 'rec'):
         assert done['history'][term][:3] == pytest.approx(whole[term][:3], rel=1e-2), term
+
+
+def weights_and_steps(folder, name):
+    kept = torch.load(folder / f'{name}.pt', weights_only=False)
+    return kept['weights'], kept['steps']
+
+
+def test_four_processes_have_the_weights_of_one(folder):
+    "Three steps of the whole method, in double precision: what differs then is a mistake and not rounding"
+    one, steps_of_one = weights_and_steps(folder, 'double_1')
+    four, steps_of_four = weights_and_steps(folder, 'double_4')
+    assert set(steps_of_one) >= {'sup', 'depth', 'pseudo', 'pseudo_3d', 'rec'}
+    for term, values in steps_of_one.items():
+        assert steps_of_four[term] == pytest.approx(values, rel=1e-5), term
+    for name, weight in one.items():
+        torch.testing.assert_close(four[name], weight, rtol=1e-7, atol=1e-9, msg=name)
+
+
+def test_four_processes_go_on_bit_for_bit_after_one_was_killed(folder):
+    whole, steps_of_whole = weights_and_steps(folder, 'whole_4')
+    resumed, steps_of_resumed = weights_and_steps(folder, 'resumed_4')
+    assert not (folder / 'killed_4.pt').exists()
+    assert load_checkpoint(folder / 'killed_4.ckpt')['epoch'] == 2
+    assert steps_of_resumed == steps_of_whole
+    for name, weight in whole.items():
+        assert torch.equal(resumed[name], weight), name

@@ -1,9 +1,5 @@
-"""What `test_distributed` runs, alone and in two processes.
+"""What `test_distributed` runs, alone and in two processes (`several_processes.py` starts them)."""
 
-torchrun --nproc-per-node 2 two_processes.py FOLDER
-"""
-
-import sys
 from pathlib import Path
 import torch
 from fastai.callback.core import Callback
@@ -359,7 +355,3 @@ def main(out):
     )
     torch.save(ends, out / f'phase{rank()}.pt')
     stop()
-
-
-if __name__ == '__main__':
-    main(sys.argv[1])

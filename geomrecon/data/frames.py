@@ -15,12 +15,15 @@ import torch
 from fastcore.basics import patch
 from ..core.checks import choose
 from ..core.errors import ConfigError, DataError, MediaError
-from ..core.geometry import apply_affine, compose, crop_matrix, invert
-from .crop_store import crop_record
-from .images import crop_frame, read_image
-from .media import Media, list_media
-from .motion import read_boxes
-from .video_crops import CropMaker
+from ..core.geometry import apply_affine, compose, crop_matrix, invert, square_box
+from .crop_store import crop_record, load_arrays, save_arrays
+from .images import crop_frame, image_size, read_image
+from .long_video import AROUND, Scene, SceneBoxes, sample_scene
+from .media import Media, _image_files, list_media
+from .motion import check_boxes, read_boxes
+from .packets import MediaSizes, index_packets
+from .video_crops import CropMaker, _with_bar
+from .video_reader import _file_stamp
 
 # %% ../../nbs/data/07_frames.ipynb #073c8537
 def _check_whole_number(name, value):
@@ -49,17 +52,17 @@ class VideoFrames(CropMaker):
         pad: str = 'border',  # See `crop_frame`
         cache=None,  # Folder for boxes and crops, or None; may be deleted at any time
         progress: bool = True,  # Show a bar
-        store: str = 'auto',  # 'memory', 'disk', 'none' or 'auto', see above
+        store: str = 'auto',  # 'memory', 'disk', 'stream', 'none' or 'auto', see above
         cache_gb: float = 20.0,  # Bound of the cache folder; what was used longest ago is removed
         memory_gb: float = 4.0,  # With 'auto', more crops than this are not held in memory
-        recent_mb: float = 64.0,  # With 'none', so many of the last crops are kept
+        recent_mb: float = 64.0,  # With 'stream' and 'none', so many of the last crops are kept
         on_error: str = 'images',  # Left out and counted: 'images' or 'skip' (videos too); 'raise'
         still_camera: bool = True,  # The background moves only as the crops do
     ):
         paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
         if not len(paths):
             raise DataError('paths', 'no videos or folders', 'at least one')
-        choose('store', store, ('auto', 'memory', 'disk', 'none'))
+        choose('store', store, ('auto', 'memory', 'disk', 'stream', 'none'))
         choose('on_error', on_error, ('images', 'skip', 'raise'))
         choose('pad', pad, ('border', 'zeros'))
         _check_whole_number('size', size)
@@ -86,14 +89,35 @@ class VideoFrames(CropMaker):
         self.report = Counter()
         self._open_media(paths, crop, max_frames)
         self.store = self._choose_store(store, memory_gb * 1e9)
-        self._read_all(background, side)
+        if self.store == 'stream':
+            self._plan_all(background, side)
+        else:
+            self._read_all(background, side)
+        self.follows = still_camera and self._crops_move()
+
+    @property
+    def boxes(self):
+        "(N,4) box of each crop, frame pixels; with 'stream' and moving boxes every frame is decoded for them"
+        self._find_boxes(np.arange(len(self)))
+        return self._boxes
+
+    @property
+    def found(self):
+        "(N,) False where a box was interpolated; see `boxes`"
+        self._find_boxes(np.arange(len(self)))
+        return self._found
+
+    @property
+    def matrix(self):
+        "(N,2,3) from crops to frames; see `boxes`"
+        return self._matrix_of(slice(None))
 
     def __len__(self):
         return len(self.frame)
 
     def __repr__(self):
         crops = f'{len(self)} crops of {self.size} px from {len(self.paths)} video(s) or folder(s)'
-        return f'VideoFrames: {crops}, {int((~self.found).sum())} interpolated'
+        return f'VideoFrames: {crops}, {int((~self._found).sum())} interpolated'
 
 # %% ../../nbs/data/07_frames.ipynb #92385790
 def _is_list(option):
@@ -161,14 +185,32 @@ def _open_media(self: VideoFrames, paths, crop, max_frames):
     options = _per_media(crop, media_of_paths)
     self.media = []
     self.crops = []
-    for path, option in zip(sum(media_of_paths, []), options):
-        try:
-            media = Media(path, self.step, max_frames, on_error=self.on_error)
-        except MediaError as e:
-            self._leave_out(e, 'unreadable video')
-            continue
-        self.media.append(media)
-        self.crops.append(option)
+    self._sizes = MediaSizes(self.cache)
+    paths = sum(media_of_paths, [])
+    shown = self.progress and len(paths) >= _MANY
+    try:
+        for path, option in zip(_with_bar(paths, len(paths), 'videos', show=shown), options):
+            try:
+                media = self._media(path, max_frames)
+            except MediaError as e:
+                self._leave_out(e, 'unreadable video')
+                continue
+            self.media.append(media)
+            self.crops.append(option)
+    finally:
+        # also when it is interrupted: the next start goes on from here
+        self._sizes.write()
+
+
+_MANY = 20  # videos, from which on a bar is shown
+
+
+@patch
+def _media(self: VideoFrames, path, max_frames):
+    "One video or series of images; a video is opened unless its size is known"
+    is_video = not _is_list(path) and _image_files(path)[1] is None
+    measured = self._sizes.of(path) if is_video and self.cache else None
+    return Media(path, self.step, max_frames, on_error=self.on_error, measured=measured)
 
 # %% ../../nbs/data/07_frames.ipynb #3444bda0
 @patch
@@ -178,7 +220,7 @@ def _choose_store(self: VideoFrames, store, memory):
     if store == 'auto' and need <= memory:
         return 'memory'
     if store == 'auto':
-        return 'disk' if self.cache and need <= self.cache_bytes else 'none'
+        return 'disk' if self.cache and need <= self.cache_bytes else 'stream'
     if store == 'disk' and not self.cache:
         raise ConfigError('cache', 'None', "a folder for store='disk'")
     if store == 'disk' and need > self.cache_bytes:
@@ -231,9 +273,9 @@ def _joined(parts, name):
 
 @patch
 def _join(self: VideoFrames, parts):
-    self.boxes = _joined(parts, 'boxes')
+    self._boxes = _joined(parts, 'boxes')
     self.frame = _joined(parts, 'frame')
-    self.found = _joined(parts, 'found')
+    self._found = _joined(parts, 'found')
     self.frame_size = _joined(parts, 'frame_size')
     self.data = _joined(parts, 'data') if self.store == 'memory' else None
     self.files = [part.get('file') for part in parts]
@@ -243,24 +285,415 @@ def _join(self: VideoFrames, parts):
     backgrounds = [part['background'] for part in parts]
     self.backgrounds = [image if image.size else None for image in backgrounds]
     self.fps = [media.fps for media in self.media]
-    self.matrix = crop_matrix(torch.as_tensor(self.boxes))
-    self.follows = self.still_camera and bool((self.boxes != self.boxes[self.first_of_video]).any())
+    self._matrix = crop_matrix(torch.as_tensor(self._boxes))
     self._recent = OrderedDict()
     self._open_readers = []
     # images that could not be read later on, over all processes
     self.unread = torch.zeros(1, dtype=torch.long).share_memory_()
 
 
-@patch(as_prop=True)
-def first_of_video(self: VideoFrames):
-    "For each crop, the first one of its video"
+@patch
+def _crops_move(self: VideoFrames):
+    "Do crops move within a video? Those of a stream count as moving where they are not whole frames"
+    if self.store == 'stream':
+        return any(not isinstance(crop, str) or crop != 'whole' for crop in self.crops)
     first = np.searchsorted(self.video_id, np.unique(self.video_id))
-    return first[self.video_id - self.video_id[0]]
+    first_of_video = first[self.video_id - self.video_id[0]]
+    return bool((self._boxes != self._boxes[first_of_video]).any())
 
 
 @patch
 def __getstate__(self: VideoFrames):
     return dict(self.__dict__, _recent=OrderedDict())
+
+
+@patch
+def _matrix_of(self: VideoFrames, idxs):
+    "(n,2,3) from crops to frames"
+    if self.store != 'stream':
+        return self._matrix[idxs]
+    which = np.arange(len(self))[idxs]
+    self._find_boxes(which)
+    return crop_matrix(torch.as_tensor(self._boxes[which]))
+
+# %% ../../nbs/data/07_frames.ipynb #5b8cd2e9
+_LONG = 1000  # frames, from which on a video is not cut whole
+_SAMPLED = 51  # frames of a long video that stand for all
+
+
+class _OfVideos:
+    "Something of each video, found out when it is asked for"
+
+    def __init__(self, frames, name):
+        self.frames = frames
+        self.name = name
+
+    def __len__(self):
+        return len(self.frames.media)
+
+    def __getitem__(self, video):
+        if isinstance(video, slice):
+            return [self[each] for each in range(*video.indices(len(self)))]
+        return self.frames._scene_of(range(len(self))[video])[self.name]
+
+
+@patch
+def _plan_all(self: VideoFrames, background, side):
+    "Rows of all videos, of which nothing but headers and first frames has been read"
+    self._scene_options = dict(background=background, side=side)
+    rows = []
+    media_and_crops = list(zip(self.media, self.crops))
+    self.media, self.crops = [], []
+    for media, crop in media_and_crops:
+        try:
+            rows.append(self._planned(media, _boxes_arg(crop)))
+        except (MediaError, DataError) as error:
+            kind = 'unreadable video' if isinstance(error, MediaError) else _why_unusable(error)
+            if kind is None:
+                raise
+            self._leave_out(error, kind)
+            continue
+        self.media.append(media)
+        self.crops.append(crop)
+    if not rows:
+        found = f'none of the videos and folders can be used: {dict(self.report)}'
+        raise DataError('paths', found, 'at least one')
+    self.paths = [media.path for media in self.media]
+    self.report += Counter()
+    self._join_planned(rows)
+
+
+@patch
+def _planned(self: VideoFrames, media, crop):
+    "Number of frames, their size, and boxes where they are known, of one video"
+    size = self._first_size(media)
+    boxes = _boxes_before(media, crop, size)
+    if boxes is None and media.stated < 3:
+        raise DataError(
+            media.path, f'{media.stated} frames for the median background', 'at least 3'
+        )
+    return media.stated, size, boxes
+
+
+@patch
+def _first_size(self: VideoFrames, media):
+    "(height, width) of the first frame that can be read; raises `MediaError`"
+    if not media.files:
+        return self._sizes.of(media.path).size
+    for path in media.files:
+        try:
+            return image_size(path)
+        except MediaError as error:
+            if self.on_error == 'raise':
+                raise
+            media.skipped.append(error)
+    raise MediaError(media.path, f'none of its images can be read; first: {media.skipped[0]}')
+
+
+def _boxes_before(media, crop, size):
+    "Boxes (n,4) or (1,4) that are known before any frame is decoded; None where they move"
+    if isinstance(crop, str):
+        height, width = size
+        whole = square_box(torch.tensor([0.0, 0, width, height])).numpy()
+        return None if crop == 'motion' else whole[None]
+    boxes = check_boxes(crop, size, media.path)
+    n_frames = media.stated
+    if len(boxes) not in (1, n_frames) and not media.files:
+        # what a header says is no reason to refuse
+        n_frames = -(-len(index_packets(media.path).pts) // media.step)
+    if len(boxes) not in (1, n_frames):
+        found = f'{len(boxes)} boxes for {n_frames} frames'
+        raise DataError(media.path, found, 'one per frame, or one for all')
+    return boxes[: media.stated]
+
+# %% ../../nbs/data/07_frames.ipynb #53569e7b
+@patch
+def _join_planned(self: VideoFrames, rows):
+    "One row for each frame, about 90 bytes"
+    counts = np.array([n_frames for n_frames, _, _ in rows])
+    total = int(counts.sum())
+    self._first = np.cumsum(counts) - counts
+    self.data = None
+    self.video_id = np.repeat(np.arange(len(rows), dtype=np.int32), counts)
+    self.row = (np.arange(total) - self._first[self.video_id]).astype(np.int32)
+    self.frame = self.row.astype(np.int64) * self.step
+    self.frame_size = np.repeat(np.array([size for _, size, _ in rows], np.int32), counts, axis=0)
+    self._boxes = np.full((total, 4), np.nan, np.float32)
+    self._found = np.ones(total, bool)
+    self._is_placed = np.zeros(total, bool)
+    for (n_frames, _, boxes), first, media in zip(rows, self._first, self.media):
+        if boxes is not None:
+            self._boxes[first : first + n_frames] = boxes
+            # images of a folder may differ in their sizes
+            self._is_placed[first : first + n_frames] = not media.files
+    self._count_rows(counts)
+
+
+@patch
+def _count_rows(self: VideoFrames, counts):
+    "What is found out about videos later on"
+    n_videos = len(counts)
+    self._counts = counts
+    self._touched = np.zeros(n_videos, bool)
+    self._scenes = {}
+    self._scene_boxes = {}
+    self.files = [None] * n_videos
+    self.sides = _OfVideos(self, 'side')
+    self.backgrounds = _OfVideos(self, 'background')
+    self.fps = [media.fps for media in self.media]
+    self._recent = OrderedDict()
+    self._open_readers = []
+    self.unread = torch.zeros(1, dtype=torch.long).share_memory_()
+
+
+@patch
+def _is_long(self: VideoFrames, video):
+    "Are single frames of this video decoded?"
+    return self.store == 'stream' and self._counts[video] > _LONG
+
+
+@patch
+def _rows_of(self: VideoFrames, video):
+    return slice(self._first[video], self._first[video] + self._counts[video])
+
+# %% ../../nbs/data/07_frames.ipynb #71e5be31
+@patch
+def _touch(self: VideoFrames, which):
+    "Cut the short videos among these rows, and look at the long ones, at their first touch"
+    videos = np.unique(self.video_id[which])
+    for video in videos[~self._touched[videos]].tolist():
+        if self._is_long(video):
+            self._look_at_long(video)
+        else:
+            self._cut_short(video)
+        self._touched[video] = True
+
+
+@patch
+def _cut_short(self: VideoFrames, video):
+    "Crops and boxes of one video, into a file where there is room"
+    media = self.media[video]
+    options = self._scene_options
+    shown = self.progress
+    self.progress = False
+    try:
+        part = self.part(
+            media, _boxes_arg(self.crops[video]), options['background'], side=options['side']
+        )
+    finally:
+        self.progress = shown
+    rows = self._rows_of(video)
+    nearest = self._nearest_rows(video, part['frame'])
+    for name, values in (('frame', self.frame), ('frame_size', self.frame_size)):
+        values[rows] = part[name][nearest]
+    self._boxes[rows] = part['boxes'][nearest]
+    self._found[rows] = part['found'][nearest]
+    self.row[rows] = part['row'][nearest]
+    self._is_placed[rows] = True
+    background = part['background'] if part['background'].size else None
+    self._scenes[video] = dict(side=float(part['side']), background=background)
+    self.files[video] = part.get('file')
+    for number, crop in enumerate(part.get('data', ())):
+        for i in np.flatnonzero(nearest == number):
+            self._remember(int(self._first[video] + i), crop)
+
+
+@patch
+def _nearest_rows(self: VideoFrames, video, numbers):
+    "For each row of a video the nearest of the frames that are there; says where there are fewer"
+    asked = self.frame[self._rows_of(video)]
+    after = np.searchsorted(numbers, asked).clip(0, len(numbers) - 1)
+    before = np.maximum(after - 1, 0)
+    is_after = np.abs(numbers[after] - asked) < np.abs(numbers[before] - asked)
+    nearest = np.where(is_after | (numbers[after] == asked), after, before)
+    n_missing = int((numbers[nearest] != asked).sum())
+    if n_missing:
+        self.unread += n_missing
+        warnings.warn(
+            f'{self.media[video].path}: {n_missing} of {len(asked)} frames are not there; '
+            'the nearest take their places'
+        )
+    return nearest
+
+# %% ../../nbs/data/07_frames.ipynb #927a2faa
+@patch
+def _look_at_long(self: VideoFrames, video):
+    "Packets of a long video; a header that stated too many frames is put right"
+    media = self.media[video]
+    if media.files:
+        return
+    reader = media.reader
+    if reader._index is None:
+        reader._index = index_packets(media.path)
+    rows = self._rows_of(video)
+    there = np.arange(0, len(reader), self.step)
+    nearest = self._nearest_rows(video, there)
+    self.frame[rows] = there[nearest]
+
+
+@patch
+def _scene_of(self: VideoFrames, video) -> dict:  # side, background
+    "What is known of a video as a whole"
+    if video not in self._scenes:
+        first = self._first[video]
+        self._touch(np.array([first]))
+        if self._is_long(video):
+            is_moving = isinstance(self.crops[video], str) and self.crops[video] == 'motion'
+            scene = self._boxes_in(video).scene if is_moving else None
+            side = float(np.median(self._boxes[self._rows_of(video), 2])) if not scene else None
+            self._scenes[video] = dict(
+                side=scene.side if scene else side, background=scene.background if scene else None
+            )
+    return self._scenes[video]
+
+
+@patch
+def _boxes_in(self: VideoFrames, video) -> SceneBoxes:
+    "What gives the boxes of a long video, from the cache where it is there"
+    if video not in self._scene_boxes:
+        media = self.media[video]
+        options = self._scene_options
+        path = None
+        if self.cache:
+            key = self._key(media, 'sampled', options['background'], options['side'], _SAMPLED)
+            path = self.cache / f'boxes-{key}.npz'
+        stored = load_arrays(path, Scene._fields)
+        if stored is None:
+            scene = self._sampled(video)
+            if path is not None:
+                save_arrays(
+                    path, **{name: np.array(value) for name, value in zip(scene._fields, scene)}
+                )
+        else:
+            numbers = {name: float(stored[name]) for name in ('side', 'peak', 'area')}
+            scene = Scene(stored['background'], middle=stored['middle'], **numbers)
+        around = 0 if media.files else AROUND
+        last = int(self.frame[self._rows_of(video)].max())
+        options = dict(step=self.step, around=around, where=media.path)
+        self._scene_boxes[video] = SceneBoxes(scene, last, **options)
+    return self._scene_boxes[video]
+
+
+@patch
+def _sampled(self: VideoFrames, video) -> Scene:
+    "The scene of a long video from frames that are spread over it"
+    asked = self.frame[self._rows_of(video)]
+    numbers = asked[np.linspace(0, len(asked) - 1, _SAMPLED).astype(int)]
+    frames = [frame for _, frame in self._frames_of_long(video, np.unique(numbers))]
+    frames = [frame for frame in frames if frame is not None]
+    options = self._scene_options
+    return sample_scene(frames, fill=self.fill, where=self.media[video].path, **options)
+
+# %% ../../nbs/data/07_frames.ipynb #af01ccd1
+@patch
+def _frames_of_long(self: VideoFrames, video, numbers):
+    "Iterate over (number, frame), None for a frame that cannot be read"
+    media = self.media[video]
+    for number in numbers:
+        try:
+            if media.files:
+                frame = read_image(media.files[number])
+            else:
+                frame = self._reader(video)[int(number)]
+        except MediaError:
+            if self.on_error == 'raise' or not _is_as_before(media):
+                raise
+            frame = None
+        yield int(number), frame
+
+
+def _is_as_before(media):
+    "Is a video still the file that was opened?"
+    if media.files:
+        return True
+    return media.path.is_file() and _file_stamp(media.path) == media.reader.stamp
+
+
+@patch
+def _instead(self: VideoFrames, video, number):
+    "What takes the place of a frame that cannot be read: the nearest key frame, or image"
+    media = self.media[video]
+    if media.files:
+        return self._still(video, number)
+    if not self.unread:
+        warnings.warn(
+            f'{media.path}: frame {number} cannot be read; the nearest key frame takes its '
+            'place, further ones are counted only'
+        )
+    self.unread += 1
+    keys = media.reader.index.keys
+    for key in keys[np.argsort(np.abs(keys - number), kind='stable')][:32]:
+        _, frame = next(iter(self._frames_of_long(video, [key])))
+        if frame is not None:
+            return frame
+    found = f'frame {number} cannot be read, nor can the key frames around it'
+    raise MediaError(media.path, found, 'a video that decodes')
+
+
+@patch
+def _decode_long(self: VideoFrames, video, todo, crops=None):
+    "Cut the crops `todo`, (row of `crops`, index), of a long video; their boxes alone without `crops`"
+    wanted = {}
+    for row, i in todo:
+        wanted.setdefault(int(self.frame[i]), []).append((row, i))
+    for number, frame, box, was_seen in self._placed_frames(video, wanted):
+        frame = self._instead(video, number) if frame is None else frame
+        for row, i in wanted[number]:
+            self._set_box(i, box, was_seen, frame.shape[:2])
+            if crops is not None:
+                crop = crop_frame(frame, self._boxes[i], self.size, self.pad)
+                crops[row] = crop.transpose(2, 0, 1)
+                self._remember(i, crops[row])
+
+
+@patch
+def _placed_frames(self: VideoFrames, video, wanted):
+    "Iterate over (number, frame, box, whether it was seen); box None where it is known already"
+    numbers = sorted(wanted)
+    is_known = all(self._is_placed[i] for number in numbers for _, i in wanted[number])
+    crop = self.crops[video]
+    if is_known or not (isinstance(crop, str) and crop == 'motion'):
+        for number, frame in self._frames_of_long(video, numbers):
+            yield number, frame, None, True
+        return
+    boxes = self._boxes_in(video)
+    yield from boxes.cut(self._frames_of_long(video, boxes.needed(numbers)), numbers)
+
+
+@patch
+def _set_box(self: VideoFrames, i, box, was_seen, size):
+    "What has turned out about row `i`; an image of another size than the first has a box of its own"
+    if self._is_placed[i]:
+        if tuple(self.frame_size[i]) != size:
+            video = self.video_id[i]
+            found = f'frame {self.frame[i]} is {size}'
+            expected = f'{tuple(self.frame_size[i].tolist())}, as before'
+            raise MediaError(self.media[video].path, found, expected)
+        return
+    crop = self.crops[self.video_id[i]]
+    if box is None and isinstance(crop, str):
+        height, width = size
+        box = square_box(torch.tensor([0.0, 0, width, height])).numpy()
+    if box is not None:
+        self._boxes[i] = box
+    self.frame_size[i] = size
+    self._found[i] = was_seen
+    self._is_placed[i] = True
+
+
+@patch
+def _find_boxes(self: VideoFrames, which):
+    "Find the boxes of these rows that are not known yet"
+    if self.store != 'stream':
+        return
+    which = which[~self._is_placed[which]]
+    if not len(which):
+        return
+    self._touch(which)
+    which = which[~self._is_placed[which]]
+    for video in np.unique(self.video_id[which]).tolist():
+        todo = [(None, int(i)) for i in which[self.video_id[which] == video]]
+        self._decode_long(video, todo)
 
 # %% ../../nbs/data/07_frames.ipynb #481b25ec
 @patch
@@ -359,7 +792,7 @@ def _decode(self: VideoFrames, video, todo, crops):
                 found = f'frame {media.frame_name(number)} is {frame.shape[:2]}'
                 expected = f'{tuple(self.frame_size[i].tolist())}, as before'
                 raise MediaError(media.path, found, expected)
-            crop = crop_frame(frame, self.boxes[i], self.size, self.pad)
+            crop = crop_frame(frame, self._boxes[i], self.size, self.pad)
             crops[row] = crop.transpose(2, 0, 1)
             self._remember(i, crops[row])
 
@@ -374,6 +807,8 @@ def images(
     if self.data is not None:
         return torch.from_numpy(self.data[which])
     which = np.arange(len(self))[which]
+    if self.store == 'stream':
+        self._touch(which)
     crops = np.zeros((len(which), 3, self.size, self.size), np.uint8)
     missing = {}
     for row, i in enumerate(which.tolist()):
@@ -383,7 +818,10 @@ def images(
         else:
             crops[row] = crop
     for video, todo in missing.items():
-        self._decode(video, todo, crops)
+        if self._is_long(video):
+            self._decode_long(video, todo, crops)
+        else:
+            self._decode(video, todo, crops)
     return torch.from_numpy(crops)
 
 # %% ../../nbs/data/07_frames.ipynb #33569435
@@ -394,7 +832,7 @@ def to_frame(
     idxs=slice(None),  # Which crops these are
 ) -> torch.Tensor:  # (n,K,2)
     "Pixel-index coordinates in the original frames"
-    return apply_affine(self.matrix[idxs], torch.as_tensor(kp, dtype=torch.float32))
+    return apply_affine(self._matrix_of(idxs), torch.as_tensor(kp, dtype=torch.float32))
 
 
 @patch
@@ -404,7 +842,7 @@ def to_crop(
     idxs=slice(None),  # Which crops these are
 ) -> torch.Tensor:  # (n,K,2)
     "Positions in the crops, [-1,1]; the inverse of `to_frame`"
-    return apply_affine(invert(self.matrix[idxs]), torch.as_tensor(px, dtype=torch.float32))
+    return apply_affine(invert(self._matrix_of(idxs)), torch.as_tensor(px, dtype=torch.float32))
 
 
 @patch
@@ -416,8 +854,8 @@ def crop_motion(
     "How what stands still in a video moves from driving to base crops"
     if not self.follows:
         return None
-    base, driving = torch.as_tensor(base), torch.as_tensor(driving)
-    return compose(invert(self.matrix[base]), self.matrix[driving])
+    base, driving = np.asarray(base), np.asarray(driving)
+    return compose(invert(self._matrix_of(base)), self._matrix_of(driving))
 
 
 @patch
@@ -455,9 +893,10 @@ def _show_box(self: VideoFrames, ax, i, frame):
     "One original frame with its box"
     ax.imshow(frame)
     ax.set_title(f'frame {self.frame[i]}', fontsize=8)
-    corner = self.boxes[i][:2] - 0.5
-    width, height = self.boxes[i][2:]
-    style = dict(fill=False, color='tab:red', ls='-' if self.found[i] else '--')
+    self._find_boxes(np.array([i]))
+    corner = self._boxes[i][:2] - 0.5
+    width, height = self._boxes[i][2:]
+    style = dict(fill=False, color='tab:red', ls='-' if self._found[i] else '--')
     ax.add_patch(plt.Rectangle(corner, width, height, **style))
 
 

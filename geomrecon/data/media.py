@@ -6,11 +6,13 @@
 __all__ = ['Media', 'list_media']
 
 # %% ../../nbs/data/03_media.ipynb #a50a6da2
+import stat
 import warnings
 from pathlib import Path
 from fastcore.basics import patch
 from ..core.errors import MediaError
 from .images import list_images, natural_order, read_image
+from .packets import MediaSize, index_packets
 from .video import frame_rate, open_video, read_video, stated_frames
 from .video_reader import VideoReader
 
@@ -45,6 +47,7 @@ class Media:
         step=1,  # Take every `step`-th frame
         max_frames=None,  # At most so many, the first ones
         on_error='images',  # 'raise': an unreadable image is an error; else it is left out
+        measured=None,  # `MediaSize` of a video, from before, to spare opening it
     ):
         self.step = step
         self.max_frames = max_frames
@@ -58,7 +61,8 @@ class Media:
             n_frames = len(self.files)
         else:
             self.reader = VideoReader(self.path, cache_mb=0)
-            n_frames, self.fps = self._header()
+            measured = measured or self._header()
+            n_frames, self.fps = measured.n_frames, measured.fps
         taken = -(-n_frames // step)
         self.stated = min(taken, max_frames or n_frames)
 
@@ -69,22 +73,32 @@ class Media:
 # %% ../../nbs/data/03_media.ipynb #73156ed4
 @patch
 def _header(self: Media):
-    "Frames and frame rate; counted where the header does not say"
+    "Frames and frame rate; counted by packets where the header does not say"
     container, stream = open_video(self.path)
     with container:
         n_frames = stated_frames(container, stream)
         fps = frame_rate(stream)
-    return n_frames or len(self.reader), fps
+    return MediaSize(n_frames or len(index_packets(self.path).pts), None, fps)
 
 
 @patch
 def stamp(self: Media):
     "What changes when the files do"
     stamps = []
+    folders = {}
     for path in self.files or [self.path]:
-        if path.exists():
-            status = path.stat()
-            stamps.append((str(path.resolve()), status.st_mtime_ns, status.st_size))
+        try:
+            status = path.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                place, status = path.resolve(), path.stat()
+            else:
+                # many images lie in one folder, which need not be looked up for each
+                if path.parent not in folders:
+                    folders[path.parent] = path.parent.resolve()
+                place = folders[path.parent] / path.name
+        except (OSError, RuntimeError):
+            continue
+        stamps.append((str(place), status.st_mtime_ns, status.st_size))
     return stamps
 
 

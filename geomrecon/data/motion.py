@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['spread_frames', 'median_of_frames', 'median_background', 'foreground', 'Blob', 'find_blob', 'MotionBoxes',
-           'motion_boxes', 'read_boxes', 'check_boxes', 'squared']
+           'BlobFinder', 'motion_boxes', 'read_boxes', 'check_boxes', 'squared']
 
 # %% ../../nbs/data/04_motion.ipynb #6a9fa559
 import csv
@@ -187,20 +187,40 @@ def _work_size(shape, longest=480):
     return max(1, round(shape[1] / divisor)), max(1, round(shape[0] / divisor))
 
 
-def _find_blobs(frames, background, level, thin, where):
-    "The blob of each frame, or None, and the factors (2,) from its pixels to those of the frame"
-    height, width = background.shape[:2]
-    work_size = _work_size((height, width))
-    scale = np.array([width / work_size[0], height / work_size[1]])
-    small_background = cv2.resize(background, work_size, interpolation=cv2.INTER_AREA)
-    blobs = []
-    for number, frame in enumerate(frames):
-        if frame.shape[:2] != (height, width):
-            found = f'frame {number} is {frame.shape[:2]}, the background {(height, width)}'
-            raise DataError(where, found, 'one size')
-        small = cv2.resize(frame, work_size, interpolation=cv2.INTER_AREA)
-        blobs.append(find_blob(foreground(small, small_background), level, thin=thin))
-    return blobs, scale
+class BlobFinder:
+    "Finds the moving body in frames of one video, before its background; raises `DataError` for a frame of another size"
+
+    def __init__(
+        self,
+        background,  # (H,W,3) uint8
+        level: float = 0.55,  # See `find_blob`
+        thin: float = 0.35,  # See `find_blob`
+        where='video',  # Name for messages
+    ):
+        self.size = background.shape[:2]
+        self.level = level
+        self.thin = thin
+        self.where = where
+        height, width = self.size
+        self.work_size = _work_size(self.size)
+        #: Factors (2,) from the pixels of a blob to those of the frame
+        self.scale = np.array([width / self.work_size[0], height / self.work_size[1]])
+        self.background = self._reduced(background)
+
+    def _reduced(self, frame):
+        return cv2.resize(frame, self.work_size, interpolation=cv2.INTER_AREA)
+
+    def __call__(
+        self,
+        frame,  # (H,W,3) uint8
+        number,  # Of the frame, for messages
+    ):
+        "The `Blob` of a frame, or None"
+        if frame.shape[:2] != self.size:
+            found = f'frame {number} is {frame.shape[:2]}, the background {self.size}'
+            raise DataError(self.where, found, 'one size')
+        change = foreground(self._reduced(frame), self.background)
+        return find_blob(change, self.level, thin=self.thin)
 
 # %% ../../nbs/data/04_motion.ipynb #4c2d9054
 def _field(blobs, name):
@@ -252,7 +272,9 @@ def motion_boxes(
     where='video',  # Name for messages
 ) -> MotionBoxes:
     "A square box per frame around the moving body; raises `DataError` if nothing moves or sizes differ"
-    blobs, scale = _find_blobs(frames, background, level=level, thin=thin, where=where)
+    finder = BlobFinder(background, level, thin=thin, where=where)
+    blobs = [finder(frame, number) for number, frame in enumerate(frames)]
+    scale = finder.scale
     found = _plausible(blobs)
     if not found.any():
         raise DataError(

@@ -44,13 +44,14 @@ class FramePairs:
         def first_at(distance, side):
             return np.searchsorted(place, place + distance, side)
 
-        self.back_from = first_at(-farthest, 'left')
-        self.back_to = first_at(-nearest, 'right')
-        self.ahead_from = first_at(nearest, 'left')
-        self.ahead_to = first_at(farthest, 'right')
-        self.n_back = self.back_to - self.back_from
-        self.n_partners = self.n_back + self.ahead_to - self.ahead_from
-        self.usable = np.flatnonzero(self.n_partners)
+        # of ten million frames: half the room for what is no larger than their number
+        kind = np.int32 if len(place) < 2**31 else np.int64
+        self.back_from = first_at(-farthest, 'left').astype(kind)
+        self.n_back = first_at(-nearest, 'right').astype(kind) - self.back_from
+        self.ahead_from = first_at(nearest, 'left').astype(kind)
+        n_ahead = first_at(farthest, 'right').astype(kind) - self.ahead_from
+        self.n_partners = self.n_back + n_ahead
+        self.usable = np.flatnonzero(self.n_partners).astype(kind)
         if not len(self.usable):
             longest = np.bincount(place // self._room).max()
             raise DataError(

@@ -8,6 +8,7 @@ __all__ = ['CropMaker', 'PlacedBoxes']
 # %% ../../nbs/data/06_video_crops.ipynb #488ac4b5
 import hashlib
 import json
+import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +19,8 @@ from fastprogress.fastprogress import progress_bar
 from ..core.errors import DataError, MediaError
 from ..core.files import writing
 from ..core.geometry import square_box
-from .crop_store import CropFile, crop_record, load_arrays, make_room, mark_used
-from .crop_store import save_arrays, seal_record, write_crops
+from .crop_store import CropFile, bytes_used, crop_record, load_arrays, make_room
+from .crop_store import mark_used, save_arrays, seal_record, write_crops
 from .images import crop_frame, image_size
 from .motion import check_boxes, median_of_frames, motion_boxes, spread_frames
 
@@ -34,7 +35,7 @@ class CropMaker:
         pad: str = 'border',  # See `crop_frame`
         cache=None,  # Folder for boxes and crops, or None
         cache_bytes: float = 20e9,  # The cache folder may take so much
-        store: str = 'memory',  # 'memory', 'disk' or 'none'
+        store: str = 'memory',  # 'memory', 'disk', 'stream' or 'none'
         on_error: str = 'images',  # 'raise': an unreadable image is an error; else it is left out
         progress: bool = True,  # Show a bar
     ):
@@ -47,6 +48,8 @@ class CropMaker:
         self.on_error = on_error
         self.progress = progress
         self._mine = []  # files of the cache that are in use here
+        self._free = None  # bytes that the cache is known to have room for
+        self._looked = 0.0  # when that was found out
 
 # %% ../../nbs/data/06_video_crops.ipynb #10c76b44
 def _with_bar(items, total, text, show):
@@ -272,6 +275,7 @@ def _in_memory(self: CropMaker, media, placed):
     return dict(self._finish(media, placed, heads), data=crops[:n_crops])
 
 # %% ../../nbs/data/06_video_crops.ipynb #4bc60110
+_IN_FILES = ('disk', 'stream')  # stores whose crops stay in their files
 _ROWS = ('boxes', 'frame', 'frame_size', 'found', 'row', 'side', 'background', 'lost')
 
 
@@ -307,7 +311,7 @@ def _cached(self: CropMaker, key):
     if part is None or not _is_sound_part(part, len(file)):
         return None
     mark_used(file.path)
-    if self.store == 'disk':
+    if self.store in _IN_FILES:
         return dict(part, file=file)
     return self._with_all_crops(file, part)
 
@@ -329,9 +333,9 @@ def _to_file(self: CropMaker, media, placed, key):
             heads.append(_head(record))
     part = self._finish(media, placed, heads)
     save_arrays(self.cache / f'crops-{key}.npz', **part)
-    make_room(self.cache, self.cache_bytes, need=0, keep=self._mine)
+    self._took(path, *self._mine[-4:])
     file = CropFile(path, self.size)
-    if self.store == 'disk':
+    if self.store in _IN_FILES:
         return dict(part, file=file)
     return self._with_all_crops(file, part) or self._in_memory(media, placed)
 
@@ -378,11 +382,34 @@ def _plan(self: CropMaker, media, placed):
     return self._finish(media, placed, heads)
 
 # %% ../../nbs/data/06_video_crops.ipynb #94c4a1ff
+_SECONDS = 60  # after which the folder is looked through again: others write there, too
+
+
+@patch
+def _make_room(self: CropMaker, need):
+    "Whether so many more bytes fit into the cache; a folder of many files is not looked through each time"
+    if self._free is None or need > self._free or time.time() - self._looked > _SECONDS:
+        _, fits = make_room(self.cache, self.cache_bytes, need, keep=self._mine)
+        self._free = self.cache_bytes - bytes_used(self.cache)
+        self._looked = time.time()
+        return fits
+    return True
+
+
+@patch
+def _took(self: CropMaker, *paths):
+    "Files were written: they take room, and if it was too much, others go"
+    sizes = [path.stat().st_size for path in set(paths) if path.exists()]
+    if self._free is not None:
+        self._free -= sum(sizes)
+    if self._free is None or self._free < 0:
+        self._make_room(0)
+
+
 @patch
 def _has_room(self: CropMaker, media):
     "Whether the crops of this video fit into the cache"
-    need = media.stated * crop_record(self.size).itemsize
-    return make_room(self.cache, self.cache_bytes, need, keep=self._mine)[1]
+    return self._make_room(media.stated * crop_record(self.size).itemsize)
 
 
 @patch

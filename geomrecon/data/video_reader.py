@@ -23,7 +23,7 @@ class FrameIndex(NamedTuple):
     "Where the frames of a video are, from one pass through it"
 
     pts: np.ndarray  # (N,) int64 time stamp of each frame; -1 where it does not tell it apart
-    crc: np.ndarray  # (N,) uint32 checksum of each frame
+    crc: np.ndarray | None  # (N,) uint32 checksum of each frame; None: nothing was decoded
     keys: np.ndarray  # Numbers of the frames that decoding can start from, rising
     size: tuple  # (height, width) as shown, rotation applied
     fps: float  # Frames per second, on average
@@ -169,11 +169,11 @@ class _Handle:
         self.container, self.stream = open_video(path)
         self.start_over()
 
-    def start_over(self):
-        "Frames are counted off from the beginning of the file"
-        self.frames = self._by_count()
+    def start_over(self, numbers=None):
+        "From the beginning of the file, where frames are counted off, or told by their time stamps"
+        self.frames = self._by_count() if numbers is None else self._by_stamp(numbers)
         self.next = 0
-        self.counting = True
+        self.counting = numbers is None
 
     def jump(self, number, stamp, numbers):
         "Frames from the key frame `number` on are told by their time stamps"
@@ -260,13 +260,33 @@ def _open_fresh(self: VideoReader):
     self._handle = _Handle(self.path)
 
 
+class _Rising:
+    "The number of a time stamp among rising ones, as a dictionary would give it"
+
+    def __init__(self, stamps):
+        self.stamps = stamps
+
+    def get(self, stamp):
+        number = int(np.searchsorted(self.stamps, -1 if stamp is None else stamp))
+        is_there = number < len(self.stamps) and self.stamps[number] == stamp
+        return number if is_there else None
+
+
 @patch
 def _numbers(self: VideoReader):
     "The frame number of each time stamp"
+    if self._index.crc is None:
+        return _Rising(self._index.pts)
     if getattr(self, '_by_pts', None) is None:
         stamps = enumerate(self._index.pts)
         self._by_pts = {int(stamp): number for number, stamp in stamps if stamp >= 0}
     return self._by_pts
+
+
+@patch
+def _is_unseen(self: VideoReader):
+    "Does the index come from packets, of which none was decoded?"
+    return self._index is not None and self._index.crc is None
 
 # %% ../../nbs/data/02_video_reader.ipynb #73156ed4
 @patch
@@ -286,7 +306,7 @@ def _go_before(self: VideoReader, number, tries):
             return self._handle
         except av.error.FFmpegError:
             self._open_fresh()
-    self._handle.start_over()
+    self._handle.start_over(self._numbers() if self._is_unseen() else None)
     return self._handle
 
 # %% ../../nbs/data/02_video_reader.ipynb #86137e48
@@ -302,16 +322,22 @@ def _next_from(self: VideoReader, handle, number):
 
 
 @patch
+def _is_right(self: VideoReader, number, frame):
+    "Has a frame that was reached by seeking its checksum, if there is one?"
+    return self._index.crc is None or _checksum(frame) == self._index.crc[number]
+
+
+@patch
 def _decode_frame(self: VideoReader, number):
     "(H,W,3) pixels of frame `number`; a frame reached by seeking has to have its checksum"
-    for tries in range(3):
+    for tries in range(2 if self._is_unseen() else 3):
         handle = self._go_before(number, tries)
         reached, frame = self._next_from(handle, number)
-        if reached == number and (handle.counting or _checksum(frame) == self._index.crc[number]):
+        if reached == number and (handle.counting or self._is_right(number, frame)):
             return frame_to_rgb(frame)
         if handle.counting:
             break
-    again = ' again' if self._index else ''
+    again = ' again' if self._index and self._index.crc is not None else ''
     found = f'frame {number} cannot be read{again}'
     raise MediaError(self.path, found, 'a frame that decodes')
 

@@ -141,6 +141,7 @@ class Distributed(Callback):
 def before_train(self: Distributed):
     self._joint = joint_batch()
     self._joint.__enter__()
+    self._wrap(self._idle)
     if not is_main():
         torch.manual_seed((self._seed + 1_000_003 * (self.epoch + 1) + rank()) % 2**63)
 

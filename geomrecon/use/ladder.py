@@ -17,7 +17,7 @@ from ..core.canvas import grid, method_name
 from ..core.checks import check_folder, choose
 from ..core.errors import ConfigError
 from ..core.files import make_folder, writing
-from ..core.parallel import barrier, is_main, main_first
+from ..core.parallel import barrier, check_shared, is_main, main_first
 from ..core.show_maps import show_bone_maps, show_masks, show_reconstruction
 from ..core.skeleton import get_skeleton
 from ..data.pairs import FramePairs
@@ -97,6 +97,7 @@ def prepare_out(
         for path in run_files(out):
             with writing(path):
                 path.unlink()
+    check_shared('--out', out)
     barrier()
     return out
 

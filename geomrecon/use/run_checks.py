@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from ..core.helpers import evenly_spread
 from ..core.errors import ConfigError, DataError, LabelError, MediaError
+from ..core.parallel import check_divisible, launched
 from ..data.images import image_size
 from ..data.media import Media
 from ..data.motion import check_boxes, read_boxes
@@ -83,8 +84,11 @@ def check_net(
 
 
 def check_batches(preset):
-    "Raise `ConfigError` for batches that cannot be cut into parts, or are too small to align"
+    "Raise `ConfigError` for batches that cannot be cut into parts or shared out, or are too small to align"
     parts = dict(bs=preset.sizes(target=False)['bs'], adapt_bs=preset.sizes(target=True)['bs'])
+    pairs = preset.sizes(target=True)['bs_target']
+    for name, size in dict(parts, adapt_bs_target=pairs).items():
+        check_divisible(f'preset, {name}', size, launched())
     aligned = 'bs' if preset.align_epochs is None else 'adapt_bs'
     if preset.restyle and parts[aligned] < 2:
         found = f'{getattr(preset, aligned)} in {preset.accumulate} parts'
