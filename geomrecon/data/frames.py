@@ -93,7 +93,7 @@ class VideoFrames(CropMaker):
             self._plan_all(background, side)
         else:
             self._read_all(background, side)
-        self.follows = still_camera and self._crops_move()
+        self._follows = None if still_camera else False
 
     @property
     def boxes(self):
@@ -292,6 +292,14 @@ def _join(self: VideoFrames, parts):
     self.unread = torch.zeros(1, dtype=torch.long).share_memory_()
 
 
+@patch(as_prop=True)
+def follows(self: VideoFrames):
+    "Do crops move over a background that stands still?"
+    if self._follows is None:
+        self._follows = self._crops_move()
+    return self._follows
+
+
 @patch
 def _crops_move(self: VideoFrames):
     "Do crops move within a video? Those of a stream count as moving where they are not whole frames"
@@ -299,7 +307,7 @@ def _crops_move(self: VideoFrames):
         return any(not isinstance(crop, str) or crop != 'whole' for crop in self.crops)
     first = np.searchsorted(self.video_id, np.unique(self.video_id))
     first_of_video = first[self.video_id - self.video_id[0]]
-    return bool((self._boxes != self._boxes[first_of_video]).any())
+    return bool((self.boxes != self.boxes[first_of_video]).any())
 
 
 @patch
