@@ -1,4 +1,4 @@
-"""What one GPU does with geomrecon, unattended and in about ten minutes: one JSON, which `nbs/tutorials/05b_one_gpu.ipynb` shows.
+"""What one GPU does with geomrecon, unattended and in about ten minutes: one JSON, which `nbs/tutorials/07_one_gpu.ipynb` shows.
 
     python bench/gpu.py [--uniframe FOLDER] [--minutes 10] [--out results/gpu.json]
     python bench/gpu.py --device cpu --quick        # all of the code, on nets so small that a CPU runs them

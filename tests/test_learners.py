@@ -53,7 +53,7 @@ EVERY_LEARNER = pytest.mark.parametrize('learner', LEARNERS)
 
 def test_the_page_has_every_call_of_the_table():
     "The page makes each call on each learner and compares what comes of it; here, that none is left out"
-    page = read_nb(root / 'nbs/learn/10_fastai.ipynb')
+    page = read_nb(root / 'nbs/learn/11_fastai.ipynb')
     code = '\n'.join(cell.source for cell in page.cells if cell.cell_type == 'code')
     assert 'rows[call] = [tried(call, learner) for learner in LEARNERS]' in code
     assert "assert result == 'works' if expected is None else expected in result" in code
