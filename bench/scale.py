@@ -133,7 +133,7 @@ def spent():
 
 def resident(field='VmRSS'):
     "Megabytes that this process holds"
-    for line in Path('/proc/self/status').read_text().splitlines():
+    for line in Path('/proc/self/status').read_text(encoding='utf-8').splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
 
@@ -270,7 +270,7 @@ def keep(rows, options):
     "Write what was measured so far"
     note = 'seconds of the clock (start, first_batch, batch) and of one core (_core); a batch is 8 pairs of 64 px crops'
     text = json.dumps(dict(note=note, before=options.before, rows=rows), indent=1)
-    options.out.write_text(text + '\n')
+    options.out.write_text(text + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -34,7 +34,7 @@ class Straightforward:
             self.net.warp.transforms = self.transforms
             self.perceptual = self.terms['rec'].perceptual.to(setting.device)
 
-    def transforms(self, base, driving):
+    def transforms(self, base, driving, crop_motion=None):
         "Drop-in for W's: by pixel sums and an SVD per bone"
         bones = self.setting.skeleton.bones
         matrices = one_by_one.bone_transforms(base, driving, bones, self.side, px64)[2]

@@ -166,6 +166,7 @@ OPTIONAL = {
     'wandb',
     'onnx',
     'onnxruntime',
+    'deeplabcut',
 }
 
 

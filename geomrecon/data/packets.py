@@ -12,7 +12,7 @@ import av
 import numpy as np
 from pathlib import Path
 from typing import NamedTuple
-from ..core.errors import MediaError, WriteError
+from ..core.errors import MediaError
 from ..core.files import write_atomic
 from .images import image_size
 from .video import decode_frames, frame_rate, open_video, stated_frames
@@ -142,14 +142,11 @@ class MediaSizes:
         return size
 
     def write(self):
-        "Write down what was measured; a folder that cannot be written to is left alone"
+        "Write down what was measured; raises `WriteError`"
         self.since = time.time()
         if self.path is None or self.is_written:
             return
-        try:
-            write_atomic(self.path, json.dumps(self.known))
-        except WriteError:
-            return
+        write_atomic(self.path, json.dumps(self.known))
         self.is_written = True
 
 
