@@ -519,9 +519,6 @@ def export(
 
 @patch
 def __reduce__(self: PoseLearner):
-    # the module's own, also where this page was run: a notebook is no place to find it again
-    from geomrecon.learn.predictions import empty_learner
-
     return empty_learner, (type(self),), self.__getstate__()
 
 
