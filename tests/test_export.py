@@ -289,7 +289,7 @@ def tables(folder):
 
 
 def same_tables(one, other):
-    "Do two folders hold the same joints, up to 0.02 px and 0.0001 of likelihood?"
+    "Do two folders hold the same joints, up to 0.02 px and 0.002 of likelihood?"
     (labels, coco), (other_labels, other_coco) = tables(one), tables(other)
     assert labels.names == other_labels.names
     assert np.abs(labels.keypoints - other_labels.keypoints).max() < 0.02
