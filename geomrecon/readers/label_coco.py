@@ -557,6 +557,8 @@ def read_coco(
 # %% ../../nbs/readers/25_label_coco.ipynb #85501e97
 def _holds_a_list(path):
     "Does a JSON begin with a list, as Label Studio's own does?"
+    if not Path(path).is_file():  # a pipe would never end
+        return False
     try:
         with open(path, encoding='utf-8-sig') as file:
             return file.read(64).lstrip().startswith('[')
