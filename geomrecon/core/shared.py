@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from .errors import ConfigError, DataError
 from .geometry import pixel_grid
+from .helpers import kept
 
 # %% ../../nbs/core/06_shared.ipynb #b51b2eb5
 #: Labelled frames with both joints below which nothing is said about a pair
@@ -130,7 +131,7 @@ class SharedCoordinates:
         "How well each place along one axis fits the other joints of the pairs, (B,K,1,w) or (B,K,h,1)"
         along = heights.amax(-2 if axis == 'x' else -1)
         n_places = along.shape[-1]
-        to, source, reach = self._reaches(pairs, n_places, heights.device)
+        to, source, reach = self._reaches(pairs, n_places, heights)
         best = (along[:, source, None] * reach).amax(-1)
         highest = along[:, source].amax(-1, keepdim=True).clamp_min(1e-6)
         best = best + DOUBT * highest
@@ -138,19 +139,23 @@ class SharedCoordinates:
         fit = torch.zeros_like(along).index_add_(1, to, message.log()).exp()
         return fit[:, :, None] if axis == 'x' else fit[..., None]
 
-    def _reaches(self, pairs, n_places, device):
+    def _reaches(self, pairs, n_places, like):
         "For each direction of each pair: the joint that is told, the one that tells, and (places, places)"
         first = [self.joints.index(pair.first) for pair in pairs]
         second = [self.joints.index(pair.second) for pair in pairs]
-        offset = torch.tensor([pair.offset for pair in pairs], device=device)
-        spread = torch.tensor([pair.spread for pair in pairs], device=device)
-        spread = spread.clamp_min(2 * FINEST / n_places).repeat(2)[:, None, None]
-        offset = torch.cat([offset, -offset])[:, None, None]
+        device = like.device
+
+        def numbers(values):
+            # made once for each device: a step of training waits for no copy
+            name = ('shared', type(values[0]), *values)
+            return kept(name, lambda: torch.tensor(values, device=device), like)
+
+        offset = numbers([pair.offset for pair in pairs] + [-pair.offset for pair in pairs])
+        spread = numbers([max(pair.spread, 2 * FINEST / n_places) for pair in pairs] * 2)
         place = pixel_grid(1, n_places, device)[0, :, 0]
-        apart = place[:, None] - place - offset
-        to = torch.tensor(first + second, device=device)
-        source = torch.tensor(second + first, device=device)
-        return to, source, torch.exp(-(apart**2) / (2 * spread**2))
+        apart = place[:, None] - place - offset[:, None, None]
+        reach = torch.exp(-(apart**2) / (2 * spread[:, None, None] ** 2))
+        return numbers(first + second), numbers(second + first), reach
 
     def rows(self) -> list:  # of lists
         "The pairs as plain values, for a file"
