@@ -22,7 +22,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from geomrecon.core.files import write_atomic
+from geomrecon.core.files import make_folder, write_atomic
+from geomrecon.core.metrics import axis_flips
 from geomrecon.core.shared import joints_alone
 from geomrecon.core.skeleton import MOUSE4
 from geomrecon.data.frames import VideoFrames
@@ -39,7 +40,7 @@ from geomrecon.use.labelled_run import (
     train_rendered,
     train_starts,
 )
-from geomrecon.use.own_video import Run, labelled_like
+from geomrecon.use.own_video import Run, body_axis, labelled_like
 from geomrecon.use.predict import predict_frames
 from geomrecon.use.target_labels import Split, label_errors, with_bones
 
@@ -57,6 +58,8 @@ ORDER = (
     'pseudo',
     'full',
 )
+#: Those that need none
+WITHOUT_LABELS = ('source', 'pseudo', 'full')
 
 
 class Case(NamedTuple):
@@ -73,7 +76,13 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--case', required=True, choices=['openfield', 'mirror-mouse'])
     parser.add_argument('--data', required=True, help='folder of the video and its labels')
-    parser.add_argument('--counts', nargs='+', type=int, default=[5, 10, 20], help='labels; 0: the rendered figures alone')
+    parser.add_argument(
+        '--counts',
+        nargs='+',
+        type=int,
+        default=[5, 10, 20],
+        help='labels; 0: rendered figures alone, then adapted',
+    )
     parser.add_argument('--draws', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--methods', nargs='+', default=list(ORDER), choices=ORDER)
     parser.add_argument('--preset', default='lite')
@@ -137,12 +146,15 @@ def job_of(case, preset, rows, seed, out, free) -> LabelledJob:
 
 def trained(job, start, method, known) -> Run:
     "One net; what it starts from is trained first, once"
-    if start == 'mixed' and 'source' not in known:
+    if start in ('source', 'mixed') and 'source' not in known:
         # the labels have no part in it, so that all counts of a draw share it
         shared = replace(job, out=job.out.parent.parent / f'source_{job.seed}')
         known['source'] = train_rendered(shared, bar=False)
     if method == 'source':
         return known['source']
+    if start == 'source':
+        task = job.task('unlabelled', job.widened(job.rendered), [], job.preset)
+        return adapted(task, known['source'], method)
     if start not in known:
         split, rendered = job.splits[0], known.get('source')
         known[start] = train_starts(job, split, 'here', rendered, only=start, bar=False)
@@ -150,9 +162,14 @@ def trained(job, start, method, known) -> Run:
         return known[start].runs[start]
     if method.endswith('longer'):
         return train_further(job, known[start], start, only='longer', bar=False).runs['longer']
-    task = task_of_start(job, known[start], start)
+    return adapted(task_of_start(job, known[start], start), known[start].runs[start], method)
+
+
+def adapted(task, start, method):
+    "A net that goes on with the unlabelled video"
     terms = ('pseudo',) if method == 'pseudo' else ('pseudo', 'rec')
-    learn, seconds = task.adapt(known[start].runs[start].model.pose, terms, name=method, bar=False)
+    make_folder(task.out)
+    learn, seconds = task.adapt(start.model.pose, terms, name=method, bar=False)
     return Run(learn, seconds, 'target')
 
 
@@ -170,13 +187,18 @@ def runs_of(case, preset, rows, seed, folder, methods, free):
             yield method, trained(of_random, 'labels', 'labels', {})
             continue
         start = 'labels' if from_labels or method.startswith('labels') else 'mixed'
+        if not len(rows):
+            start = 'source'
         yield method, trained(job, start, method, known)
 
 
 def figures_of(run, measured, rows):
-    "Errors on some labelled frames, px"
+    "Errors on some labelled frames, px, and how many animals of a rig are the wrong way round"
     px = predict_frames(run.model, measured.frames, run.domain)[0]
     errors = label_errors(px, measured.skeleton.joints, measured)[rows]
+    flips = None
+    if measured.skeleton is MOUSE4:
+        flips = int(axis_flips(px[rows], measured.pixels[rows], *body_axis(MOUSE4)).sum())
     known = errors[np.isfinite(errors)]
     by_joint = {}
     for joint, of_joint in zip(measured.skeleton.joints, errors.T):
@@ -187,6 +209,7 @@ def figures_of(run, measured, rows):
         mean=round(float(known.mean()), 3),
         within_10=round(100 * float((known <= 10).mean()), 1),
         frames=len(errors),
+        flips=flips,
         by_joint=by_joint,
     )
 
@@ -229,7 +252,9 @@ def main():
             source = None if case.rendered is None else chosen.source
             about.update(source=source, labels=count, draw=draw)
             done = read_rows(chosen.merge)['rows']
-            methods = chosen.methods if count else ['source']
+            methods = chosen.methods
+            if not count:
+                methods = [method for method in methods if method in WITHOUT_LABELS]
             methods = [m for m in methods if not is_there(done, dict(about, method=m))]
             changes = '_'.join(chosen.set).replace('=', '')
             kind = f'{chosen.case}_{preset.name}_{changes}_{chosen.source}'

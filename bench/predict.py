@@ -6,6 +6,7 @@ One generated clip of 640x480 is predicted on, whole frames as crops, with nets 
 
 - before: crops first, a pass of the net for the plane, another for depth, tables, a second decoding to draw;
 - now: `predict_and_write`, one pass, everything beside each other; also with `fast`, and tables without a video;
+- onnx: the same with the net exported, in onnxruntime; `onnx-tables`: without a video;
 - limit: a bare loop that decodes, crops and asks the net, and writes nothing;
 - dlc: DeepLabCut's `video_inference` with a ResNet-50, in its own environment (`--dlc-python`): whole frames, and
   frames of the size of `small`. It writes nothing and draws nothing either.
@@ -37,13 +38,14 @@ from geomrecon.data.video import read_video, write_video
 from geomrecon.learn.learner import build_model
 from geomrecon.learn.presets import get_preset
 from geomrecon.puppet.videos import PuppetVideos
+from geomrecon.use.export import ExportedAdapter, ExportedPose, describe_export, write_export
 from geomrecon.use.predict import BATCH, labelled_frames, open_media, predict_and_write
 from geomrecon.use.predict import predict_frames, predict_frames_3d, write_predictions
 from geomrecon.use.predict import write_predictions_3d
 
 #: Frames that each preset predicts on; of the slow ones fewer
 FRAMES = dict(compact=200, tiny=200, small=48)
-WAYS = ('before', 'now', 'tables', 'fast', 'limit')
+WAYS = ('before', 'now', 'tables', 'fast', 'onnx', 'onnx-tables', 'limit')
 DLC_FRAMES = dict(whole=4, small=16)
 
 
@@ -96,6 +98,19 @@ def now(model, preset, clip, out, **options):
     predict_and_write(model, MOUSE4, preset, frames, out, progress=False, **options)
 
 
+def random_net(preset):
+    torch.manual_seed(0)
+    return build_model(MOUSE4, preset).eval()
+
+
+def export(name, path):
+    "Write an ONNX file of the net of a preset"
+    preset = get_preset(name, weights=None)
+    net = ExportedPose(random_net(preset), preset.size)
+    write_export(Path(path), net, describe_export(net, MOUSE4, preset, dict(crop='whole')))
+    return dict(bytes=Path(path).stat().st_size)
+
+
 def limit(model, preset, clip, out):
     "Decode, crop, ask the net, and nothing else"
     crops = []
@@ -115,12 +130,11 @@ def ask(model, crops):
     return model.predict(images, 'target', depth=model.pose.has_depth)
 
 
-def measure(way, name, clip, n_threads):
+def measure(way, name, clip, n_threads, net):
     "Frames a second and peak memory of this process"
     torch.set_num_threads(n_threads)
-    torch.manual_seed(0)
     preset = get_preset(name, weights=None)
-    model = build_model(MOUSE4, preset).eval()
+    model = ExportedAdapter(net) if way.startswith('onnx') else random_net(preset)
     for _ in range(2):
         ask(model, [np.zeros((preset.size, preset.size, 3), np.uint8)] * BATCH)
     ways = dict(
@@ -128,7 +142,9 @@ def measure(way, name, clip, n_threads):
         now=now,
         tables=partial(now, video=False),
         fast=partial(now, fast=True),
+        onnx=now,
         limit=limit,
+        **{'onnx-tables': partial(now, video=False)},
     )
     n_frames = Media(clip).stated
     with tempfile.TemporaryDirectory() as out:
@@ -158,10 +174,15 @@ def one_round(folder, presets, n_threads, dlc_python):
     "Every way once, in turn"
     rows = []
     for name in presets:
+        # exporting takes memory, which a process that is measured would inherit
+        net = folder / f'{name}.onnx'
+        command = [sys.executable, '-W', 'ignore', __file__, '--export', net, '--preset', name]
+        in_own_process(command)
         for way in WAYS:
             command = [sys.executable, '-W', 'ignore', __file__, '--measure', way, '--preset', name]
             clip = folder / f'{name}.mp4'
-            told = in_own_process([*command, '--clip', clip, '--threads', str(n_threads)])
+            options = ['--clip', clip, '--threads', str(n_threads), '--net', net]
+            told = in_own_process([*command, *options])
             rows.append(dict(preset=name, way=way, **told))
             print(described(rows[-1]), flush=True)
     if dlc_python is None:
@@ -177,7 +198,7 @@ def one_round(folder, presets, n_threads, dlc_python):
 
 def described(row):
     speed = row['frames'] / row['seconds']
-    return f'{row["preset"]:18} {row["way"]:7} {speed:7.1f} frames/s  {row["peak_mb"]:6.0f} MB'
+    return f'{row["preset"]:18} {row["way"]:11} {speed:7.1f} frames/s  {row["peak_mb"]:6.0f} MB'
 
 
 def summary(rounds):
@@ -268,10 +289,16 @@ def main():
     parser.add_argument('--dlc-python', help='interpreter of an environment with DeepLabCut 3')
     parser.add_argument('--measure', choices=WAYS, help='one way, in this process')
     parser.add_argument('--preset')
+    parser.add_argument('--export', help='write the net of the preset into this file')
+    parser.add_argument('--net', help='exported net of the preset')
     parser.add_argument('--clip', help='one that is there in place of the generated one')
     args = parser.parse_args()
+    if args.export:
+        print(json.dumps(export(args.preset, args.export)))
+        return
     if args.measure:
-        print(json.dumps(measure(args.measure, args.preset, args.clip, args.threads)))
+        told = measure(args.measure, args.preset, args.clip, args.threads, net=args.net)
+        print(json.dumps(told))
         return
     options = dict(seconds=args.seconds, clip=args.clip)
     run(args.out, args.presets, args.rounds, args.threads, args.dlc_python, **options)

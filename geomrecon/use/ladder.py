@@ -39,20 +39,25 @@ def benchmark(
     n_videos: int = 64,  # Unlabelled training videos
     n_frames: int = 24,  # Frames of each
     cache=None,  # Folder for rendered videos
+    render=PuppetVideos,  # Makes the target videos: `PuppetVideos`, or a `partial` of `FollowedVideos`
+    style='real',  # Of the target: a preset's name or a `PuppetStyle`
+    about: str = '',  # What is otherwise than usual about the target, for the run's record
 ) -> tuple:  # Task, labelled test videos
     "The two-domain puppet benchmark as a `Task`, and its test set; raises `ConfigError`"
     skeleton = get_skeleton(skeleton)
     size = get_preset(preset).size
     convention = other_convention(skeleton) if gap else None
     data = benchmark_data(gap, n_videos, n_frames)
+    if about:
+        data['target'] += f', {about}'
 
     def videos(n_videos, n_frames, split):
-        return PuppetVideos(
+        return render(
             skeleton,
             n_videos,
             n_frames,
             size,
-            'real',
+            style,
             seed=0,
             split=split,
             convention=convention,

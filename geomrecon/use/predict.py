@@ -363,7 +363,7 @@ def _labelled_video(file, drawn, fps, stages):
     "Code a labelled video, frame by frame; one that is stopped gets another name"
     pictures = (picture for _, picture in drawn)
     with suppress(_Unfinished), atomic_path(file) as unfinished:
-        yield from encode_video(unfinished, pictures, fps=fps, where=file)
+        yield from encode_video(unfinished, pictures, fps=fps, where=file, speed='ultrafast')
         if stages.finishing.is_set():
             os.replace(unfinished, named(file, part=True))
             raise _Unfinished
