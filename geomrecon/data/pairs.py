@@ -74,21 +74,51 @@ class FramePairs:
     def __len__(self):
         return len(self.usable)
 
+    #: Poses (N,K,2) of all frames, as far as they are known, and how many partners to choose from
+    poses = None
+    n_tries = 1
+
 # %% ../../nbs/data/12_pairs.ipynb #73156ed4
+@patch
+def _partners(self: FramePairs, base, rng):
+    "A random partner within the stride for each base frame"
+    choice = (rng.random(len(base)) * self.n_partners[base]).astype(np.int64)
+    n_back = self.n_back[base]
+    back = self.back_from[base] + choice
+    ahead = self.ahead_from[base] + choice - n_back
+    return np.where(choice < n_back, back, ahead)
+
+
 @patch
 def sample(
     self: FramePairs,
     idxs,  # (n,) integers below `len(self)`
     rng: np.random.Generator,  # Draws the partners
 ) -> tuple:  # base and driving indices into the frame source, (n,) each
-    "A random partner within the stride for each base frame, all at once"
+    "A random partner within the stride for each base frame; once `poses` are known the one of `n_tries` whose pose differs most"
     base = self.usable[np.asarray(idxs)]
-    choice = (rng.random(len(base)) * self.n_partners[base]).astype(np.int64)
-    n_back = self.n_back[base]
-    back = self.back_from[base] + choice
-    ahead = self.ahead_from[base] + choice - n_back
-    driving = np.where(choice < n_back, back, ahead)
+    driving = self._partners(base, rng)
+    if self.poses is not None:
+        driving = self._farthest(base, driving, rng)
     return self.order[base], self.order[driving]
+
+
+@patch
+def _farthest(self: FramePairs, base, driving, rng):
+    "Of several partners the one whose pose is farthest from the base frame's"
+
+    def distance(partner):
+        step = self.poses[self.order[partner]] - self.poses[self.order[base]]
+        return np.linalg.norm(step - step.mean(1, keepdims=True), axis=-1).mean(-1)
+
+    farthest = distance(driving)
+    for _ in range(self.n_tries - 1):
+        another = self._partners(base, rng)
+        of_another = distance(another)
+        is_farther = of_another > farthest
+        driving = np.where(is_farther, another, driving)
+        farthest = np.where(is_farther, of_another, farthest)
+    return driving
 
 # %% ../../nbs/data/12_pairs.ipynb #73386b87
 class TwoDomainDL(TfmdDL):

@@ -28,7 +28,7 @@ from ..core.skeleton import Skeleton
 from ..data.pairs import TwoDomainDL, crop_motion_of
 from .checkpoint import PoseLearner
 from .fits import check_callbacks, generators_kept
-from .image_terms import Align, Reconstruct
+from .image_terms import Align, FarPairs, Reconstruct
 from .predictions import ImagesInOrder
 from .presets import get_preset
 from .pseudo_label import PseudoLabel
@@ -74,7 +74,11 @@ def build_reconstruction(
     if rec.reconstruct == 'heatmaps':
         return None, HeatmapGenerator(skeleton.n_joints, width=rec.gen_width, n_res=rec.gen_res)
     warp = WarpEstimator(
-        skeleton.bones, width=rec.warp_width, stride=rec.flow_stride, mode=rec.warp_mode
+        skeleton.bones,
+        width=rec.warp_width,
+        stride=rec.flow_stride,
+        mode=rec.warp_mode,
+        masks=rec.rec_masks,
     )
     return warp, Generator(width=rec.gen_width, n_res=rec.gen_res)
 
@@ -101,6 +105,7 @@ def build_model(
         beta=preset.beta,
         depth_grad=preset.depth_grad,
         rec_gate=preset.rec_gate,
+        rec_even=preset.rec_even,
     )
 
 # %% ../../nbs/learn/08_learner.ipynb #0a42446b
@@ -285,6 +290,8 @@ def adapt_learner(
     perceptual = perceptual or build_perceptual(source_net, preset)
     rec = preset.rec
     callbacks.append(Reconstruct(perceptual, rec.rec_weight, rec.rec_start, rec.rec_attach))
+    if rec.far_pairs > 1:
+        callbacks.append(FarPairs(rec.far_pairs, start=rec.rec_start))
     options = {'lr': [preset.adapt_lr, rec.rec_lr], **kwargs}
     return make_learner(dls, model, preset, [*callbacks, *cbs], perceptual, **options)
 

@@ -245,6 +245,12 @@ class ReconstructionPreset(PresetGroup):
     rec_attach: float = preset_field(10.0, 'ours: W and G start from noise')
     # L_rec moves joints whose peak is higher than this; None: all
     rec_gate: float | None = preset_field(None, 'paper: every joint')
+    # Masks of W from picture and bone maps, 'image', or from the bone maps alone, 'bones'
+    rec_masks: str = preset_field('image', 'as in the code that the paper builds on')
+    # L_rec moves all joints equally strongly
+    rec_even: bool = preset_field(False, 'paper: as it comes')
+    # Driving frames drawn for a base frame, of which the one with the most different pose is taken
+    far_pairs: int = preset_field(1, 'paper: any frame within the stride')
 
 # %% ../../nbs/learn/05_presets.ipynb #0683e286
 @dataclass(frozen=True)
@@ -541,6 +547,7 @@ RANGES = dict(
     rec_start=_EPOCH,
     rec_attach=_EPOCH,
     rec_gate=_SHARE,
+    far_pairs=(1, 64),
 )
 #: Tuples of two numbers, the smaller one first
 PAIRS = ('style_alpha', 'scale', 'stride')

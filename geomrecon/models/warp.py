@@ -117,8 +117,13 @@ class WarpEstimator(nn.Module):
         background: str = 'identity',  # 'identity', or 'affine' to learn the camera's motion
         prior: float | None = 0.05,  # Bone map's value that is as likely as background, see below
         max_width: int = 256,  # Most channels anywhere
+        masks: str = 'image',  # Masks from image and bone maps, or from 'bones' alone
     ):
         super().__init__()
+        if masks not in ('image', 'bones'):
+            raise ConfigError('masks', repr(masks), "'image' or 'bones'")
+        if masks == 'bones' and prior is None:
+            raise ConfigError('masks', "'bones' without a prior", 'a prior, such as 0.05')
         if background not in ('identity', 'affine'):
             raise ConfigError('background', repr(background), "'identity' or 'affine'")
         if mode not in WARP_MODES:
@@ -134,10 +139,11 @@ class WarpEstimator(nn.Module):
         n_warped = n_bones + 1 if warped_inputs else 0
         n_in = 3 + 2 * n_bones + 3 * n_warped
         self.hourglass = Hourglass(n_in, width, n_down, max_width)
-        self.mask = nn.Conv2d(width, n_bones + 1, 3, padding=1)
+        self.mask = nn.Conv2d(width, n_bones + 1, 3, padding=1) if masks == 'image' else None
         self.inpaint = nn.Conv2d(width, 1, 3, padding=1)
         self.camera = nn.Linear(self.hourglass.deep, 6) if background == 'affine' else None
-        _start_at(self.mask, 0.0)
+        if self.mask is not None:
+            _start_at(self.mask, 0.0)
         _start_at(self.inpaint, 2.0)
         if self.camera is not None:
             _start_at(self.camera, 0.0)
@@ -201,7 +207,10 @@ def forward(
     if self.warped_inputs:
         seen.append(warp_all(small.float(), expand_flows(transforms, size)).flatten(1, 2))
     features, deepest = self.hourglass(torch.cat(seen, 1))
-    masks = (self.mask(features).float() + self.log_prior(maps_driving)).softmax(1)
+    logits = self.log_prior(maps_driving)
+    if self.mask is not None:
+        logits = self.mask(features).float() + logits
+    masks = logits.softmax(1)
     if self.camera is not None:
         transforms = self._follow_camera(transforms, deepest)
     return dict(
