@@ -231,13 +231,25 @@ def _check_optimiser(opt, state, where):
     same_number = isinstance(states, list) and len(states) == len(parameters)
     if not same_groups or not same_number:
         raise CheckpointError(where, 'holds another optimiser', 'the same parameter groups')
-    for i, (own, group) in enumerate(zip(opt.hypers, hypers)):
-        fits = isinstance(group, dict) and set(group) == set(own)
-        if not fits or not all(isinstance(group[key], type(own[key])) for key in own):
-            raise CheckpointError(where, f'entry opt.hypers.{i} is {group!r}', _REMEDY)
-    for i, (parameter, each) in enumerate(zip(parameters, states)):
-        if not isinstance(each, dict) or not all(_fits(v, parameter) for v in each.values()):
-            raise CheckpointError(where, f'entry opt.state.{i} does not fit its weight', _REMEDY)
+    for number, (own, group) in enumerate(zip(opt.hypers, hypers)):
+        if not _is_like(own, group):
+            raise CheckpointError(where, f'entry opt.hypers.{number} is {group!r}', _REMEDY)
+    for number, (parameter, of_parameter) in enumerate(zip(parameters, states)):
+        if not _is_state_of(parameter, of_parameter):
+            found = f'entry opt.state.{number} does not fit its weight'
+            raise CheckpointError(where, found, _REMEDY)
+
+
+def _is_like(own, group):
+    "Are these settings of a group, of the same names and types as its own?"
+    if not isinstance(group, dict) or set(group) != set(own):
+        return False
+    return all(isinstance(group[name], type(value)) for name, value in own.items())
+
+
+def _is_state_of(parameter, state):
+    "Can this be what an optimiser keeps of a parameter?"
+    return isinstance(state, dict) and all(_fits(value, parameter) for value in state.values())
 
 
 def _fits(value, parameter):
