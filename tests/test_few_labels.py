@@ -2,12 +2,14 @@
 cannot work is said before anything is written."""
 
 import shlex
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from fixtures_interrupted import assert_same_content, mouse_video, plain_reports  # noqa: F401
+from fixtures_own import write_walking_clip
 from fixtures_use import MINI, labelled_pictures
 from geomrecon.core.skeleton import MOUSE4
 from geomrecon.learn.presets import PRESETS
@@ -17,7 +19,10 @@ from geomrecon.readers.label_coco import read_labels, write_coco
 from geomrecon.readers.label_csv import write_dlc_csv
 from geomrecon.readers.labelled_frames import LabelledFrames
 from geomrecon.data.frames import VideoFrames
-from geomrecon.use.adapt import adapt
+from geomrecon.data.media import Media
+from geomrecon.data.video import write_video
+from geomrecon.methods.catalogue import get_method
+from geomrecon.use.adapt import adapt, usual_source
 from geomrecon.use.cli import main
 from geomrecon.use.labelled_run import LabelledJob, run_labelled, splits_of
 from geomrecon.use.model_file import load_model
@@ -205,6 +210,26 @@ def test_a_run_on_other_labels_is_another_run(place, tmp_path, capsys):
     adapt(place / 'mouse.mp4', out, 'mouse', labels=place / 'moved.csv', fresh=True, **OPTIONS)
     with pytest.raises(AssertionError):
         assert_same_content(weights, checkpoints(out))
+
+
+def test_figures_stand_on_the_videos_background_where_labels_and_camera_allow_it(tmp_path):
+    looks = [SimpleNamespace(media=Media(write_walking_clip(tmp_path).video))]
+
+    def source_of(method='labels', **given):
+        asked = SimpleNamespace(
+            **{**dict(labels='few.csv', skeleton='mouse', crop='motion'), **given}
+        )
+        return usual_source(asked, SimpleNamespace(how=get_method(method), looks=looks))
+
+    assert source_of() == 'matched'
+    assert source_of(labels=None) == 'randomised'
+    assert source_of(crop='whole') == 'randomised'
+    assert source_of(skeleton='labels') == 'randomised'
+    assert source_of(method='dualnet') == 'randomised'
+    # a scene that changes everywhere
+    noise = np.random.default_rng(0).integers(0, 255, (12, 64, 96, 3), dtype=np.uint8)
+    looks[0].media = Media(write_video(tmp_path / 'shaken.mp4', noise, 20))
+    assert source_of() == 'randomised'
 
 
 def test_videos_are_held_out_whole():

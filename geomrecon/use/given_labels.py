@@ -146,7 +146,7 @@ def check_labels_fit(asked, checked):
         found = 'boxes of the target, which labelled frames have not'
         raise ConfigError('--crop', found, 'motion or whole')
     if asked.skeleton == 'labels':
-        if asked.source != 'randomised' or asked.pool is not None:
+        if asked.source is not None or asked.pool is not None:
             found = "a source with --skeleton labels, where labels are all that is trained on"
             raise ConfigError('--source', found, 'a skeleton with a rig, or no source')
         if set(checked.how.needs) & {'modalities', 'limits'}:
