@@ -225,6 +225,8 @@ METHODS = dict(
     uniframe=dict(style_prob=0.0, sure=0.1),
     semihand={},
     dualnet=dict(start=0.0),
+    meanteacher={},
+    hamipose=dict(ramp=0.0),
     maps={},
     temporal={},
     oracle={},
