@@ -22,7 +22,7 @@ from test_target_labels import Guarded
 PRESET = get_preset('tiny', size=32, width=0.125, deconv_width=16, adapt_epochs=2, decay=0.9)
 NAMES = sorted([*BASELINES, *TODAY])
 # labels of the first epoch serve in the second: they must have been saved; so must an optimiser's momenta
-OPTIONS_OF_KILLED = dict(ccssl=dict(rounds=1), hamipose=dict(hamiltonian=True))
+OPTIONS_OF_KILLED = dict(ccssl=dict(rounds=1), hamipose=dict(hamiltonian=True), maps=dict(rounds=1))
 # every branch is taken: style both ways, an occlusion in each image that has a joint at all
 EVERY_BRANCH = dict(
     uniframe=dict(style_prob=1.0, occlude=1.0, sure=-9.0),
