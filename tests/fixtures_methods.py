@@ -64,7 +64,7 @@ def mouse_loaders(steps=3, **options):
 
 
 @functools.cache
-def trained_mouse():
+def trained_mouse(epochs=4):
     "A net that stands in for a pre-trained one: it was shown the labels of the few target frames"
     dls = pose_dls(
         mouse_target(),
@@ -77,7 +77,7 @@ def trained_mouse():
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return fit_quietly(pose_learner(dls, MOUSE_PRESET), 4).model.pose
+        return fit_quietly(pose_learner(dls, MOUSE_PRESET), epochs).model.pose
 
 
 class Colours(nn.Module):

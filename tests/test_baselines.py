@@ -9,7 +9,7 @@ from geomrecon.data.pairs import pose_dls
 from geomrecon.learn.checkpoint import Checkpoint
 from geomrecon.learn.learner import adapt_learner, build_pose
 from geomrecon.learn.presets import get_preset
-from geomrecon.methods.catalogue import BASELINES, METHODS
+from geomrecon.methods.catalogue import BASELINES, METHODS, TODAY
 from geomrecon.methods.oracle import oracle_learner
 from geomrecon.methods.temporal import TemporalConsistency
 from geomrecon.models.style import ConvEncoder, StyleNet
@@ -20,11 +20,14 @@ from test_no_sync import LAPACK, WAITING_OPERATORS, Leave, Watch, device, differ
 from test_target_labels import Guarded
 
 PRESET = get_preset('tiny', size=32, width=0.125, deconv_width=16, adapt_epochs=2, decay=0.9)
-NAMES = sorted(BASELINES)
-# labels of the first epoch serve in the second: they must have been saved
-OPTIONS_OF_KILLED = dict(ccssl=dict(rounds=1))
+NAMES = sorted([*BASELINES, *TODAY])
+# labels of the first epoch serve in the second: they must have been saved; so must an optimiser's momenta
+OPTIONS_OF_KILLED = dict(ccssl=dict(rounds=1), hamipose=dict(hamiltonian=True), maps=dict(rounds=1))
 # every branch is taken: style both ways, an occlusion in each image that has a joint at all
-EVERY_BRANCH = dict(uniframe=dict(style_prob=1.0, occlude=1.0, sure=-9.0))
+EVERY_BRANCH = dict(
+    uniframe=dict(style_prob=1.0, occlude=1.0, sure=-9.0),
+    hamipose=dict(hamiltonian=True),
+)
 each = pytest.mark.parametrize('name', NAMES)
 
 

@@ -225,11 +225,14 @@ METHODS = dict(
     uniframe=dict(style_prob=0.0, sure=0.1),
     semihand={},
     dualnet=dict(start=0.0),
+    meanteacher={},
+    hamipose=dict(ramp=0.0),
+    maps={},
     temporal={},
     oracle={},
 )
-#: UniFrame draws views and patches of its own, in every process others
-SAME_DRAWS = [name for name in METHODS if name != 'uniframe']
+#: UniFrame and MAPS draw views and patches of their own, in every process others
+SAME_DRAWS = [name for name in METHODS if name not in ('uniframe', 'maps')]
 
 
 def comparison(folder, name):
