@@ -160,6 +160,7 @@ BAD = [
     ('--labels {d}/labels.csv --control', ['--control']),
     ('--labels {d}/labels.csv --set depth=true', ['--labels', 'depth=false']),
     ('--labels {d}/wing.json', ['--labels', 'no joint of', '--skeleton labels']),
+    ('--labels {d}/labels.csv --method maps', ['--method', 'maps', 'no --labels']),
     ('--source matched --crop whole', ['matched', '--crop motion']),
 ]
 

@@ -225,8 +225,9 @@ METHODS = dict(
     uniframe=dict(style_prob=0.0, sure=0.1),
     semihand={},
     dualnet=dict(start=0.0),
-    meanteacher={},
-    hamipose=dict(ramp=0.0),
+    # the teacher's statistics are others than the net's: both look at the same images here
+    meanteacher=dict(teacher_bn='average'),
+    hamipose=dict(teacher_bn='average', ramp=0.0),
     maps={},
     temporal={},
     oracle={},

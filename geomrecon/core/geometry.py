@@ -75,7 +75,14 @@ def sample(
     mode: str = 'bilinear',
 ) -> torch.Tensor:  # (B,C,h,w)
     "Read `img` at the positions of `flow`; its memory layout stays"
+    nowhere = None
+    if flow.requires_grad and flow.device.type == 'cpu':
+        # on a CPU, the gradient at a position that is NaN ends the process
+        nowhere = ~flow.isfinite().all(-1)
+        flow = flow.masked_fill(nowhere[..., None], 0.0)
     out = F.grid_sample(img.float(), flow.float(), mode=mode, padding_mode=pad, align_corners=False)
+    if nowhere is not None:
+        out = out.masked_fill(nowhere[:, None], torch.nan)
     memory_format = torch.contiguous_format
     if not img.is_contiguous() and img.is_contiguous(memory_format=torch.channels_last):
         memory_format = torch.channels_last

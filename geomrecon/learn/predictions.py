@@ -419,7 +419,8 @@ def summary(self: PoseLearner) -> PrettyString:
             batch = batch.replace(reconstruct='detached')
         rows = layers(get_model(self.model), batch.inputs)
     model = get_model(self.model)
-    lines = [f'{type(model).__name__} (Input shape: {shape_text(batch.source)})', RULE]
+    images = batch.base if batch.source is None else batch.source
+    lines = [f'{type(model).__name__} (Input shape: {shape_text(images)})', RULE]
     lines += [f'{"Layer (type)":<34}{"Output Shape":<24}{"Param #":>10}  Trainable', RULE]
     lines += rows
     total = sum(weight.numel() for weight in model.parameters())

@@ -36,6 +36,7 @@ class Method:
     build: object  # Function that makes its learner, see below
     needs: tuple = ()  # Keys of `NEEDS`
     search: tuple = ()  # Three settings, the defaults {} first; (): it has no search of its own
+    source_free: bool = False  # It reads no labelled image of the source in training
     paper: str = ''  # Title
     venue: str = ''  # Where it appeared
     year: int | None = None  # When it appeared

@@ -145,6 +145,9 @@ def check_labels_fit(asked, checked):
     if asked.crop not in ('motion', 'whole'):
         found = 'boxes of the target, which labelled frames have not'
         raise ConfigError('--crop', found, 'motion or whole')
+    if checked.how.source_free:
+        found = f'{asked.method!r}, which would go on without the labels'
+        raise ConfigError('--method', found, 'another method, or no --labels')
     if asked.skeleton == 'labels':
         if asked.source is not None or asked.pool is not None:
             found = "a source with --skeleton labels, where labels are all that is trained on"
