@@ -321,7 +321,7 @@ _METHODS = {
     'longer': ('labels, as many steps', '#c8b08a'),
     'meanteacher': ('mean teacher', '#5fb3b3'),
     'hamipose': ('after HamiPose', '#d98cb3'),
-    'maps': ('after MAPS', '#b8956a'),
+    'maps': ('MAPS', '#b8956a'),
     'ours-source-free': ('ours, without source', '#f0a070'),
     'oracle': ('oracle: target labels', '#3b4452'),
     'regda+temporal': ('RegDA + temporal', '#a3569a'),
