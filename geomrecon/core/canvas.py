@@ -322,7 +322,7 @@ _METHODS = {
     'meanteacher': ('mean teacher', '#5fb3b3'),
     'hamipose': ('after HamiPose', '#d98cb3'),
     'maps': ('MAPS', '#b8956a'),
-    'ours-source-free': ('ours, without source', '#f0a070'),
+    'ours-source-free': ('ours, source-free', '#f0a070'),
     'oracle': ('oracle: target labels', '#3b4452'),
     'regda+temporal': ('RegDA + temporal', '#a3569a'),
     'uniframe+temporal': ('UniFrame + temporal', '#6348a0'),

@@ -17,6 +17,7 @@ from .mean_teacher import meanteacher_method
 from .method import NEEDS, Method
 from .ours import labels_method, ours_method
 from .ours_source_free import ours_source_free_method
+from .plug_in import PLUS, plus_reconstruction
 from .regda import regda_method
 from .semihand import semihand_method
 from .uniframe import uniframe_method
@@ -37,12 +38,14 @@ METHODS = {'ours': ours_method, 'labels': labels_method, **BASELINES, **CROSSMOD
 
 
 def get_method(
-    name: str,  # Key of `METHODS`
+    name: str,  # Key of `METHODS`, or one with `+rec` behind it: the method with reconstruction
 ) -> Method:
     "The method of that name; raises `ConfigError`"
-    if name not in METHODS:
-        raise ConfigError('method', repr(name), f'one of {list(METHODS)}')
-    return METHODS[name]
+    if name.removesuffix(PLUS) not in METHODS:
+        expected = f'one of {list(METHODS)}, or one with {PLUS!r} behind it'
+        raise ConfigError('method', repr(name), expected)
+    method = METHODS[name.removesuffix(PLUS)]
+    return plus_reconstruction(method) if name.endswith(PLUS) else method
 
 
 def methods_table() -> pd.DataFrame:  # title, does, needs, source and search by name

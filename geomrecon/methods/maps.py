@@ -263,6 +263,7 @@ maps_method = Method(
     build=maps_learner,
     search=({}, dict(decay=0.99), dict(decay=0.99, first=0.25)),
     source_free=True,
+    no_rec='its steps blend images, and no pair of frames stays whole',
     paper='MAPS: A Noise-Robust Progressive Learning Approach for Source-Free Domain Adaptive '
     'Keypoint Detection',
     venue='TCSVT',

@@ -40,6 +40,7 @@ class Method:
     paper: str = ''  # Title
     venue: str = ''  # Where it appeared
     year: int | None = None  # When it appeared
+    no_rec: str = ''  # Why reconstruction cannot be added, see `methods/plug_in`; '': it can
 
     def __post_init__(self):
         if self.search and (len(self.search) != 3 or self.search[0] != {}):

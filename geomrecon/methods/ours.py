@@ -49,6 +49,7 @@ ours_method = Method(
     paper='Synthetic-to-Real Pose Estimation with Geometric Reconstruction',
     venue='NeurIPS',
     year=2023,
+    no_rec='reconstructs already',
 )
 labels_method = Method(
     'labels',

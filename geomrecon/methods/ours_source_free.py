@@ -52,6 +52,7 @@ ours_source_free_method = Method(
     build=ours_source_free_learner,
     search=({}, dict(statistics='moving'), dict(statistics='moving', anchor=1.0)),
     source_free=True,
+    no_rec='reconstructs already',
     paper=ours_method.paper,
     venue=ours_method.venue,
     year=ours_method.year,

@@ -114,7 +114,7 @@ def _print_missing(not_there, todo):
 
 # %% ../../nbs/paper/20_command.ipynb #377dc1c5
 def results(
-    table: str = 'all',  # 1, 2, 3a to 3d, 4, 5a, 5b, ablations; 3 or 5 for all of that number
+    table: str = 'all',  # 1, 2, 3a to 3d, 4, 5a, 5b, 6, ablations; 3 or 5 for all of that number
     run: bool = False,  # Train what is missing; several processes share the work
     search: bool = False,  # The search of hyper-parameters instead of a table
     seeds: list = None,  # Seeds; 0 1 2 if not given

@@ -18,7 +18,7 @@ from ..core.errors import DataError, NothingToShowError
 from ..core.intervals import Gain, middle_95
 from ..use.diagnosis import FIGURES, decide_without_labels
 from ..use.results_file import is_number
-from .specification import method_label
+from .specification import method_label, name_parts
 
 # %% ../../nbs/paper/11_label_free.ipynb #431961b2
 FEWEST_CLUSTERS = 5  # Below which drawing them says nothing
@@ -252,7 +252,8 @@ def decisions_on_pairs(
     by_start = {}
     for run in runs:
         figures = (run.get('diagnosis') or {}).get('after')
-        if run['preset'] == preset and run['method'] not in without and figures:
+        name, _, _ = name_parts(run['method'])
+        if run['preset'] == preset and name not in without and figures:
             by_start.setdefault((run['bench'], run['seed']), []).append((figures, _overall(run)))
     lines = []
     for (bench, seed), there in by_start.items():

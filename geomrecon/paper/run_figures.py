@@ -16,7 +16,7 @@ from ..models.adapter import PoseAdapter
 from ..learn.speed import CPUMixedPrecision
 from ..use.diagnosis import diagnose
 from ..use.measure import evaluate, row_of
-from .settings import FURTHER, OURS, SHARED, Spec
+from .settings import FURTHER, SHARED, Spec
 from .training import Shared, task_of_run
 
 # %% ../../nbs/paper/16_run_figures.ipynb #2195ad6a
@@ -79,10 +79,9 @@ def data_of(
     return dict(data={part: getattr(bench, part) for part in ('source', 'target', 'test')})
 
 
-def _rounds(spec):
-    if spec.method in FURTHER:
-        return 2
-    return OURS.get(spec.method, {}).get('rounds', 1)
+def _trainings(spec):
+    "How many times the epochs of its task a run was adapted"
+    return 2 if spec.method in FURTHER else 1
 
 
 def _precision(learn):
@@ -155,7 +154,7 @@ def _about_run(spec, shared, seconds):
         torch=torch.__version__.split('+')[0],
         machine=f'{os.cpu_count()} cores, {gpu}',
         precision=_precision(shared.aligned),
-        steps=preset.steps * preset.adapt_epochs * _rounds(spec),
+        steps=preset.steps * preset.adapt_epochs * _trainings(spec),
         **data_of(spec.bench),
     )
 

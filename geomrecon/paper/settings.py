@@ -13,6 +13,7 @@ from ..core.errors import ConfigError
 from ..methods.catalogue import get_method
 from ..learn.presets import get_preset
 from .benches import Bench, get_bench
+from .specification import COMPARED, COMPARED_ON_HANDS, TWICE, name_parts, with_rec
 
 # %% ../../nbs/paper/14_settings.ipynb #790cbeeb
 SHARED = ('source', 'bn', 'control', 'aligned')  # No adaptation by a method
@@ -21,21 +22,22 @@ OURS = {
     'pseudo': dict(terms=('pseudo',)),
     'full': dict(terms=('pseudo', 'rec')),
     'heatmap': dict(terms=('pseudo', 'rec'), reconstruct='heatmaps'),
-    'pseudo-twice': dict(terms=('pseudo',), rounds=2),  # One schedule of twice the length
-    'full-twice': dict(terms=('pseudo', 'rec'), rounds=2),
 }
 FURTHER = {
     'pseudo>pseudo': ('pseudo',),
     'pseudo>full': ('pseudo', 'rec'),
 }  # Table 3c: further epochs of an adapted net, without and with reconstruction
 SINGLE_FRAME = ('uniframe', 'regda', 'ccssl')  # They see one frame; may get a temporal term
-OTHERS = {name: get_method(name) for name in (*SINGLE_FRAME, 'semihand', 'dualnet')}
+OTHERS = {name: get_method(name) for name in (*COMPARED, *COMPARED_ON_HANDS)}
 
 
 def methods() -> list:
-    "All names of methods"
+    "All names of methods, see `name_parts`"
     temporal = [f'{name}+temporal' for name in SINGLE_FRAME]
-    return [*SHARED, *OURS, *FURTHER, *OTHERS, *temporal, 'oracle']
+    plugged = [with_rec(name) for name, method in OTHERS.items() if not method.no_rec]
+    twice = ['control', 'pseudo', 'full', *OTHERS, *plugged, 'oracle']
+    longer = [f'{name}{TWICE}' for name in twice]
+    return [*SHARED, *OURS, *FURTHER, *OTHERS, *temporal, *plugged, 'oracle', *longer]
 
 # %% ../../nbs/paper/14_settings.ipynb #ce43e772
 TUNED = dict(
@@ -47,25 +49,32 @@ TUNED = dict(
 )  # Method -> options found on validation videos
 SEARCH = {
     'full': ({}, dict(label_views=3), dict(label_views=3, rec_gate=0.5)),
-    **{name: method.search for name, method in OTHERS.items()},
+    **{name: method.search for name, method in OTHERS.items() if method.search},
 }  # Three settings each
 
 
-def _terms_of(method):
+def _terms_of(name):
     "Loss terms of a method of ours; None for others"
-    if method in OURS:
-        return OURS[method]['terms']
-    return FURTHER.get(method)
+    if name in OURS:
+        return OURS[name]['terms']
+    return FURTHER.get(name)
+
+
+def _options_of_rec():
+    "What the search has found for the reconstruction of ours"
+    return {name: value for name, value in TUNED['full'].items() if name.startswith('rec_')}
 
 
 def tuned(
     method: str,  # One of `methods()`
 ) -> dict:
     "Options that a method is run with, beside those of a `Spec`: what the search has found"
-    terms = _terms_of(method)
+    name, added, _ = name_parts(method)
+    terms = _terms_of(name)
     if terms is None:
-        return dict(TUNED.get(method.split('+')[0], {}))
-    options = TUNED.get('full', {})
+        options = dict(TUNED.get(name, {}))
+        return {**options, **_options_of_rec()} if added == 'rec' else options
+    options = TUNED['full']
     if 'rec' in terms:
         return dict(options)
     # Without reconstruction its options mean nothing

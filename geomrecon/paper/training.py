@@ -13,18 +13,23 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 import torch
+from fastai.torch_core import get_model
 from ..core.errors import ConfigError
+from ..core.helpers import evenly_spread
 from ..core.files import make_folder, writing
 from ..learn.learner import adapt_learner, pose_learner
 from ..learn.presets import FIELDS, get_preset
 from ..learn.pseudo_label import LabelQuality
 from ..methods.oracle import oracle_learner
+from ..methods.plug_in import plus_reconstruction
 from ..methods.temporal import TemporalConsistency
+from ..use.diagnosis import affine_error
 from ..use.measure import evaluate
 from ..use.task import train_phase
 from ..use.task import Task
 from .benches import open_bench
 from .settings import FURTHER, OTHERS, OURS, Spec
+from .specification import name_parts
 
 # %% ../../nbs/paper/15_training.ipynb #acfdeb48
 @contextlib.contextmanager
@@ -103,7 +108,7 @@ def split_changes(
     spec: Spec,  # A run
 ) -> tuple:  # changed fields of the preset, options of the method
     "Which changes are fields of the preset and which are options of the comparison method"
-    name = spec.method.split('+')[0]
+    name, _, _ = name_parts(spec.method)
     own = set()
     if name in OTHERS:
         own = {option for setting in OTHERS[name].search for option in setting}
@@ -120,17 +125,23 @@ def task_of_run(
     spec: Spec,  # The run
     **more,  # Further fields of the preset
 ) -> Task:
-    "The task of one run: its own folder, changed fields"
+    "The task of one run: its own folder, changed fields, and the steps that its name says"
     of_preset, _ = split_changes(spec)
+    _, _, rounds = name_parts(spec.method)
     task = copy.copy(shared.task)
     task.out = shared.task.out / spec.room
     make_folder(task.out)
-    task.preset = get_preset(shared.task.preset, **{**more, **of_preset})
+    preset = get_preset(shared.task.preset, **{**more, **of_preset})
+    task.preset = get_preset(
+        preset,
+        adapt_epochs=rounds * preset.adapt_epochs,
+        drops=tuple(rounds * epoch for epoch in preset.drops),
+    )
     return task
 
 # %% ../../nbs/paper/15_training.ipynb #2027a90a
 class EpochFigures(LabelQuality):
-    "PCK@0.05 on labelled data after each epoch; never part of the training"
+    "PCK@0.05, and steadiness without labels, after each epoch; never part of the training"
 
     term, columns = 'figures', ()
 
@@ -138,9 +149,15 @@ class EpochFigures(LabelQuality):
         self,
         data: dict,  # Name -> labelled images, for measuring alone
         domain: str = 'target',  # Whose batch-norm statistics
+        frames=None,  # Frame source without labels; None: labelled data alone are measured
+        skeleton=None,  # Of the frames
+        n: int = 48,  # Frames used, evenly spread
     ):
         self.data = data
         self.domain = domain
+        self.frames = frames
+        self.skeleton = skeleton
+        self.n = n
         self.epochs = []
 
     def after_train(self):
@@ -148,14 +165,26 @@ class EpochFigures(LabelQuality):
         for name, images in self.data.items():
             pck = evaluate(self.learn.model, images, self.domain)['pck']['all']
             figures[name] = round(pck, 3)
+        if self.frames is not None:
+            figures['affine'] = round(self.disagreement(), 5)
         self.epochs.append(dict(epoch=self.epoch, **figures))
+
+    def disagreement(self):
+        "Mean `affine_error` in image sides: the same frames and the same views in every epoch"
+        model = get_model(self.learn.model)
+        idxs = evenly_spread(len(self.frames), min(self.n, len(self.frames)))
+        images = self.frames.images(idxs)
+        joints = model.predict(images, self.domain)[0].float()
+        error = affine_error(model, images, joints, self.skeleton, domain=self.domain)
+        return error.nanmean().item()
 
 # %% ../../nbs/paper/15_training.ipynb #fbc3ef37
 def _watch(shared, domain='target'):
-    "Measure test and validation figures after each epoch"
+    "Measure test and validation figures, and steadiness on training frames, after each epoch"
     data = {'test': shared.test, 'valid': shared.valid}
     there = {name: images for name, images in data.items() if images is not None}
-    return EpochFigures(there, domain)
+    task = shared.task
+    return EpochFigures(there, domain, task.frames, skeleton=task.skeleton)
 
 
 def _label_quality(shared, preset):
@@ -225,15 +254,10 @@ def _stylise(shared, preset, bar):
 
 def _ours(shared, spec, bar, pose=None, terms=None):
     "A method of ours; from another net than the aligned one where `pose` is given"
-    settings = dict(OURS.get(spec.method, {}))
+    settings = dict(OURS.get(name_parts(spec.method)[0], {}))
     terms = settings.pop('terms', terms)
-    rounds = settings.pop('rounds', 1)
     task = task_of_run(shared, spec, **settings)
-    task.preset = preset = get_preset(
-        task.preset,
-        adapt_epochs=rounds * task.preset.adapt_epochs,
-        drops=tuple(rounds * epoch for epoch in task.preset.drops),
-    )
+    preset = task.preset
     callbacks = _stylise(shared, preset, bar)
     seed_training(task)
     callbacks += [_watch(shared), *_label_quality(shared, preset)]
@@ -259,9 +283,9 @@ def _further(shared, spec, bar):
 
 # %% ../../nbs/paper/15_training.ipynb #c15ea104
 def _other(shared, spec, bar):
-    "A comparison method, with the temporal term where its name says so"
-    name, _, temporal = spec.method.partition('+')
-    method = OTHERS[name]
+    "A comparison method, with the temporal term or with reconstruction where its name says so"
+    name, added, _ = name_parts(spec.method)
+    method = plus_reconstruction(OTHERS[name]) if added == 'rec' else OTHERS[name]
     task = task_of_run(shared, spec)
     preset = task.preset
     _, options = split_changes(spec)
@@ -271,7 +295,7 @@ def _other(shared, spec, bar):
     seed_training(task)
     loaders = dict(method.loaders)
     callbacks = [_watch(shared), *_label_quality(shared, preset)]
-    if temporal:
+    if added == 'temporal':
         loaders.update(stride=(1, 1))
         weight = options.pop('temporal', preset.pseudo_weight)
         callbacks.append(TemporalConsistency(weight, sigma=preset.sigma))
@@ -280,7 +304,7 @@ def _other(shared, spec, bar):
         shared.aligned.model.pose,
         preset,
         style=style,
-        limits=shared.task.limits(),
+        limits=None if method.source_free else shared.task.limits(),
         cbs=callbacks,
         **options,
     )
@@ -289,7 +313,7 @@ def _other(shared, spec, bar):
 # %% ../../nbs/paper/15_training.ipynb #cb3cb64f
 def _need_truth(shared, spec):
     "Raises `ConfigError` where a run reads labels of training frames and there are none"
-    if spec.method in ('oracle', 'pseudo>full') and shared.truth is None:
+    if name_parts(spec.method)[0] in ('oracle', 'pseudo>full') and shared.truth is None:
         raise ConfigError(
             spec.method,
             f'bench {spec.bench.name!r}: no labels of its training frames '
@@ -305,7 +329,7 @@ def train_run(
 ) -> tuple:  # learner (or a model in one), seconds, domain
     "Train one run, or load what is finished; raises `ConfigError` for what its bench does not have"
     _need_truth(shared, spec)
-    method = spec.method
+    method, _, _ = name_parts(spec.method)
     if method == 'source':
         return shared.source, shared.seconds[0], 'source'
     if method == 'aligned':
