@@ -337,7 +337,10 @@ def method_name(
     m: str,  # 'source', 'pseudo', 'full', 'uniframe', ..., or another
 ) -> str:
     "How a method is called in tables and pictures; unknown names stay as they are"
-    return _METHODS[m][0] if m in _METHODS else m
+    if m in _METHODS:
+        return _METHODS[m][0]
+    plain, plus, _ = m.partition('+rec')
+    return f'{method_name(plain)} + reconstruction' if plus else m
 
 
 def method_colour(

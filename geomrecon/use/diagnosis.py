@@ -551,7 +551,7 @@ STEADY = ('bones', 'confidence')
 #: Share of the variety of poses below which they have become alike; half of it is no bad sign, since
 #: joints that are put anywhere vary most
 ALIKE = 0.1
-#: What is known of `decide_without_labels`; measured in `paper/28_diagnosis`
+#: What is known of `decide_without_labels`; measured in `paper/30_diagnosis`
 TRUST_OF_RULE = (
     'On 3,564 pairs of rendered-hand and rendered-body nets of known accuracy, the net that this '
     'rule chose was better each time; it chose a quarter of those that were better. It cannot '

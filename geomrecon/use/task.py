@@ -34,6 +34,7 @@ from ..learn.presets import Preset, get_preset, preset_text
 from ..learn.pseudo_label import LabelQuality
 from ..losses.align import jitter
 from ..methods.catalogue import METHODS, get_method
+from ..methods.plug_in import PLUS
 from ..methods.method import Method, NEEDS
 from ..models.adapter import PoseAdapter
 from ..models.perceptual import PerceptualLoss
@@ -329,7 +330,9 @@ def run_files(
     out,  # Folder of a run
 ) -> list:  # paths
     "Checkpoints and style files of an earlier run"
-    names = [f'{phase}.ckpt' for phase in dict.fromkeys((*PHASES, *METHODS))]
+    with_reconstruction = [name + PLUS for name in METHODS]
+    phases = dict.fromkeys((*PHASES, *METHODS, *with_reconstruction))
+    names = [f'{phase}.ckpt' for phase in phases]
     names += ['style_stats.pth', 'style_net.pth']
     paths = [Path(out) / name for name in names]
     return [path for path in paths if path.is_file()]
