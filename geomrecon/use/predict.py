@@ -24,7 +24,7 @@ from ..core.checks import check_number
 from ..core.errors import ConfigError, DataError, GeomReconError
 from ..core.files import atomic_path, make_folder, writing
 from ..core.geometry import apply_affine, crop_matrix, lift, to_pixels
-from ..core.overlay import draw_pose, side_by_side
+from ..core.overlay import colours_in_bytes, draw_pose, side_by_side
 from ..core.skeleton import Skeleton
 from ..data.frames import VideoFrames
 from ..data.pairs import target_cameras
@@ -342,10 +342,11 @@ def _said(answers, batches):
 
 def _drawn(said, skeleton, threshold):
     "Number and picture of each frame with its skeleton drawn in"
+    colours = colours_in_bytes(skeleton)
     for cuts, px, likelihood in said:
         for cut, at, likely in zip(cuts, px, likelihood):
             at = (at + 0.5) - 0.5  # as `labelled_frames` rounds it
-            options = dict(likelihood=likely, min_likelihood=threshold)
+            options = dict(likelihood=likely, min_likelihood=threshold, colours=colours)
             yield cut.number, draw_pose(cut.frame, at, skeleton, **options)
 
 
