@@ -180,22 +180,18 @@ def predict_with(run, source, out):
     return cli.main(['predict', '--model', str(run), '--input', str(source), '--out', str(out)])
 
 
-def test_adapt_at_every_write(tmp_path, full_disk):
+@pytest.mark.parametrize('mechanism', ['full_disk', 'closed_folder'])
+def test_adapt_and_predict_at_every_write(tmp_path, mechanism, request):
+    disk = request.getfixturevalue(mechanism)
     video = mouse_video(tmp_path / 'mouse.mp4')
     whole, full = tmp_path / 'whole', tmp_path / 'full'
     assert said(lambda: adapt_to(video, whole))[0] == 0
-    refused = refuse_every_write_once(lambda: adapt_to(video, full), full, full_disk)
+    refused = refuse_every_write_once(lambda: adapt_to(video, full), full, disk)
     names = {name for name, _ in refused}
     assert {'preset.yaml', 'source_randomised_0.pt', 'model.pth', 'report.html'} < names
     assert {'predictions.csv', 'predictions.json', 'labelled.mp4', 'before_after.mp4'} < names
     assert_same_content(folder_contents(whole), folder_contents(full))
 
-
-@pytest.mark.parametrize('mechanism', ['full_disk', 'closed_folder'])
-def test_predict_at_every_write(tmp_path, mechanism, request):
-    disk = request.getfixturevalue(mechanism)
-    video, whole = mouse_video(tmp_path / 'mouse.mp4'), tmp_path / 'whole'
-    assert said(lambda: adapt_to(video, whole))[0] == 0
     pictures = tmp_path / 'pictures'
     pictures.mkdir()
     for i in range(2):

@@ -62,14 +62,14 @@ def bars(shown):
     return [] if shown else ['--no-bar']
 
 
-def test_demo_ten_times(tmp_path, interruptions):
+def test_demo_twenty_times(tmp_path, interruptions):
     def demo(out, bar):
         size = ['--skeleton', 'mouse', '--preset', 'mini', '--control', 'time']
         return cli.main(['demo', '--out', str(out), *size, *bars(bar)])
 
-    hits = check(demo, interruptions, tmp_path, n=10, seed=16)
-    assert len(hits) == 10
-    assert len({phase for phase, _ in hits}) >= 4
+    hits = check(demo, interruptions, tmp_path, n=20, seed=16)
+    assert len(hits) == 20
+    assert len({phase for phase, _ in hits}) >= 6
     assert {'model.pth', 'source.ckpt', 'style.ckpt', 'control.ckpt', 'report.html'} <= names(
         tmp_path
     )

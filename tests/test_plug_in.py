@@ -15,6 +15,7 @@ from fixtures_methods import (
 from geomrecon.core.errors import ConfigError
 from geomrecon.core.skeleton import MOUSE4
 from geomrecon.learn.checkpoint import Checkpoint
+from geomrecon.learn.image_terms import FarPairs
 from geomrecon.learn.learner import build_pose, reconstructions
 from geomrecon.methods.catalogue import METHODS, get_method
 from geomrecon.methods.plug_in import PLUS, plus_reconstruction
@@ -108,3 +109,13 @@ def test_names_of_methods_with_reconstruction():
 def test_a_method_that_cannot_take_it_says_so_before_anything_is_built(name):
     with pytest.raises(ConfigError, match=METHODS[name].no_rec):
         plus_reconstruction(METHODS[name])
+
+
+def test_options_of_reconstruction_reach_other_methods():
+    learn = build('labels', 2, PRESET.changed(rec_even=True, far_pairs=4, rec_masks='bones'))
+    assert learn.model.rec_even
+    assert learn.model.warp.mask is None
+    assert [cb.n_tries for cb in learn.cbs if isinstance(cb, FarPairs)] == [4]
+    plain = build('labels', 2)
+    assert not plain.model.rec_even
+    assert not any(isinstance(cb, FarPairs) for cb in plain.cbs)

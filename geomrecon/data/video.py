@@ -61,7 +61,7 @@ def encode_video(
     where=None,  # Name for messages; the path if None
     speed: str = 'veryfast',  # One of `SPEEDS`
 ):
-    "Write frame after frame, and give the number written after each; the file is whole at the end; raises `DataError`, `ConfigError`"
+    "Write frame after frame, and give the number written after each; raises `DataError`, `ConfigError`"
     choose('speed', speed, SPEEDS)
     where = where or path
     n_frames = 0

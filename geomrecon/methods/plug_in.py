@@ -12,7 +12,7 @@ from functools import partial
 from fastai.torch_core import get_model, params
 from ..core.errors import ConfigError
 from ..learn.checkpoint import PoseLearner
-from ..learn.image_terms import Reconstruct
+from ..learn.image_terms import FarPairs, Reconstruct
 from geomrecon.learn.learner import (
     build_perceptual,
     build_reconstruction,
@@ -93,10 +93,13 @@ def with_reconstruction(
     model = get_model(learn.model)
     model.warp, model.generator = build_reconstruction(learn.dls.skeleton, preset)
     model.rec_gate = preset.rec_gate
+    model.rec_even = preset.rec_even
     perceptual = perceptual or build_perceptual(pose, preset)
     keep_less(model, perceptual, preset.train)
     rec = preset.rec
     learn.add_cb(Reconstruct(perceptual, rec.rec_weight, rec.rec_start, rec.rec_attach))
+    if rec.far_pairs > 1:
+        learn.add_cb(FarPairs(rec.far_pairs, start=rec.rec_start))
     learn.splitter = partial(with_last_group, splitter=learn.splitter)
     learn.lr = [*rates, rec.rec_lr]
     return learn

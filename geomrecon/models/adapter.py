@@ -176,7 +176,7 @@ def even_gradient(
     joints,  # (B,K,2)
     most: float = 4.0,  # Largest factor of a joint
 ) -> torch.Tensor:
-    "The same joints; the gradient that comes back to each is as long as that of the others, in the batch's mean"
+    "The same joints; on the way back each gets a gradient of the same mean length"
     return _EvenGradient.apply(joints, most)
 
 # %% ../../nbs/models/10_adapter.ipynb #12413cd1

@@ -117,7 +117,7 @@ def adapt(
     out: str,  # Folder for weights, predictions and report
     skeleton: str = None,  # hand, body, mouse, a file with a rig, 'source', or 'labels': joints of --labels, no rig
     model: str = None,  # A trained run to go on from, without its source and --skeleton; with --labels or without
-    source: str = None,  # 'matched': on the video's background (with --labels and a still camera), a style ('randomised'), or coco:labels.json
+    source: str = None,  # randomised, with --labels and a still camera matched (on its background); or data: coco:labels.json
     method: str = None,  # See `geomrecon methods`; ours if not given, with --labels ours without reconstruction
     crop: str = None,  # motion (fixed camera; if not given), whole, or a CSV of boxes; with --model as in its run
     eval: str = None,  # Labelled frames beside their images, to measure with: DeepLabCut, Lightning Pose or COCO
